@@ -1,0 +1,38 @@
+//! A provider framework in Terraform's own words. It has never heard of Azure, Kubernetes or gRPC.
+//!
+//! A resource's life, in the order Terraform asks for it:
+//!
+//! 1. **validate**: the configuration, of which anything may be unknown, is judged attribute by attribute
+//!    ([`validate`]) and then by the resource itself ([`Resource::validate`]).
+//! 2. **upgrade**: stored state becomes a value of today's schema; the resource may look at it
+//!    ([`Resource::remember`]).
+//! 3. **read**: the resource reports what is there now.
+//! 4. **plan**: defaults are filled, computed values of a change become unknown ([`planning`]), then the resource
+//!    has its say ([`Resource::plan`]).
+//! 5. **apply**: create, update or delete. A failed apply still returns the state that is true.
+//!
+//! Whatever leaves the framework has passed [`contract`], which knows the rules Terraform checks: a violation is a
+//! diagnostic of ours that names the attribute.
+//!
+//! Next: [`resource`] for the traits to implement, [`schema`] to describe attributes, [`value`] for what flows.
+
+pub mod contract;
+pub mod diagnostic;
+pub mod object;
+pub mod path;
+pub mod planning;
+pub mod resource;
+pub mod schema;
+pub mod ty;
+pub mod validate;
+pub mod value;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use path::{AttributePath, Step};
+pub use resource::{
+    ApplyRequest, ApplyResponse, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse, Provider,
+    ReadDataResponse, ReadRequest, ReadResponse, Resource, StopSignal,
+};
+pub use schema::{Attribute, AttributeKind, Nesting, Presence, Schema};
+pub use ty::Type;
+pub use value::{Number, Value};

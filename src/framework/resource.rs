@@ -1,0 +1,260 @@
+//! What a provider author implements.
+//!
+//! Requests hold values of the resource's schema, always as objects ([`Value::Map`]) with every attribute present,
+//! or [`Value::Null`] where Terraform means absence. Responses hold state *and* diagnostics, never one or the other:
+//! a failed apply returns what is true.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::diagnostic::Diagnostics;
+use super::path::AttributePath;
+use super::schema::Schema;
+use super::value::Value;
+
+/// Fires when Terraform asks to stop (Ctrl-C). Waits must end within five seconds of it and return what is true.
+pub type StopSignal = CancellationToken;
+
+/// Until when an operation may run, and the signal that ends it earlier.
+#[derive(Clone, Debug)]
+pub struct Deadline {
+    /// The moment to give up.
+    pub until: Instant,
+    /// Fires when Terraform asks to stop.
+    pub stop: StopSignal,
+}
+
+impl Deadline {
+    /// A deadline this far from now.
+    pub fn after(duration: Duration, stop: StopSignal) -> Self {
+        Self {
+            until: Instant::now() + duration,
+            stop,
+        }
+    }
+
+    /// The same, not later than `duration` from now.
+    #[must_use]
+    pub fn at_most(&self, duration: Duration) -> Self {
+        Self {
+            until: self.until.min(Instant::now() + duration),
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+/// The root of a provider: its settings and what it offers.
+#[async_trait]
+pub trait Provider: Send + Sync + 'static {
+    /// The schema of the provider block.
+    fn schema(&self) -> &Schema;
+
+    /// The managed resources.
+    fn resources(&self) -> &[Arc<dyn Resource>];
+
+    /// The data sources.
+    fn data_sources(&self) -> &[Arc<dyn DataSource>] {
+        &[]
+    }
+
+    /// Judges the provider block beyond the validators of its schema. Anything in it may be unknown.
+    async fn validate(&self, config: &Value) -> Diagnostics {
+        let _ = config;
+        Diagnostics::new()
+    }
+
+    /// Takes the settings. Must not connect to anything, must not fail on unknown values; may be called again in
+    /// the same process and then replaces the settings as a whole.
+    async fn configure(&self, config: Value, terraform_version: &str) -> Diagnostics;
+}
+
+/// A managed resource.
+#[async_trait]
+pub trait Resource: Send + Sync + 'static {
+    /// The full type name, for example `kvtls_ingress_binding`.
+    fn type_name(&self) -> &'static str;
+
+    /// Its schema; the same at every call.
+    fn schema(&self) -> &Schema;
+
+    /// Judges the configuration beyond the validators of the schema. Anything in it may be unknown.
+    async fn validate(&self, config: &Value) -> Diagnostics {
+        let _ = config;
+        Diagnostics::new()
+    }
+
+    /// Turns state of an older schema version, as JSON, into a value of today's schema.
+    ///
+    /// # Errors
+    /// If there is no upgrade from `version`, or the JSON is not what that version wrote.
+    fn upgrade(&self, version: i64, json: &str) -> Result<Value, Diagnostics> {
+        let _ = json;
+        Err(Diagnostics::from(super::Diagnostic::error(
+            "State is of an unknown version",
+            format!(
+                "The state of {} was written with schema version {version}.",
+                self.type_name()
+            ),
+            "Use the provider version that wrote it, or a newer one.",
+        )))
+    }
+
+    /// Sees every stored state of this type before anything else happens with it in this process.
+    fn remember(&self, state: &Value) {
+        let _ = state;
+    }
+
+    /// Reports what is there now.
+    async fn read(&self, request: ReadRequest) -> ReadResponse;
+
+    /// Decides the planned state. `proposed` has been through [`super::planning`]; the answer goes through
+    /// [`super::contract`]. Must be a function of the request alone: Terraform plans again during apply.
+    async fn plan(&self, request: PlanRequest) -> PlanResponse;
+
+    /// Makes the planned state true, and returns what is true afterwards.
+    async fn apply(&self, request: ApplyRequest) -> ApplyResponse;
+
+    /// Finds an existing object by its ID; read follows.
+    async fn import(&self, id: &str, deadline: Deadline) -> ImportResponse;
+
+    /// How long `operation` (`create`, `read`, `update`, `delete`) may take for this configuration or state.
+    fn timeout(&self, operation: &str, value: &Value) -> Duration {
+        let _ = (operation, value);
+        Duration::from_secs(20 * 60)
+    }
+}
+
+/// A data source.
+#[async_trait]
+pub trait DataSource: Send + Sync + 'static {
+    /// The full type name.
+    fn type_name(&self) -> &'static str;
+
+    /// Its schema; the same at every call.
+    fn schema(&self) -> &Schema;
+
+    /// Judges the configuration beyond the validators of the schema.
+    async fn validate(&self, config: &Value) -> Diagnostics {
+        let _ = config;
+        Diagnostics::new()
+    }
+
+    /// Reads it; the configuration is wholly known.
+    async fn read(&self, config: Value, deadline: Deadline) -> ReadDataResponse;
+}
+
+/// Private data: bytes a resource keeps beside its state, invisible to the practitioner. Keys are the author's.
+pub type Private = BTreeMap<String, serde_json::Value>;
+
+/// See [`Resource::read`].
+#[derive(Debug)]
+pub struct ReadRequest {
+    /// The stored state, never null.
+    pub state: Value,
+    /// What the last read or apply kept.
+    pub private: Private,
+    /// Until when.
+    pub deadline: Deadline,
+}
+
+/// See [`Resource::read`].
+#[derive(Debug)]
+pub struct ReadResponse {
+    /// What is there; null if it is gone. On an error the stored state stays.
+    pub state: Value,
+    /// Replaces what was kept.
+    pub private: Private,
+    /// What to tell.
+    pub diagnostics: Diagnostics,
+}
+
+/// See [`Resource::plan`].
+#[derive(Debug)]
+pub struct PlanRequest {
+    /// The configuration; null when the resource is to be destroyed.
+    pub config: Value,
+    /// The state as read; null on create.
+    pub prior: Value,
+    /// The planned state so far: defaults filled, computed values of a change unknown; null on destroy.
+    pub proposed: Value,
+    /// What the last read or apply kept; on the create leg of a replacement, what the first plan call kept.
+    pub private: Private,
+    /// Until when.
+    pub deadline: Deadline,
+}
+
+impl PlanRequest {
+    /// Whether nothing is there yet.
+    pub fn is_create(&self) -> bool {
+        self.prior.is_null()
+    }
+
+    /// Whether it is to go.
+    pub fn is_destroy(&self) -> bool {
+        self.proposed.is_null()
+    }
+}
+
+/// See [`Resource::plan`].
+#[derive(Debug)]
+pub struct PlanResponse {
+    /// The planned state; null on destroy.
+    pub planned: Value,
+    /// Attributes whose change replaces the resource, in addition to those of the schema.
+    pub requires_replace: Vec<AttributePath>,
+    /// Comes back in [`ApplyRequest::private`].
+    pub private: Private,
+    /// What to tell.
+    pub diagnostics: Diagnostics,
+}
+
+/// See [`Resource::apply`]. `prior` null: create; `planned` null: delete.
+#[derive(Debug)]
+pub struct ApplyRequest {
+    /// The configuration, wholly known; null on delete.
+    pub config: Value,
+    /// The state before; null on create.
+    pub prior: Value,
+    /// What was planned; null on delete.
+    pub planned: Value,
+    /// What the plan kept.
+    pub private: Private,
+    /// Until when.
+    pub deadline: Deadline,
+}
+
+/// See [`Resource::apply`].
+#[derive(Debug)]
+pub struct ApplyResponse {
+    /// What is true now; null if nothing is there. With an error on create, an object here is stored as tainted.
+    pub state: Value,
+    /// Stored beside it.
+    pub private: Private,
+    /// What to tell.
+    pub diagnostics: Diagnostics,
+}
+
+/// See [`Resource::import`].
+#[derive(Debug)]
+pub struct ImportResponse {
+    /// Enough for a read to follow; null with an error.
+    pub state: Value,
+    /// Handed to that read.
+    pub private: Private,
+    /// What to tell.
+    pub diagnostics: Diagnostics,
+}
+
+/// See [`DataSource::read`].
+#[derive(Debug)]
+pub struct ReadDataResponse {
+    /// The values; never null without an error.
+    pub state: Value,
+    /// What to tell.
+    pub diagnostics: Diagnostics,
+}
