@@ -1,1 +1,41 @@
-//! placeholder
+//! A Kubernetes API server, as far as its clients can tell.
+//!
+//! One generic engine, driven by data: `schema.json` says how every kind is typed, listed and merged, the table in
+//! `kinds` says under which names and verbs it is served, and custom resource definitions add to both while it
+//! runs. A request goes through the same stations as in the original: authentication, authorization, decoding and
+//! defaulting, admission, ownership of fields, strategy, validation, storage, watch.
+//!
+//! Everything happens under one lock and without waiting, so an answer is always the truth of one revision; only
+//! watches and port-forwards outlive their request.
+//!
+//! Read next: `server` (the stations), `store` (revisions), `apply` (server-side apply).
+
+mod access;
+mod admission;
+mod apply;
+mod authentication;
+mod bootstrap;
+mod crd;
+mod defaults;
+mod discovery;
+mod fields;
+mod kinds;
+mod managed;
+mod patch;
+mod refusal;
+mod request;
+mod reviews;
+mod scale;
+mod schema;
+mod selectors;
+mod server;
+mod store;
+mod stream;
+mod validation;
+mod watch;
+mod writes;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use server::{ApiServer, ApiSettings, Identity};
