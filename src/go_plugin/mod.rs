@@ -1,1 +1,3 @@
-//! placeholder
+//! A plugin's process life.
+
+pub mod generated;

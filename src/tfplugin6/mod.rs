@@ -1,1 +1,3 @@
-//! placeholder
+//! The wire: translation only.
+
+pub mod generated;
