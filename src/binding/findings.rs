@@ -17,7 +17,7 @@ use super::observation::{Observation, Seen};
 use super::plan::addon_wish;
 use super::step::object_key;
 use crate::azure::VaultCertificate;
-use crate::k8s::objects::ObjectRef;
+use crate::k8s::ObjectRef;
 
 /// Something worth telling before anything is written.
 #[derive(Clone, Debug, PartialEq)]

@@ -41,7 +41,7 @@ pub fn find<'a>(
 
 fn allows(policy: &AccessPolicy, principal: &PrincipalId) -> bool {
     let gets = |permission: &String| ["get", "all"].iter().any(|known| permission.eq_ignore_ascii_case(known));
-    policy.object_id.eq_ignore_ascii_case(&principal.0) && policy.secrets.iter().any(gets)
+    policy.object_id.0.eq_ignore_ascii_case(&principal.0) && policy.secrets.iter().any(gets)
 }
 
 /// The description by which an assignment says that kvtls made it for a cluster.

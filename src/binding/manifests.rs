@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::desired::{Desired, Ingress, Port};
 use crate::azure::ids::ClientId;
-use crate::k8s::objects::{DEPLOYMENT, INGRESS, ObjectRef, SECRET, SECRET_PROVIDER_CLASS};
-use crate::tls::thumbprint::sha256_hex;
+use crate::k8s::{DEPLOYMENT, INGRESS, ObjectRef, SECRET, SECRET_PROVIDER_CLASS};
 
 /// Annotation: the binding an object belongs to.
 pub const BINDING: &str = "kvtls.io/binding";
@@ -47,22 +47,22 @@ pub struct Facts {
 
 /// The SecretProviderClass of a binding.
 pub fn secret_provider_class(desired: &Desired) -> ObjectRef {
-    ObjectRef::namespaced(SECRET_PROVIDER_CLASS, &desired.namespace, &desired.name)
+    SECRET_PROVIDER_CLASS.named(&desired.namespace, &desired.name)
 }
 
 /// The sync Deployment of a binding.
 pub fn deployment(desired: &Desired) -> ObjectRef {
-    ObjectRef::namespaced(DEPLOYMENT, &desired.namespace, &desired.name)
+    DEPLOYMENT.named(&desired.namespace, &desired.name)
 }
 
 /// An Ingress of a binding.
 pub fn ingress(desired: &Desired, name: &str) -> ObjectRef {
-    ObjectRef::namespaced(INGRESS, &desired.namespace, name)
+    INGRESS.named(&desired.namespace, name)
 }
 
 /// A Secret of a binding.
 pub fn secret(desired: &Desired, name: &str) -> ObjectRef {
-    ObjectRef::namespaced(SECRET, &desired.namespace, name)
+    SECRET.named(&desired.namespace, name)
 }
 
 /// The manifest of the SecretProviderClass, without stamps.
@@ -266,7 +266,7 @@ pub fn with_inputs(mut manifest: Value, inputs: &str) -> Value {
 /// The hash of a mount's inputs: the SecretProviderClass, and what else must restart the pods.
 pub fn inputs(secret_provider_class: &Value, restart: Option<&str>) -> String {
     let text = format!("{}\n{}", secret_provider_class["spec"], restart.unwrap_or_default());
-    sha256_hex(text.as_bytes()).chars().take(16).collect()
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).simple().to_string()
 }
 
 /// An annotation of an object or pod template.

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::azure::{Cluster, RoleAssignment, Vault, VaultCertificate};
 use crate::k8s::edge::Served;
-use crate::k8s::secret::SecretCertificate;
+use crate::k8s::SecretCertificate;
 
 /// Something looked for.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,7 +19,7 @@ use super::step::{Awaited, Step, object_key};
 use super::text::{shown, without_bookkeeping};
 use crate::azure::AddonWish;
 use crate::azure::ids::{ClusterId, VaultId};
-use crate::k8s::objects::{Kind, ObjectRef, SECRET};
+use crate::k8s::{Kind, ObjectRef, SECRET};
 
 /// What to do, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -296,7 +296,7 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
     if removes_mount {
         // Kubernetes removes the Secrets with the ReplicaSet that owned the mount.
         steps.extend(owned.secrets.iter().map(|name| Step::AwaitGone {
-            object: ObjectRef::namespaced(SECRET, &owned.namespace, name),
+            object: SECRET.named(&owned.namespace, name),
         }));
     }
     for (object, live) in &objects {

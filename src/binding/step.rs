@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::azure::ids::{PrincipalId, VaultId};
-use crate::k8s::objects::ObjectRef;
+use crate::k8s::ObjectRef;
 
 /// A step carries every value it needs, so nothing is left to decide when it runs.
 #[derive(Clone, Debug, PartialEq)]
