@@ -18,16 +18,19 @@
 
 pub mod contract;
 pub mod diagnostic;
+pub mod json;
 pub mod object;
 pub mod path;
 pub mod planning;
 pub mod resource;
 pub mod schema;
+pub mod set;
 pub mod ty;
 pub mod validate;
 pub mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use object::{Known, Reader};
 pub use path::{AttributePath, Step};
 pub use resource::{
     ApplyRequest, ApplyResponse, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse, Provider,
