@@ -13,8 +13,8 @@ use super::plan::{Memory, Owned, plan, plan_absent};
 use super::step::object_key;
 use super::world::{Freshness, World};
 use crate::azure;
-use crate::k8s::{DEPLOYMENT, ObjectRef, SECRET_PROVIDER_CLASS};
 use crate::k8s::edge::Endpoint;
+use crate::k8s::{DEPLOYMENT, ObjectRef, SECRET_PROVIDER_CLASS};
 
 /// A plan that never completes would loop; two passes are the longest there is reason for, one is spare.
 const PASSES: usize = 3;
@@ -34,20 +34,40 @@ pub struct Outcome {
 
 /// What to read for a whole binding.
 pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) -> Question {
-    let mut objects = vec![manifests::secret_provider_class(desired), manifests::deployment(desired)];
-    objects.extend(desired.ingress.iter().map(|wanted| manifests::ingress(desired, &wanted.name)));
+    let mut objects = vec![
+        manifests::secret_provider_class(desired),
+        manifests::deployment(desired),
+    ];
+    objects.extend(
+        desired
+            .ingress
+            .iter()
+            .map(|wanted| manifests::ingress(desired, &wanted.name)),
+    );
     objects.extend(retired.iter().cloned());
-    let redirects = desired.ingress.as_ref().filter(|wanted| wanted.ssl_redirect.is_some());
+    let redirects = desired
+        .ingress
+        .as_ref()
+        .filter(|wanted| wanted.ssl_redirect.is_some());
     Question {
         cluster: desired.cluster.clone(),
         vault: desired.vault.clone(),
         namespace: desired.namespace.clone(),
-        certificates: desired.certificates.iter().map(|(key, it)| (key.clone(), it.certificate.clone())).collect(),
+        certificates: desired
+            .certificates
+            .iter()
+            .map(|(key, it)| (key.clone(), it.certificate.clone()))
+            .collect(),
         objects,
-        secrets: desired.certificates.values().map(|it| it.secret_name.clone()).collect(),
+        secrets: desired
+            .certificates
+            .values()
+            .map(|it| it.secret_name.clone())
+            .collect(),
         namespace_exists: true,
         class: redirects.and_then(|wanted| wanted.class_name.clone()),
         other_classes: false,
+        cluster_objects: true,
         freshness,
     }
 }
@@ -67,13 +87,26 @@ pub async fn converge(
     let question = question(desired, &memory.retired, Freshness::Fresh);
     let mut observation = observe(world, &question).await?;
     let findings = judge(desired, &observation, known);
-    let mut outcome =
-        Outcome { findings, unannounced: Vec::new(), done: Done::default(), observation: observation.clone() };
-    if outcome.findings.iter().any(|finding| finding.class() != Class::Decay) {
+    let mut outcome = Outcome {
+        findings,
+        unannounced: Vec::new(),
+        done: Done::default(),
+        observation: observation.clone(),
+    };
+    if outcome
+        .findings
+        .iter()
+        .any(|finding| finding.class() != Class::Decay)
+    {
         return Ok(outcome);
     }
     outcome.done.admitted = memory.admitted.clone();
-    let executor = Executor { world, cluster: &desired.cluster, desired: Some(desired), limits };
+    let executor = Executor {
+        world,
+        cluster: &desired.cluster,
+        desired: Some(desired),
+        limits,
+    };
     for pass in 0..PASSES {
         let next = plan(desired, &observation, memory);
         if pass == 0 {
@@ -108,11 +141,17 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         namespace_exists: false,
         class: None,
         other_classes: true,
+        cluster_objects: true,
         freshness: Freshness::Fresh,
     };
     let mut done = Done::default();
     let mut observation = observe(world, &question).await?;
-    let executor = Executor { world, cluster: &owned.cluster, desired: None, limits };
+    let executor = Executor {
+        world,
+        cluster: &owned.cluster,
+        desired: None,
+        limits,
+    };
     for _ in 0..PASSES {
         let next = plan_absent(owned, &observation);
         executor.run(&next.steps, &mut done).await;
@@ -124,7 +163,12 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
             break;
         }
     }
-    Ok(Outcome { findings: Vec::new(), unannounced: Vec::new(), done, observation })
+    Ok(Outcome {
+        findings: Vec::new(),
+        unannounced: Vec::new(),
+        done,
+        observation,
+    })
 }
 
 /// Reads a binding as a refresh does: no Secret unless the edge does not already prove what is in it.
@@ -137,10 +181,16 @@ pub async fn refresh(world: &World, desired: &Desired) -> Result<Observation, az
     question.class = None;
     question.secrets.clear();
     let mut observation = observe(world, &question).await?;
-    let ingress = desired.ingress.as_ref().map(|wanted| manifests::ingress(desired, &wanted.name));
+    let ingress = desired
+        .ingress
+        .as_ref()
+        .map(|wanted| manifests::ingress(desired, &wanted.name));
     let live = ingress.and_then(|ingress| observation.object(&object_key(&ingress)));
     let endpoint = match (&desired.verify.endpoint, live.and_then(published_address)) {
-        (Some((address, port)), _) => Some(Endpoint { address: address.clone(), port: *port }),
+        (Some((address, port)), _) => Some(Endpoint {
+            address: address.clone(),
+            port: *port,
+        }),
         (None, Some(address)) => Some(Endpoint { address, port: 443 }),
         (None, None) => None,
     };
@@ -153,7 +203,11 @@ pub async fn refresh(world: &World, desired: &Desired) -> Result<Observation, az
         let secrets = Question {
             objects: Vec::new(),
             certificates: std::collections::BTreeMap::new(),
-            secrets: desired.certificates.values().map(|it| it.secret_name.clone()).collect(),
+            secrets: desired
+                .certificates
+                .values()
+                .map(|it| it.secret_name.clone())
+                .collect(),
             ..question
         };
         observation.secrets = observe(world, &secrets).await?.secrets;
@@ -163,7 +217,11 @@ pub async fn refresh(world: &World, desired: &Desired) -> Result<Observation, az
 
 fn edge_proves_secrets(desired: &Desired, seen: &Observation) -> bool {
     desired.certificates.iter().all(|(key, certificate)| {
-        let vault = seen.certificates.get(key).and_then(Seen::present).map(|found| &found.leaf.thumbprint);
+        let vault = seen
+            .certificates
+            .get(key)
+            .and_then(Seen::present)
+            .map(|found| &found.leaf.thumbprint);
         !certificate.hosts.is_empty()
             && vault.is_some()
             && certificate.hosts.iter().all(|host| {

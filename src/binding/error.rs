@@ -90,5 +90,9 @@ pub fn kubernetes_said(error: &k8s::Error) -> String {
             text
         }
     };
-    if words.is_empty() { error.to_string() } else { format!("{error}: {words}") }
+    if words.is_empty() {
+        error.to_string()
+    } else {
+        format!("{error}: {words}")
+    }
 }

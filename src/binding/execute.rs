@@ -67,7 +67,7 @@ impl Executor<'_> {
                     result = tokio::time::timeout_at(self.limits.until, self.step(step, done)) => {
                         match result {
                             Ok(result) => result,
-                            Err(_) => Err(self.too_late(step)),
+                            Err(_) => Err(Self::too_late(step)),
                         }
                     }
                 }
@@ -76,15 +76,17 @@ impl Executor<'_> {
                 Ok(()) => done.steps.push(step.clone()),
                 Err(cause) => {
                     info!(step = %step.describe(), "failed");
-                    done.failure = Some(StepError { step: step.clone(), cause });
+                    done.failure = Some(StepError {
+                        step: step.clone(),
+                        cause,
+                    });
                     return;
                 }
             }
         }
     }
 
-    fn too_late(&self, step: &Step) -> Cause {
-        let _ = self;
+    fn too_late(step: &Step) -> Cause {
         Cause::TimedOut {
             waited: Duration::ZERO,
             what: step.describe(),
@@ -99,25 +101,46 @@ impl Executor<'_> {
     async fn step(&self, step: &Step, done: &mut Done) -> Result<(), Cause> {
         let azure = self.world.azure();
         match step {
-            Step::SwitchAddon { rotation_enabled, rotation_poll_interval } => {
+            Step::SwitchAddon {
+                rotation_enabled,
+                rotation_poll_interval,
+            } => {
                 let wish = AddonWish {
                     rotation_enabled: *rotation_enabled,
                     rotation_poll_interval: rotation_poll_interval.clone(),
                 };
                 azure.ensure_addon(self.cluster, &wish).await?;
             }
-            Step::AssignRole { vault, principal, description } => {
+            Step::AssignRole {
+                vault,
+                principal,
+                description,
+            } => {
                 let role = Role::KeyVaultSecretsUser;
-                azure.assign_role(&vault.to_string(), role, principal, description).await?;
+                azure
+                    .assign_role(&vault.to_string(), role, principal, description)
+                    .await?;
             }
-            Step::AddAccessPolicy { vault, tenant, principal } => {
-                azure.add_access_policy(vault, tenant, principal, &["get"]).await?;
+            Step::AddAccessPolicy {
+                vault,
+                tenant,
+                principal,
+            } => {
+                azure
+                    .add_access_policy(vault, tenant, principal, &["get"])
+                    .await?;
             }
             Step::RemoveRole { id } => {
                 azure.remove_role_assignment(id).await?;
             }
-            Step::RemoveAccessPolicy { vault, tenant, principal } => {
-                azure.remove_access_policy(vault, tenant, principal, &["get"]).await?;
+            Step::RemoveAccessPolicy {
+                vault,
+                tenant,
+                principal,
+            } => {
+                azure
+                    .remove_access_policy(vault, tenant, principal, &["get"])
+                    .await?;
             }
             Step::Apply { object, manifest, .. } | Step::Finish { object, manifest } => {
                 let kubernetes = self.kubernetes().await?;
@@ -130,20 +153,26 @@ impl Executor<'_> {
                 let kubernetes = self.kubernetes().await?;
                 kubernetes.delete(object, Some(uid)).await?;
                 let gone = |live: Option<&Value>| {
-                    live.is_none_or(|live| live["metadata"]["uid"] != uid.as_str()).then_some(())
+                    live.is_none_or(|live| live["metadata"]["uid"] != uid.as_str())
+                        .then_some(())
                 };
                 kubernetes.wait_metadata(object, gone).await?;
             }
             Step::AwaitGone { object } => {
                 let kubernetes = self.kubernetes().await?;
-                kubernetes.wait_metadata(object, |live| live.is_none().then_some(())).await?;
+                kubernetes
+                    .wait_metadata(object, |live| live.is_none().then_some(()))
+                    .await?;
             }
         }
         Ok(())
     }
 
     async fn kubernetes(&self) -> Result<Kubernetes, Cause> {
-        let cluster = self.world.cluster(self.cluster, super::world::Freshness::Shared).await?;
+        let cluster = self
+            .world
+            .cluster(self.cluster, super::world::Freshness::Shared)
+            .await?;
         let Some(cluster) = cluster else {
             return Err(Cause::Azure(crate::azure::Error::NotReady {
                 operation: "connect to".to_owned(),
@@ -151,10 +180,13 @@ impl Executor<'_> {
                 state: "gone".to_owned(),
             }));
         };
-        self.world.kubernetes(&cluster).await.map_err(|error| match error {
-            ConnectError::Azure(error) => Cause::Azure(error),
-            ConnectError::Kubernetes(error) => Cause::Kubernetes(error),
-        })
+        self.world
+            .kubernetes(&cluster)
+            .await
+            .map_err(|error| match error {
+                ConnectError::Azure(error) => Cause::Azure(error),
+                ConnectError::Kubernetes(error) => Cause::Kubernetes(error),
+            })
     }
 
     /// Applies an object. Fields held by people are taken back, because the plan showed so; fields held by other
@@ -181,16 +213,23 @@ impl Executor<'_> {
     }
 
     async fn await_synced(&self, secrets: &[Awaited]) -> Result<(), Cause> {
-        let Some(desired) = self.desired else { return Ok(()) };
+        let Some(desired) = self.desired else {
+            return Ok(());
+        };
         let kubernetes = self.kubernetes().await?;
-        let waits = secrets.iter().map(|awaited| await_secret(&kubernetes, &desired.namespace, awaited));
+        let waits = secrets
+            .iter()
+            .map(|awaited| await_secret(&kubernetes, &desired.namespace, awaited));
         let all = futures_util::future::try_join_all(waits);
         let waited = desired.verify.timeout;
         match tokio::time::timeout(waited, all).await {
             Ok(result) => result.map(|_| ()).map_err(Cause::Kubernetes),
             Err(_) => {
                 let messages = mount_messages(&kubernetes, &desired.namespace, &desired.name).await;
-                let names: Vec<&str> = secrets.iter().map(|awaited| awaited.secret_name.as_str()).collect();
+                let names: Vec<&str> = secrets
+                    .iter()
+                    .map(|awaited| awaited.secret_name.as_str())
+                    .collect();
                 Err(Cause::TimedOut {
                     waited,
                     what: format!("Secret {} to hold the vault's certificate", names.join(", ")),
@@ -206,13 +245,18 @@ impl Executor<'_> {
         hosts: &[(String, Awaited)],
         done: &mut Done,
     ) -> Result<(), Cause> {
-        let Some(desired) = self.desired else { return Ok(()) };
+        let Some(desired) = self.desired else {
+            return Ok(());
+        };
         let deadline = Instant::now() + desired.verify.timeout;
         let endpoint = match self.endpoint(desired, ingress, deadline).await? {
             Ok(endpoint) => endpoint,
             Err(reason) => {
-                done.served = hosts.iter().map(|(host, _)| (host.clone(), Seen::NotSeen(reason.clone()))).collect();
-                return self.judge_unreachable(desired, hosts, &reason);
+                done.served = hosts
+                    .iter()
+                    .map(|(host, _)| (host.clone(), Seen::NotSeen(reason.clone())))
+                    .collect();
+                return Self::judge_unreachable(desired, hosts, &reason);
             }
         };
         for (host, awaited) in hosts {
@@ -220,8 +264,10 @@ impl Executor<'_> {
                 Some(thumbprint) => Some(thumbprint.clone()),
                 None => self.synced_thumbprint(desired, awaited).await?,
             };
-            let seen = self.await_host(desired, &endpoint, host, wanted.as_deref(), deadline).await;
-            let verdict = self.judge_host(desired, &endpoint, host, wanted.as_deref(), &seen);
+            let seen = self
+                .await_host(desired, &endpoint, host, wanted.as_deref(), deadline)
+                .await;
+            let verdict = Self::judge_host(desired, &endpoint, host, wanted.as_deref(), &seen);
             done.served.insert(host.clone(), seen);
             verdict?;
         }
@@ -236,20 +282,32 @@ impl Executor<'_> {
         deadline: Instant,
     ) -> Result<Result<Endpoint, String>, Cause> {
         if let Some((address, port)) = &desired.verify.endpoint {
-            return Ok(Ok(Endpoint { address: address.clone(), port: *port }));
+            return Ok(Ok(Endpoint {
+                address: address.clone(),
+                port: *port,
+            }));
         }
         let kubernetes = self.kubernetes().await?;
         let published = kubernetes.wait(ingress, |live| live.and_then(published_address));
         match tokio::time::timeout_at(deadline, published).await {
-            Ok(address) => Ok(Ok(Endpoint { address: address?, port: 443 })),
-            Err(_) => Ok(Err(format!("{ingress} has no address; does a controller serve its class?"))),
+            Ok(address) => Ok(Ok(Endpoint {
+                address: address?,
+                port: 443,
+            })),
+            Err(_) => Ok(Err(format!(
+                "{ingress} has no address; does a controller serve its class?"
+            ))),
         }
     }
 
     async fn synced_thumbprint(&self, desired: &Desired, awaited: &Awaited) -> Result<Option<String>, Cause> {
         let kubernetes = self.kubernetes().await?;
-        let secret = kubernetes.secret_certificate(&desired.namespace, &awaited.secret_name).await?;
-        Ok(secret.and_then(|secret| secret.leaf).map(|leaf| leaf.thumbprint.to_string()))
+        let secret = kubernetes
+            .secret_certificate(&desired.namespace, &awaited.secret_name)
+            .await?;
+        Ok(secret
+            .and_then(|secret| secret.leaf)
+            .map(|leaf| leaf.thumbprint.to_string()))
     }
 
     /// Asks the edge until it returns the wanted leaf. Without a single answer, `auto` gives up after a fifth of the
@@ -268,16 +326,23 @@ impl Executor<'_> {
         };
         let mut pause = Duration::from_millis(250);
         loop {
-            let answer = handshake(endpoint, &dialled(host), self.world.proxy(), Duration::from_secs(5)).await;
+            let answer = handshake(
+                endpoint,
+                &dialled(host),
+                self.world.proxy(),
+                Duration::from_secs(5),
+            )
+            .await;
             let now = Instant::now();
             let seen = match answer {
                 Ok(served) => Seen::Known(served),
                 Err(error) => Seen::NotSeen(error.to_string()),
             };
             let (is_wanted, patience) = match &seen {
-                Seen::Known(served) => {
-                    (wanted.is_none_or(|wanted| served.leaf.thumbprint.to_string() == wanted), deadline)
-                }
+                Seen::Known(served) => (
+                    wanted.is_none_or(|wanted| served.leaf.thumbprint.to_string() == wanted),
+                    deadline,
+                ),
                 Seen::NotSeen(_) | Seen::NotAsked => (false, patience.min(deadline)),
             };
             if is_wanted || now + pause > patience {
@@ -289,7 +354,6 @@ impl Executor<'_> {
     }
 
     fn judge_host(
-        &self,
         desired: &Desired,
         endpoint: &Endpoint,
         host: &str,
@@ -310,24 +374,26 @@ impl Executor<'_> {
                     _ => Ok(()),
                 }
             }
-            Seen::NotSeen(reason) => self.judge_unreachable(desired, &[], reason).map_err(|cause| match cause {
-                Cause::EdgeUnreachable { reason, .. } => Cause::EdgeUnreachable { host: host.to_owned(), reason },
-                other => other,
-            }),
+            Seen::NotSeen(reason) => {
+                Self::judge_unreachable(desired, &[], reason).map_err(|cause| match cause {
+                    Cause::EdgeUnreachable { reason, .. } => Cause::EdgeUnreachable {
+                        host: host.to_owned(),
+                        reason,
+                    },
+                    other => other,
+                })
+            }
             Seen::NotAsked => Ok(()),
         }
     }
 
-    fn judge_unreachable(
-        &self,
-        desired: &Desired,
-        hosts: &[(String, Awaited)],
-        reason: &str,
-    ) -> Result<(), Cause> {
-        let _ = self;
+    fn judge_unreachable(desired: &Desired, hosts: &[(String, Awaited)], reason: &str) -> Result<(), Cause> {
         if desired.verify.level == VerifyLevel::Served {
             let host = hosts.first().map(|(host, _)| host.clone()).unwrap_or_default();
-            return Err(Cause::EdgeUnreachable { host, reason: reason.to_owned() });
+            return Err(Cause::EdgeUnreachable {
+                host,
+                reason: reason.to_owned(),
+            });
         }
         Ok(())
     }
@@ -339,8 +405,9 @@ async fn await_kind(kubernetes: &Kubernetes, object: &ObjectRef) -> Result<(), K
     kubernetes
         .wait(&definition, |live| {
             let conditions = live?["status"]["conditions"].as_array()?;
-            let established =
-                conditions.iter().any(|it| it["type"] == "Established" && it["status"] == "True");
+            let established = conditions
+                .iter()
+                .any(|it| it["type"] == "Established" && it["status"] == "True");
             established.then_some(())
         })
         .await
@@ -363,8 +430,12 @@ async fn await_secret(
             })
             .await?;
         last = Some(version);
-        let secret = kubernetes.secret_certificate(namespace, &awaited.secret_name).await?;
-        let leaf = secret.filter(|secret| secret.has_key).and_then(|secret| secret.leaf);
+        let secret = kubernetes
+            .secret_certificate(namespace, &awaited.secret_name)
+            .await?;
+        let leaf = secret
+            .filter(|secret| secret.has_key)
+            .and_then(|secret| secret.leaf);
         let wanted = awaited.thumbprint.as_deref();
         if leaf.is_some_and(|leaf| wanted.is_none_or(|wanted| leaf.thumbprint.to_string() == wanted)) {
             return Ok(());
@@ -389,8 +460,20 @@ fn remember_admitted(
 
 /// Field managers that would take a field again: deployment tools and operators, not people.
 fn is_reconciler(manager: &str) -> bool {
-    const RECONCILERS: [&str; 7] = ["helm", "argocd", "flux", "kustomize-controller", "Terraform", "pulumi", "kapp"];
-    RECONCILERS.iter().any(|known| manager.to_ascii_lowercase().starts_with(&known.to_ascii_lowercase()))
+    const RECONCILERS: [&str; 7] = [
+        "helm",
+        "argocd",
+        "flux",
+        "kustomize-controller",
+        "Terraform",
+        "pulumi",
+        "kapp",
+    ];
+    RECONCILERS.iter().any(|known| {
+        manager
+            .to_ascii_lowercase()
+            .starts_with(&known.to_ascii_lowercase())
+    })
 }
 
 impl Step {
@@ -407,12 +490,17 @@ impl Step {
             Self::Delete { object, .. } => format!("delete {object}"),
             Self::AwaitGone { object } => format!("wait until {object} is gone"),
             Self::RemoveRole { .. } => "remove the role assignment".to_owned(),
-            Self::RemoveAccessPolicy { principal, .. } => format!("remove the access policy of {}", principal.0),
+            Self::RemoveAccessPolicy { principal, .. } => {
+                format!("remove the access policy of {}", principal.0)
+            }
         }
     }
 
     /// Whether it changes the world.
     pub fn is_write(&self) -> bool {
-        !matches!(self, Self::AwaitSynced { .. } | Self::AwaitServed { .. } | Self::AwaitGone { .. })
+        !matches!(
+            self,
+            Self::AwaitSynced { .. } | Self::AwaitServed { .. } | Self::AwaitGone { .. }
+        )
     }
 }

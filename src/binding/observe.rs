@@ -37,6 +37,8 @@ pub struct Question {
     pub class: Option<String>,
     /// Whether other SecretProviderClasses matter.
     pub other_classes: bool,
+    /// Whether anything of the cluster's API is to be asked at all.
+    pub cluster_objects: bool,
     /// Whether an earlier answer of this run will do.
     pub freshness: Freshness,
 }
@@ -61,11 +63,22 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
         read_cluster(world, question, cluster),
     );
     observation.assignments = assignments;
-    if let Some(moment) = certificates.values().filter_map(Seen::present).map(|found| found.seen_at).max() {
+    if let Some(moment) = certificates
+        .values()
+        .filter_map(Seen::present)
+        .map(|found| found.seen_at)
+        .max()
+    {
         observation.taken_at = moment;
     }
     observation.certificates = certificates;
-    let ClusterPart { namespace, objects, controller, secrets, other_classes } = objects;
+    let ClusterPart {
+        namespace,
+        objects,
+        controller,
+        secrets,
+        other_classes,
+    } = objects;
     observation.namespace = namespace;
     observation.objects = objects;
     observation.controller = controller;
@@ -76,7 +89,10 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
 
 /// Real time; everything that is judged by time prefers the vault's own `Date`.
 fn now() -> OffsetDateTime {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the domain reads real time")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the domain reads real time"
+    )]
     OffsetDateTime::from(std::time::SystemTime::now())
 }
 
@@ -95,8 +111,13 @@ async fn read_assignments(
     vault: Option<&Vault>,
 ) -> Seen<Vec<azure::RoleAssignment>> {
     let identity = cluster.and_then(|cluster| cluster.addon.identity.as_ref());
-    let (Some(identity), Some(true)) = (identity, vault.map(|vault| vault.rbac)) else { return Seen::NotAsked };
-    match world.assignments(&question.vault, &identity.object_id, question.freshness).await {
+    let (Some(identity), Some(true)) = (identity, vault.map(|vault| vault.rbac)) else {
+        return Seen::NotAsked;
+    };
+    match world
+        .assignments(&question.vault, &identity.object_id, question.freshness)
+        .await
+    {
         Ok(found) => Seen::Known(found),
         Err(error) => Seen::NotSeen(error.service_said()),
     }
@@ -107,7 +128,9 @@ async fn read_certificates(
     question: &Question,
     vault: Option<&Vault>,
 ) -> BTreeMap<String, Seen<Option<azure::VaultCertificate>>> {
-    let Some(vault) = vault else { return BTreeMap::new() };
+    let Some(vault) = vault else {
+        return BTreeMap::new();
+    };
     let reads = question.certificates.iter().map(|(key, name)| async move {
         let answer = match world.azure().certificate(&vault.uri, name, None).await {
             Ok(found) => Seen::Known(found),
@@ -127,7 +150,7 @@ struct ClusterPart {
 }
 
 async fn read_cluster(world: &World, question: &Question, cluster: Option<&Cluster>) -> ClusterPart {
-    let connection = match cluster {
+    let connection = match cluster.filter(|_| question.cluster_objects) {
         None => return ClusterPart::unseen(question, None),
         Some(cluster) => world.kubernetes(cluster).await,
     };
@@ -146,20 +169,34 @@ impl ClusterPart {
         }
         Self {
             namespace: no(why),
-            objects: question.objects.iter().map(|object| (object_key(object), no(why))).collect(),
+            objects: question
+                .objects
+                .iter()
+                .map(|object| (object_key(object), no(why)))
+                .collect(),
             controller: Seen::NotAsked,
-            secrets: question.secrets.iter().map(|name| (name.clone(), no(why))).collect(),
+            secrets: question
+                .secrets
+                .iter()
+                .map(|name| (name.clone(), no(why)))
+                .collect(),
             other_classes: no(why),
         }
     }
 }
 
 async fn read_objects(kubernetes: &Kubernetes, question: &Question) -> ClusterPart {
-    let objects = join_all(question.objects.iter().map(|object| async move {
-        (object_key(object), told(kubernetes.get(object).await))
-    }));
+    let objects = join_all(
+        question
+            .objects
+            .iter()
+            .map(|object| async move { (object_key(object), told(kubernetes.get(object).await)) }),
+    );
     let secrets = join_all(question.secrets.iter().map(|name| async move {
-        (name.clone(), told(kubernetes.secret_certificate(&question.namespace, name).await))
+        (
+            name.clone(),
+            told(kubernetes.secret_certificate(&question.namespace, name).await),
+        )
     }));
     let namespace = async {
         if !question.namespace_exists {
@@ -225,7 +262,8 @@ pub async fn observe_served<'a>(
 
 /// A wildcard host is proven by any one name under it.
 pub fn dialled(host: &str) -> String {
-    host.strip_prefix("*.").map_or_else(|| host.to_owned(), |rest| format!("kvtls-probe.{rest}"))
+    host.strip_prefix("*.")
+        .map_or_else(|| host.to_owned(), |rest| format!("kvtls-probe.{rest}"))
 }
 
 /// Events and pod states that explain why a mount does not come up, newest first.
@@ -240,10 +278,19 @@ pub async fn mount_messages(kubernetes: &Kubernetes, namespace: &str, binding: &
         .unwrap_or_default()
         .into_iter()
         .filter(|event| event["type"] == "Warning")
-        .filter(|event| pods.iter().any(|pod| event["involvedObject"]["name"] == pod.as_str()))
+        .filter(|event| {
+            pods.iter()
+                .any(|pod| event["involvedObject"]["name"] == pod.as_str())
+        })
         .map(|event| {
-            let time = event["lastTimestamp"].as_str().or(event["eventTime"].as_str()).unwrap_or_default();
-            (time.to_owned(), event["message"].as_str().unwrap_or_default().to_owned())
+            let time = event["lastTimestamp"]
+                .as_str()
+                .or(event["eventTime"].as_str())
+                .unwrap_or_default();
+            (
+                time.to_owned(),
+                event["message"].as_str().unwrap_or_default().to_owned(),
+            )
         })
         .collect();
     found.sort_by(|left, right| right.0.cmp(&left.0));
@@ -260,7 +307,10 @@ fn names(objects: Vec<Value>) -> Vec<String> {
 /// The address an Ingress publishes, if it does.
 pub fn published_address(ingress: &Value) -> Option<String> {
     let first = &ingress["status"]["loadBalancer"]["ingress"][0];
-    first["ip"].as_str().or(first["hostname"].as_str()).map(str::to_owned)
+    first["ip"]
+        .as_str()
+        .or(first["hostname"].as_str())
+        .map(str::to_owned)
 }
 
 /// The kind of an object in `manifests`, by its name there.

@@ -106,9 +106,16 @@ impl Step {
         match self {
             Self::SwitchAddon { .. } => Some("addon".to_owned()),
             Self::AssignRole { .. } | Self::AddAccessPolicy { .. } => Some("grant".to_owned()),
-            Self::Apply { object, bookkeeping: false, .. } | Self::Delete { object, .. } => Some(object_key(object)),
+            Self::Apply {
+                object,
+                bookkeeping: false,
+                ..
+            }
+            | Self::Delete { object, .. } => Some(object_key(object)),
             Self::RemoveRole { .. } | Self::RemoveAccessPolicy { .. } => Some("revoke".to_owned()),
-            Self::Apply { bookkeeping: true, .. }
+            Self::Apply {
+                bookkeeping: true, ..
+            }
             | Self::Finish { .. }
             | Self::AwaitSynced { .. }
             | Self::AwaitServed { .. }

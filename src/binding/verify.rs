@@ -66,18 +66,28 @@ pub struct Version {
 const GRACE: Duration = Duration::minutes(5);
 
 /// The status of a binding. What was not seen now keeps its value from `prior`.
-pub fn status(desired: &Desired, seen: &Observation, prior: Option<&Status>, poll_interval: Duration) -> Status {
+pub fn status(
+    desired: &Desired,
+    seen: &Observation,
+    prior: Option<&Status>,
+    poll_interval: Duration,
+) -> Status {
     let mut certificates = BTreeMap::new();
     for key in desired.certificates.keys() {
         let before = prior.and_then(|prior| prior.certificates.get(key));
         certificates.insert(key.clone(), certificate_status(desired, seen, key, before));
     }
-    let phase = phase(desired, seen, &certificates).unwrap_or_else(|| prior.map_or(Phase::Pending, |it| it.phase));
+    let phase =
+        phase(desired, seen, &certificates).unwrap_or_else(|| prior.map_or(Phase::Pending, |it| it.phase));
     let in_sync = certificates.iter().all(|(key, status)| {
         let found = seen.certificates.get(key).and_then(Seen::present);
         is_current(desired, status) || found.is_some_and(|found| is_on_the_way(found, poll_interval))
     });
-    Status { phase, in_sync, certificates }
+    Status {
+        phase,
+        in_sync,
+        certificates,
+    }
 }
 
 fn certificate_status(
@@ -98,32 +108,54 @@ fn certificate_status(
     };
     let named = |leaf: &Leaf| located(leaf, vault.as_ref(), &before);
     let served_leaves: Vec<&Seen<_>> = wanted
-        .map(|wanted| wanted.hosts.iter().filter_map(|host| seen.served.get(host)).collect())
+        .map(|wanted| {
+            wanted
+                .hosts
+                .iter()
+                .filter_map(|host| seen.served.get(host))
+                .collect()
+        })
         .unwrap_or_default();
     let served = if served_leaves.iter().all(|it| it.known().is_none()) {
         before.served.clone()
     } else {
-        let versions = served_leaves.iter().filter_map(|it| it.known()).map(|served| named(&served.leaf));
-        let is_vaults = |it: &Version| vault.as_ref().is_some_and(|vault| vault.thumbprint == it.thumbprint);
+        let versions = served_leaves
+            .iter()
+            .filter_map(|it| it.known())
+            .map(|served| named(&served.leaf));
+        let is_vaults = |it: &Version| {
+            vault
+                .as_ref()
+                .is_some_and(|vault| vault.thumbprint == it.thumbprint)
+        };
         versions.min_by_key(is_vaults)
     };
     let synced = match wanted.and_then(|wanted| seen.secrets.get(&wanted.secret_name)) {
-        Some(Seen::Known(found)) => {
-            found.as_ref().and_then(|found| found.leaf.as_ref()).map(named)
-        }
+        Some(Seen::Known(found)) => found.as_ref().and_then(|found| found.leaf.as_ref()).map(named),
         // What the edge serves came out of the Secret, so a current edge proves a current Secret.
         _ if served.is_some() && served == vault => served.clone(),
         _ => before.synced.clone(),
     };
-    CertificateStatus { vault, synced, served }
+    CertificateStatus {
+        vault,
+        synced,
+        served,
+    }
 }
 
 /// A leaf seen somewhere, with the vault's version if it is one that we know.
 fn located(leaf: &Leaf, vault: Option<&Version>, before: &CertificateStatus) -> Version {
     let thumbprint = leaf.thumbprint.to_string();
     let known = vault.into_iter().chain(&before.vault).chain(&before.synced);
-    let version = known.into_iter().find(|it| it.thumbprint == thumbprint).and_then(|it| it.version.clone());
-    Version { version, thumbprint, not_after: leaf.not_after }
+    let version = known
+        .into_iter()
+        .find(|it| it.thumbprint == thumbprint)
+        .and_then(|it| it.version.clone());
+    Version {
+        version,
+        thumbprint,
+        not_after: leaf.not_after,
+    }
 }
 
 /// Whether every place that matters holds the vault's certificate, as far as both were ever seen.
@@ -140,7 +172,9 @@ fn is_current(desired: &Desired, status: &CertificateStatus) -> bool {
 }
 
 fn is_on_the_way(found: &VaultCertificate, poll_interval: Duration) -> bool {
-    found.created_at.is_some_and(|created| found.seen_at - created <= poll_interval + GRACE)
+    found
+        .created_at
+        .is_some_and(|created| found.seen_at - created <= poll_interval + GRACE)
 }
 
 /// The phase, or nothing if too little was seen to tell.
@@ -156,12 +190,21 @@ fn phase(
     let vault = seen.vault.known()?.as_ref();
     let none = Vec::new();
     let assignments = seen.assignments.known().unwrap_or(&none);
-    let is_granted = vault.is_some_and(|vault| grant::find(vault, assignments, &identity.object_id).is_some());
+    let is_granted =
+        vault.is_some_and(|vault| grant::find(vault, assignments, &identity.object_id).is_some());
     if !is_granted && seen.assignments.why_not().is_none() {
         return Some(Phase::Pending);
     }
-    let mut objects = vec![manifests::secret_provider_class(desired), manifests::deployment(desired)];
-    objects.extend(desired.ingress.iter().map(|wanted| manifests::ingress(desired, &wanted.name)));
+    let mut objects = vec![
+        manifests::secret_provider_class(desired),
+        manifests::deployment(desired),
+    ];
+    objects.extend(
+        desired
+            .ingress
+            .iter()
+            .map(|wanted| manifests::ingress(desired, &wanted.name)),
+    );
     let mut all_there = true;
     for object in objects {
         all_there &= seen.objects.get(&object_key(&object))?.known()?.is_some();
@@ -182,5 +225,9 @@ fn phase(
     if desired.ingress.is_none() || matches!(desired.verify.level, VerifyLevel::Synced | VerifyLevel::None) {
         return Some(Phase::Synced);
     }
-    Some(if holds(|it| &it.served) { Phase::Served } else { Phase::Unverified })
+    Some(if holds(|it| &it.served) {
+        Phase::Served
+    } else {
+        Phase::Unverified
+    })
 }

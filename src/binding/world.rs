@@ -50,7 +50,12 @@ pub enum Freshness {
 impl World {
     /// A world reached through these clients.
     pub fn new(azure: Azure, connect: ConnectSettings, proxy: ProxySettings) -> Self {
-        Self { azure, connect, proxy, shared: Arc::default() }
+        Self {
+            azure,
+            connect,
+            proxy,
+            shared: Arc::default(),
+        }
     }
 
     /// Azure.
@@ -97,7 +102,10 @@ impl World {
     ) -> Result<Vec<RoleAssignment>, azure::Error> {
         let key = (vault.clone(), principal.clone());
         let scope = vault.to_string();
-        self.shared.assignments.get(key, freshness, || self.azure.role_assignments(&scope, principal)).await
+        self.shared
+            .assignments
+            .get(key, freshness, || self.azure.role_assignments(&scope, principal))
+            .await
     }
 
     /// A connection to the cluster's API; one per cluster and run.
@@ -106,14 +114,24 @@ impl World {
     /// If Azure does not hand out the credential, or it cannot be used.
     pub async fn kubernetes(&self, cluster: &Cluster) -> Result<Kubernetes, ConnectError> {
         let key = cluster.id.clone();
-        self.shared.connections.get(key, Freshness::Shared, || self.connect(cluster)).await
+        self.shared
+            .connections
+            .get(key, Freshness::Shared, || self.connect(cluster))
+            .await
     }
 
     async fn connect(&self, cluster: &Cluster) -> Result<Kubernetes, ConnectError> {
-        let credential = self.azure.user_credential(&cluster.id).await.map_err(ConnectError::Azure)?;
-        let token: Option<Arc<dyn TokenSource>> =
-            cluster.entra.then(|| Arc::new(EntraToken(self.azure.clone())) as Arc<dyn TokenSource>);
-        Kubernetes::connect(credential.expose(), token, &self.connect).await.map_err(ConnectError::Kubernetes)
+        let credential = self
+            .azure
+            .user_credential(&cluster.id)
+            .await
+            .map_err(ConnectError::Azure)?;
+        let token: Option<Arc<dyn TokenSource>> = cluster
+            .entra
+            .then(|| Arc::new(EntraToken(self.azure.clone())) as Arc<dyn TokenSource>);
+        Kubernetes::connect(credential.expose(), token, &self.connect)
+            .await
+            .map_err(ConnectError::Kubernetes)
     }
 }
 
@@ -123,7 +141,11 @@ struct EntraToken(Azure);
 #[async_trait]
 impl TokenSource for EntraToken {
     async fn token(&self) -> Result<String, String> {
-        let token = self.0.kubernetes_token().await.map_err(|error| error.service_said())?;
+        let token = self
+            .0
+            .kubernetes_token()
+            .await
+            .map_err(|error| error.service_said())?;
         Ok(token.expose().to_owned())
     }
 }

@@ -14,7 +14,11 @@ impl Environment {
 
     /// The first of `names` that is set to something.
     pub fn first(&self, names: &[&str]) -> Option<&str> {
-        names.iter().filter_map(|name| self.0.get(*name)).map(String::as_str).find(|text| !text.is_empty())
+        names
+            .iter()
+            .filter_map(|name| self.0.get(*name))
+            .map(String::as_str)
+            .find(|text| !text.is_empty())
     }
 
     /// A variable in either spelling, as proxies are configured.
@@ -32,6 +36,11 @@ impl std::fmt::Debug for Environment {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+        Self(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
     }
 }

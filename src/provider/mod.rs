@@ -1,10 +1,10 @@
 //! What Terraform sees: settings, resources, and every error in a practitioner's words.
 
+mod duration;
 pub mod environment;
 pub mod explain;
 pub mod ingress_binding;
 pub mod settings;
-mod duration;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -80,7 +80,12 @@ impl Kvtls {
     pub fn with_environment(environment: Environment) -> Self {
         let configured = Configured::default();
         let binding: Arc<dyn Resource> = Arc::new(IngressBinding::new(configured.clone()));
-        Self { schema: settings::schema(), resources: vec![binding], environment, configured }
+        Self {
+            schema: settings::schema(),
+            resources: vec![binding],
+            environment,
+            configured,
+        }
     }
 }
 

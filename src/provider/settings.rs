@@ -59,7 +59,10 @@ fn endpoint_attribute() -> Attribute {
                 "resource_manager_audience",
                 optional("The audience of its tokens. Also `ARM_RESOURCE_MANAGER_AUDIENCE`."),
             ),
-            ("key_vault_dns_suffix", optional("The suffix of vault host names, for example `vault.azure.net`.")),
+            (
+                "key_vault_dns_suffix",
+                optional("The suffix of vault host names, for example `vault.azure.net`."),
+            ),
         ],
     )
 }
@@ -91,7 +94,9 @@ pub fn read(config: &Value, environment: &Environment) -> Result<Option<Settings
         environment: text("environment", &["ARM_ENVIRONMENT"]).unwrap_or_else(|| "public".to_owned()),
         metadata_host: text("metadata_host", &["ARM_METADATA_HOSTNAME"]),
         endpoints: endpoints(config.get("endpoint"), environment),
-        correlation_id: environment.first(&["ARM_CORRELATION_REQUEST_ID"]).map(str::to_owned),
+        correlation_id: environment
+            .first(&["ARM_CORRELATION_REQUEST_ID"])
+            .map(str::to_owned),
         user_agent_suffix: environment.first(&["AZURE_HTTP_USER_AGENT"]).map(str::to_owned),
     }))
 }
@@ -102,7 +107,10 @@ fn endpoints(block: &Value, environment: &Environment) -> Option<CustomEndpoints
         written.or_else(|| environment.first(&[variable]).map(str::to_owned))
     };
     let endpoints = CustomEndpoints {
-        authority_host: text("active_directory_authority_host", "ARM_ACTIVE_DIRECTORY_AUTHORITY_HOST"),
+        authority_host: text(
+            "active_directory_authority_host",
+            "ARM_ACTIVE_DIRECTORY_AUTHORITY_HOST",
+        ),
         resource_manager_endpoint: text("resource_manager_endpoint", "ARM_RESOURCE_MANAGER_ENDPOINT"),
         resource_manager_audience: text("resource_manager_audience", "ARM_RESOURCE_MANAGER_AUDIENCE"),
         key_vault_dns_suffix: block.get("key_vault_dns_suffix").as_str().map(str::to_owned),
@@ -137,7 +145,9 @@ mod tests {
 
     #[test]
     fn what_is_written_wins_over_a_variable() {
-        let environment: Environment = [("ARM_TENANT_ID", "variable"), ("ARM_CLIENT_ID", "app")].into_iter().collect();
+        let environment: Environment = [("ARM_TENANT_ID", "variable"), ("ARM_CLIENT_ID", "app")]
+            .into_iter()
+            .collect();
         let config = Value::object([("tenant_id", Value::from("written"))]);
         let settings = read(&config, &environment).unwrap().unwrap();
         assert_eq!(settings.credential.tenant_id.as_deref(), Some("written"));
@@ -155,6 +165,9 @@ mod tests {
     fn a_variable_that_is_not_a_bool_is_named() {
         let environment: Environment = [("ARM_USE_CLI", "yes")].into_iter().collect();
         let error = read(&Value::object::<String>([]), &environment).unwrap_err();
-        assert!(error.iter().next().unwrap().detail.contains("ARM_USE_CLI"), "{error:?}");
+        assert!(
+            error.iter().next().unwrap().detail.contains("ARM_USE_CLI"),
+            "{error:?}"
+        );
     }
 }
