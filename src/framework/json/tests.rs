@@ -88,22 +88,22 @@ fn what_does_not_fit_is_refused_with_its_place_and_without_its_value() {
     let list = object(&[("hosts", Type::list(Type::Number))]);
     for (ty, text, words) in [
         (list, "{\"hosts\":[1,\"marker\"]}", "hosts[1]: expected a number"),
-        (Type::Bool, "\"marker\"", ": expected a bool"),
-        (Type::String, "{\"marker\":1}", ": expected a string"),
-        (Type::map(Type::String), "[]", ": expected a map"),
+        (Type::Bool, "\"marker\"", "expected a bool"),
+        (Type::String, "{\"marker\":1}", "expected a string"),
+        (Type::map(Type::String), "[]", "expected a map"),
         (
             Type::Tuple(vec![Type::String]),
             "[]",
-            ": expected a tuple of another length",
+            "expected a tuple of another length",
         ),
         (
             Type::Dynamic,
             "{\"value\":1}",
-            ": expected an object with type and value",
+            "expected an object with type and value",
         ),
-        (Type::Number, "1e99999", ": expected a number"),
-        (Type::String, "\"unclosed", ": expected JSON"),
-        (Type::String, "", ": expected JSON"),
+        (Type::Number, "1e99999", "expected a number"),
+        (Type::String, "\"unclosed", "expected JSON"),
+        (Type::String, "", "expected JSON"),
     ] {
         let error = Value::from_json(&ty, text).expect_err(text).to_string();
         assert_eq!(error, words);
