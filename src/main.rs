@@ -4,11 +4,21 @@ use std::process::ExitCode;
 
 use kvtls::go_plugin::{self, Plugin, logging};
 use kvtls::tfplugin6::generated::provider_server::{Provider, ProviderServer};
+use kvtls::tfplugin6::generated::stop_provider;
+use tonic::{Request, Response, Status};
 
-/// Stands in until the provider exists: every method answers UNIMPLEMENTED.
+/// Stands in until the provider exists: every other method answers UNIMPLEMENTED.
 struct Nothing;
 
-impl Provider for Nothing {}
+#[tonic::async_trait]
+impl Provider for Nothing {
+    async fn stop_provider(
+        &self,
+        _: Request<stop_provider::Request>,
+    ) -> Result<Response<stop_provider::Response>, Status> {
+        Ok(Response::new(stop_provider::Response::default()))
+    }
+}
 
 fn main() -> ExitCode {
     logging::start("kvtls", &[]);

@@ -10,7 +10,9 @@ async fn knock(plugin: &Plugin) {
     let mut socket = plugin.handshake().socket().await;
     socket.write_all(b"not TLS at all").await.unwrap();
     let mut alert = Vec::new();
-    within("the server to hang up", socket.read_to_end(&mut alert)).await.ok();
+    within("the server to hang up", socket.read_to_end(&mut alert))
+        .await
+        .ok();
 }
 
 #[tokio::test]

@@ -555,7 +555,7 @@ impl Channel {
 }
 
 /// As Go's client puts it.
-fn origin() -> Uri {
+pub(crate) fn origin() -> Uri {
     Uri::from_static("http://unused")
 }
 
