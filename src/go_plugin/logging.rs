@@ -421,4 +421,34 @@ mod tests {
             assert!(!line["@message"].as_str().unwrap().is_empty());
         }
     }
+
+    #[test]
+    fn a_panic_reads_as_the_host_expects_and_fits_into_what_it_keeps() {
+        let written = Arc::new(Mutex::new(String::new()));
+        let writer = Arc::clone(&written);
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // Hooks are the whole process's: other tests may panic meanwhile.
+            if panic
+                .payload()
+                .downcast_ref::<String>()
+                .is_some_and(|message| message == "lost my 3 keys")
+            {
+                *writer.lock().unwrap() = panic_text(panic, &"somewhere\n  42: <unknown>\n".repeat(200));
+            }
+        }));
+        std::panic::catch_unwind(|| panic!("lost my {} keys", 3)).unwrap_err();
+        std::panic::set_hook(before);
+        let text = written.lock().unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "panic: lost my 3 keys");
+        assert!(
+            lines[1].starts_with("at src/go_plugin/logging.rs:"),
+            "{}",
+            lines[1]
+        );
+        assert_eq!(lines[2], "somewhere");
+        assert!((50..=100).contains(&lines.len()), "{}", lines.len());
+        assert!(!text.contains("<unknown>"));
+    }
 }

@@ -98,14 +98,16 @@ async fn garbage_without_tls_costs_only_its_own_connection() {
 
 #[tokio::test]
 async fn a_crowd_that_says_nothing_keeps_nobody_out() {
-    let plugin = Launch::by_terraform().start().await;
-    let mut crowd = Vec::new();
-    for _ in 0..100 {
-        crowd.push(plugin.handshake().socket().await);
+    for environment in [&[][..], &[("PLUGIN_CLIENT_CERT", "")]] {
+        let plugin = Launch::by_terraform().environment(environment).start().await;
+        let mut crowd = Vec::new();
+        for _ in 0..100 {
+            crowd.push(plugin.handshake().socket().await);
+        }
+        let host = plugin.dial().await;
+        assert!(is_served(&host).await);
+        host.shutdown().await;
+        assert_eq!(plugin.ended().await.code, Some(0), "nor does it delay the end");
+        drop(crowd);
     }
-    let host = plugin.dial().await;
-    assert!(is_served(&host).await);
-    host.shutdown().await;
-    assert_eq!(plugin.ended().await.code, Some(0), "nor does it delay the end");
-    drop(crowd);
 }
