@@ -21,7 +21,7 @@ pub const MAX_DEPTH: usize = 100;
 #[derive(Debug, thiserror::Error)]
 pub enum JsonError {
     /// The text is not JSON, or not of the shape the type asks for.
-    #[error("{at}: expected {expected}")]
+    #[error("{}expected {expected}", prefix(.at))]
     Unexpected {
         /// Where.
         at: AttributePath,
@@ -29,11 +29,19 @@ pub enum JsonError {
         expected: &'static str,
     },
     /// The text nests deeper than [`MAX_DEPTH`].
-    #[error("{at}: nested too deeply")]
+    #[error("{}nested too deeply", prefix(.at))]
     TooDeep {
         /// Where.
         at: AttributePath,
     },
+}
+
+fn prefix(at: &AttributePath) -> String {
+    if at.is_root() {
+        String::new()
+    } else {
+        format!("{at}: ")
+    }
 }
 
 impl Value {
