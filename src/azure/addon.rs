@@ -7,9 +7,10 @@ use std::time::Duration;
 use azure_core::http::Method;
 use serde_json::{Map, Value, json};
 
+use super::answer::Answer;
 use super::cluster::{Addon, AddonOutcome, AddonWish, Cluster};
 use super::managed_clusters::parse;
-use super::pipeline::{Answer, Call, pause};
+use super::pipeline::{Call, pause};
 use super::{Azure, ClusterId, Error};
 
 /// The entry's name. Some tools write it in other cases: it is found without case and written back as found.

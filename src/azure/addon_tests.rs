@@ -167,3 +167,59 @@ fn an_interval_that_is_there_stays_unless_another_is_wished() {
         assert_eq!(config[ROTATION], wish.rotation_enabled.to_string());
     }
 }
+
+/// Paths of `before` that are not in `after`; list places as `*`.
+fn dropped(before: &Value, after: &Value, path: &str, found: &mut Vec<String>) {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            for (name, value) in before {
+                match after.get(name) {
+                    Some(kept) => dropped(value, kept, &format!("{path}/{name}"), found),
+                    None => found.push(format!("{path}/{name}")),
+                }
+            }
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            assert_eq!(before.len(), after.len(), "{path}");
+            for (value, kept) in before.iter().zip(after) {
+                dropped(value, kept, &format!("{path}/*"), found);
+            }
+        }
+        (before, after) => assert_eq!(before, after, "{path}"),
+    }
+}
+
+/// A cluster as Azure sent it on 24 April 2026 (recorded by the Azure CLI's tests, trimmed).
+#[test]
+fn of_a_recorded_cluster_only_what_is_read_only_is_dropped() {
+    let live: Value = serde_json::from_str(include_str!("recorded/cluster-2026.json")).unwrap();
+    let body = wished_body(&live, &wish(true, None));
+    let mut found = Vec::new();
+    dropped(&live, &body, "", &mut found);
+    found.sort();
+    found.dedup();
+    let expected = [
+        "/eTag",
+        "/id",
+        "/identity/userAssignedIdentities//subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/e2e-managed-identity-pool/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cp-32/clientId",
+        "/identity/userAssignedIdentities//subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/e2e-managed-identity-pool/providers/Microsoft.ManagedIdentity/userAssignedIdentities/cp-32/principalId",
+        "/name",
+        "/properties/agentPoolProfiles/*/currentOrchestratorVersion",
+        "/properties/agentPoolProfiles/*/eTag",
+        "/properties/agentPoolProfiles/*/nodeImageVersion",
+        "/properties/agentPoolProfiles/*/provisioningState",
+        "/properties/azurePortalFQDN",
+        "/properties/currentKubernetesVersion",
+        "/properties/fqdn",
+        "/properties/ingressProfile/webAppRouting/identity",
+        "/properties/maxAgentPools",
+        "/properties/networkProfile/loadBalancerProfile/effectiveOutboundIPs",
+        "/properties/oidcIssuerProfile/issuerURL",
+        "/properties/powerState",
+        "/properties/provisioningState",
+        "/properties/resourceUID",
+        "/type",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(body["properties"]["addonProfiles"][KEY]["enabled"], true);
+}

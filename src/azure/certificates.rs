@@ -9,7 +9,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::pipeline::{Answer, Auth, Call};
+use super::answer::Answer;
+use super::pipeline::{Auth, Call};
 use super::{Azure, Error, VaultCertificate};
 use crate::tls::Leaf;
 
@@ -178,6 +179,26 @@ fn parse(name: &str, body: &Value, answer: &Answer) -> Result<VaultCertificate, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A bundle as a vault sent it on 2 June 2022 (recorded by the Azure CLI's tests, trimmed).
+    #[test]
+    fn a_recorded_certificate_is_read() {
+        let body: Value = serde_json::from_str(include_str!("recorded/certificate-2022.json")).unwrap();
+        let answer = Answer::recorded(200, &[("date", "Thu, 02 Jun 2022 08:14:16 GMT")], "{}");
+        let certificate = parse("cert1", &body, &answer).unwrap();
+        assert_eq!(certificate.version, "42f5a7e2bc1f4e5898b50b0ae5f497af");
+        assert_eq!(
+            certificate.leaf.thumbprint.as_str(),
+            "2EE7661E3C1D401479E334A91827AE88137517FA"
+        );
+        assert_eq!(certificate.leaf.not_after.unix_timestamp(), 1_785_658_453);
+        assert_eq!((certificate.enabled, certificate.exportable), (true, Some(true)));
+        assert_eq!(certificate.content_type.as_deref(), Some("application/x-pkcs12"));
+        assert_eq!(
+            certificate.seen_at,
+            time::macros::datetime!(2022-06-02 08:14:16 UTC)
+        );
+    }
 
     #[test]
     fn a_challenge_is_read_in_both_forms() {

@@ -6,8 +6,9 @@
 use serde_json::Value;
 use url::Url;
 
+use super::answer::Answer;
 use super::envelope::Envelope;
-use super::pipeline::{Answer, Auth, Call, pause};
+use super::pipeline::{Auth, Call, pause};
 use super::{Azure, Error};
 
 /// The URL to poll that the answer to a write gives, if it gives one.

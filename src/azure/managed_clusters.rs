@@ -8,8 +8,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::addon;
+use super::answer::Answer;
 use super::cluster::{Addon, AddonIdentity, Cluster};
-use super::pipeline::{Answer, Call};
+use super::pipeline::Call;
 use super::{Azure, ClientId, ClusterId, Error, PrincipalId, Secret};
 
 /// One version for reading and writing alike, or a write would lose what the other version does not show.

@@ -7,6 +7,7 @@
 //! about it; [`ids`] are pure and used everywhere.
 
 mod addon;
+mod answer;
 mod certificates;
 mod cloud;
 mod cluster;
@@ -39,9 +40,10 @@ pub use secret::Secret;
 pub use settings::{CredentialSettings, CustomEndpoints, Settings};
 pub use vault::{AccessPolicy, RoleAssignment, Vault, VaultCertificate};
 
+use answer::Answer;
 use cloud::Choice;
 use credential::Credentials;
-use pipeline::{Answer, Auth, Call, Pipeline};
+use pipeline::{Auth, Call, Pipeline};
 
 /// A client of Azure for one identity in one cloud. Cheap to clone; clones share connections, tokens and the cloud's
 /// description.

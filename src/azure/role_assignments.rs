@@ -4,8 +4,9 @@ use azure_core::http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::answer::Answer;
 use super::long_running::next_page;
-use super::pipeline::{Answer, Call, pause};
+use super::pipeline::{Call, pause};
 use super::{Azure, Error, PrincipalId, Role, RoleAssignment};
 
 const API_VERSION: &str = "2022-04-01";
