@@ -156,12 +156,12 @@ impl Executor<'_> {
                     live.is_none_or(|live| live["metadata"]["uid"] != uid.as_str())
                         .then_some(())
                 };
-                kubernetes.wait_metadata(object, gone).await?;
+                kubernetes.wait(object, gone).await?;
             }
             Step::AwaitGone { object } => {
                 let kubernetes = self.kubernetes().await?;
                 kubernetes
-                    .wait_metadata(object, |live| live.is_none().then_some(()))
+                    .wait(object, |live| live.is_none().then_some(()))
                     .await?;
             }
         }
@@ -424,7 +424,7 @@ async fn await_secret(
     let mut last = None;
     loop {
         let version = kubernetes
-            .wait_metadata(&object, |live| {
+            .wait(&object, |live| {
                 let version = live?["metadata"]["resourceVersion"].as_str()?;
                 (Some(version) != last.as_deref()).then(|| version.to_owned())
             })
