@@ -6,8 +6,11 @@ use kvtls::go_plugin::{self, Plugin, logging};
 use kvtls::provider::Kvtls;
 use kvtls::tfplugin6;
 
+/// Names of fields whose text may be logged: names of things, never values of attributes or contents.
+const LOGGED: &[&str] = &["step", "object", "operation", "target", "error", "status", "method", "host", "path"];
+
 fn main() -> ExitCode {
-    logging::start("kvtls", &[]);
+    logging::start("kvtls", LOGGED);
     go_plugin::serve(Plugin {
         name: "kvtls",
         address: "registry.terraform.io/kvtls/kvtls",
