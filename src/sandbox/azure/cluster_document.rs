@@ -276,6 +276,13 @@ pub(super) fn merge(target: &mut Value, change: &Value) {
     }
 }
 
+/// Sets members of an object, each as a whole.
+pub(super) fn merge_over(target: &mut Value, change: &Value) {
+    if let (Some(target), Some(change)) = (target.as_object_mut(), change.as_object()) {
+        target.extend(change.clone());
+    }
+}
+
 /// Node pools are matched by name; leaving one out would delete it, which a cluster PUT must not do.
 fn merge_pools(merged: &mut Value, pools: Option<&Value>) -> Result<(), Refusal> {
     let Some(Value::Array(pools)) = pools else {
