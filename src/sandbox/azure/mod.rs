@@ -26,6 +26,8 @@ mod roles;
 mod routes;
 mod staging;
 mod surroundings;
+#[cfg(test)]
+mod tests;
 mod vault_content;
 mod vaults;
 mod versions;

@@ -45,7 +45,7 @@ impl Azure {
                 ),
             )
         };
-        let (certificate, recovery) = self.certificate(call).map_err(|_| missing())?;
+        let (certificate, recovery) = self.certificate(call).ok().ok_or_else(missing)?;
         let version = certificate.version(call.segment(2)).ok_or_else(missing)?;
         if !version.enabled {
             return Err(Refusal::vault(
@@ -116,7 +116,7 @@ impl Azure {
                 ),
             )
         };
-        let (certificate, recovery) = self.certificate(call).map_err(|_| missing())?;
+        let (certificate, recovery) = self.certificate(call).ok().ok_or_else(missing)?;
         let version = certificate.version(call.segment(2)).ok_or_else(missing)?;
         let leaf = super::certificate_calls::leaf_of(version).await?;
         let mut key = web_key(&leaf).unwrap_or_default();
@@ -396,8 +396,10 @@ fn from_pfx(text: &str, password: &str) -> Result<KeyAndChain, String> {
                   valid PKCS#12 format."
             .to_owned()
     };
-    let der = STANDARD.decode(text.trim()).map_err(|_| bad())?;
-    let store = KeyStore::from_pkcs12(&der, password, Pkcs12ImportPolicy::Relaxed).map_err(|_| bad())?;
+    let der = STANDARD.decode(text.trim()).ok().ok_or_else(bad)?;
+    let store = KeyStore::from_pkcs12(&der, password, Pkcs12ImportPolicy::Relaxed)
+        .ok()
+        .ok_or_else(bad)?;
     let (_, chain) = store.private_key_chain().ok_or_else(bad)?;
     let certificates = chain
         .certs()
