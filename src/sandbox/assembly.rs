@@ -543,12 +543,12 @@ impl Running {
     }
 }
 
+/// Who holds a token.
+type IdentityOf = Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync>;
+
 /// Entra tokens a cluster takes: of its tenant, made for AKS. The name is the object ID, as AKS has it for everybody
 /// but users.
-fn entra_identities(
-    core: &Arc<Core>,
-    tenant: Option<String>,
-) -> Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync> {
+fn entra_identities(core: &Core, tenant: Option<String>) -> IdentityOf {
     let (directory, clock) = (core.directory.clone(), core.clock.clone());
     Arc::new(move |token| {
         let tenant = tenant.as_deref()?;
