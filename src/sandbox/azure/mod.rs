@@ -99,7 +99,10 @@ impl Azure {
     /// The add-on of a cluster, as the last finished operation or the world file left it.
     pub(crate) fn addon_state(&self, cluster: &str) -> AddonState {
         let state = self.lock();
-        let found = state.clusters.values().find(|each| path::same(&each.name, cluster));
+        let found = state
+            .clusters
+            .values()
+            .find(|each| path::same(&each.name, cluster));
         found.map(ManagedCluster::addon_state).unwrap_or_default()
     }
 

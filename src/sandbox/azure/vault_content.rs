@@ -89,6 +89,9 @@ impl Azure {
             STANDARD.encode(pfx(key, &material, certificate.modern_pfx).map_err(failed)?)
         };
         self.core.markers.private_key(&material.key_pkcs8);
+        for piece in key.map(pem_pieces).unwrap_or_default() {
+            self.core.markers.secret(&piece);
+        }
         // A PFX is all cipher text but for its head: any piece from its middle gives it away.
         if key.is_some() && certificate.content_type() != PEM {
             let middle = value.len() / 2;
@@ -183,6 +186,25 @@ fn pem(key: Option<&[u8]>, chain: &[Vec<u8>]) -> String {
         text.push_str(&format!("-----END {label}-----\n"));
     }
     text
+}
+
+/// Pieces of a key's PEM that are secret and lie in one line each.
+fn pem_pieces(key: &[u8]) -> Vec<String> {
+    let encoded = STANDARD.encode(key);
+    let lines = encoded.as_bytes().chunks_exact(64);
+    let count = lines.len();
+    // RSA: the second half is all secret. EC: the scalar runs on into the second line.
+    let secret = if key.len() > 500 {
+        lines.skip(count / 2).take(count)
+    } else {
+        lines.skip(1).take(1)
+    };
+    secret
+        .filter_map(|line| {
+            line.get(..24)
+                .map(|piece| String::from_utf8_lossy(piece).into_owned())
+        })
+        .collect()
 }
 
 /// A PFX without password, as vaults write it: SHA-1 and three-key triple DES.
