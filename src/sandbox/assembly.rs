@@ -21,7 +21,7 @@ use super::azure::Azure;
 use super::certificates::{Authority, CertificateError, Issuers};
 use super::clock::{Clock, Due};
 use super::core::{
-    AddonState, Cluster, ClusterSettings, Clusters, Core, KubeCredential, PatchError, WorldError,
+    Cluster, ClusterSettings, Clusters, Core, KubeCredential, PatchError, WorldError,
 };
 use super::entra::{AKS_AUDIENCE, Directory};
 use super::environment::{self, Mode};
@@ -245,7 +245,7 @@ impl Running {
             entra_tenant: tenant.filter(|_| is("entra", false)),
             local_accounts: is("local_accounts", true),
             world: source.clone(),
-            addon: AddonState::default(),
+            addon: self.azure.addon_state(name),
         }
     }
 
