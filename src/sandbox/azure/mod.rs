@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::core::{Caller, Core, PatchError, TokenFault, WorldError};
+use super::core::{AddonState, Caller, Core, PatchError, TokenFault, WorldError};
 use super::http::{Answer, Incoming, json as json_answer};
 
 /// ARM and the vaults.
@@ -37,6 +37,10 @@ impl Azure {
             StatusCode::OK,
             &json!({"cluster": cluster, "path": request.uri().path()}),
         )
+    }
+
+    pub(crate) fn addon_state(&self, _cluster: &str) -> AddonState {
+        AddonState::default()
     }
 
     pub(crate) fn describe(&self) -> Value {
