@@ -1,7 +1,9 @@
 //! The sandbox, judged from outside: over its sockets, its command line and its control API.
 
+mod arm;
 mod client;
 mod control;
 mod entra;
 mod front;
 mod process;
+mod vault;

@@ -202,18 +202,16 @@ pub(super) fn put(stored: &Value, body: &Value, extra: &Value) -> Result<Value, 
             return Err(not_changeable(path));
         }
     }
+    let stored_at = stored["location"].as_str().unwrap_or_default();
     if let Some(location) = body["location"].as_str()
-        && !stored["location"]
-            .as_str()
-            .is_some_and(|old| plain(old) == plain(location))
+        && plain(stored_at) != plain(location)
     {
         return Err(Refusal::gateway(
             StatusCode::CONFLICT,
             "InvalidResourceLocation",
             format!(
-                "The resource already exists in location '{}' in resource group. A resource with the same name cannot \
-                 be created in location '{location}'. Please select a new resource name.",
-                stored["location"].as_str().unwrap_or_default()
+                "The resource already exists in location '{stored_at}' in resource group. A resource with the same name \
+                 cannot be created in location '{location}'. Please select a new resource name."
             ),
         ));
     }
