@@ -10,29 +10,41 @@ use super::clock::Clock;
 use super::core::AddonState;
 use super::lag::Lags;
 
+/// Where a host listens, if it is part of the world.
+pub(crate) type Resolve = Arc<dyn Fn(&str) -> Option<SocketAddr> + Send + Sync>;
+
 /// What a cluster's actors are made from.
 pub(crate) struct ActorSettings {
     pub(crate) cluster: String,
     pub(crate) server: SocketAddr,
+    pub(crate) server_name: String,
     pub(crate) ca_pem: String,
     pub(crate) client_certificate_pem: String,
     pub(crate) client_key_pem: String,
     pub(crate) clock: Clock,
     pub(crate) lags: Lags,
     pub(crate) driver: String,
+    pub(crate) nodes: usize,
     pub(crate) identity_endpoint: String,
-    pub(crate) vault_address: Arc<dyn Fn(&str) -> Option<SocketAddr> + Send + Sync>,
+    pub(crate) vault_address: Resolve,
     pub(crate) front_roots: Arc<rustls::RootCertStore>,
     pub(crate) edges: Edges,
     pub(crate) addon: tokio::sync::watch::Receiver<AddonState>,
     pub(crate) vault_suffix: String,
+    pub(crate) objects: Vec<Value>,
 }
 
-/// A cluster's edges.
-#[derive(Clone, Default)]
+/// All edges of the world; clones share them.
+#[derive(Clone)]
 pub(crate) struct Edges;
 
 impl Edges {
+    pub(crate) fn new() -> Self {
+        Self
+    }
+
+    pub(crate) fn add(&self, _spec: &Value, _cluster: &str) {}
+
     pub(crate) fn by_host(&self, _host: &str) -> Option<SocketAddr> {
         None
     }
