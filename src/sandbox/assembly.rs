@@ -363,7 +363,7 @@ impl Running {
             front_roots: Arc::new(roots),
             edges: self.edges.clone(),
             addon: cluster.addon.subscribe(),
-            vault_suffix: core.names.vault_suffix().to_owned(),
+            vault_suffix: format!(".{}", core.names.vault_suffix()),
         });
         lock(&self.actors).insert(name.clone(), Arc::new(actors));
         let running = Arc::downgrade(self);
