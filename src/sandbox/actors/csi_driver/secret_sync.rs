@@ -1,7 +1,7 @@
 //! The controller that makes Secrets of mounts. It wakes for status objects, not for classes: an edited class reaches
 //! its Secret only with the next requeue.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,8 +61,8 @@ impl Actor for SecretSync {
     async fn pass(&mut self) -> Result<Next, ApiError> {
         let mut outcome = Outcome::default();
         let statuses = self.cluster.cache.all(Kind::PodStatus);
-        self.queue
-            .retain(|known, _| statuses.iter().any(|status| uid(status) == known));
+        let present: HashSet<_> = statuses.iter().map(|status| uid(status)).collect();
+        self.queue.retain(|known, _| present.contains(known.as_str()));
         for status in &statuses {
             let now = self.cluster.clock.now();
             let item = self.queue.entry(uid(status).to_owned()).or_insert(Item {

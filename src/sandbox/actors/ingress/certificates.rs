@@ -21,18 +21,24 @@ pub(super) const FAKE: &str = "Kubernetes Ingress Controller Fake Certificate";
 pub(super) struct Certificates(BTreeMap<String, Shown>);
 
 /// One certificate in use.
+#[derive(Clone)]
 pub(super) struct Shown {
-    pub(super) secret: String,
+    pub(super) pair: Pair,
     /// SHA-1, as Azure writes it.
     pub(super) thumbprint: String,
     key: Arc<CertifiedKey>,
 }
 
 impl Certificates {
-    /// Those of the plan that can be used; why the others cannot is logged, as the controller does.
-    pub(super) fn of(plan: &Plan) -> Self {
+    /// Those of the plan that can be used; why the others cannot is logged, as the controller does. What has not
+    /// changed since `before` is not parsed again.
+    pub(super) fn of(plan: &Plan, before: &Self) -> Self {
         let mut shown = BTreeMap::new();
         for (host, pair) in &plan.pairs {
+            if let Some(known) = before.0.get(host).filter(|known| known.pair == *pair) {
+                shown.insert(host.clone(), known.clone());
+                continue;
+            }
             match certified(host, pair) {
                 Ok(certificate) => drop(shown.insert(host.clone(), certificate)),
                 Err(error) => {
@@ -78,7 +84,7 @@ fn certified(host: &str, pair: &Pair) -> Result<Shown, String> {
     let certified = CertifiedKey::new(chain, key);
     certified.keys_match().map_err(|error| error.to_string())?;
     Ok(Shown {
-        secret: pair.secret.clone(),
+        pair: pair.clone(),
         thumbprint,
         key: Arc::new(certified),
     })

@@ -179,7 +179,7 @@ impl Edge {
     }
 
     pub(super) fn serve(&self, plan: Plan) {
-        let certificates = Certificates::of(&plan);
+        let certificates = Certificates::of(&plan, &self.served().certificates);
         let served = Arc::new(Served { plan, certificates });
         *self.served.lock().unwrap_or_else(PoisonError::into_inner) = served;
     }
@@ -200,7 +200,7 @@ impl Edge {
             .filter(|host| !host.is_empty())
             .map(|host| {
                 let shown = served.certificates.find(host);
-                json!({"host": host, "secret": shown.map(|shown| &shown.secret),
+                json!({"host": host, "secret": shown.map(|shown| &shown.pair.secret),
                     "thumbprint": shown.map(|shown| &shown.thumbprint)})
             })
             .collect();

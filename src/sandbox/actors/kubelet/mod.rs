@@ -7,7 +7,7 @@ mod probes;
 pub(super) mod schedule;
 mod volumes;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -133,8 +133,9 @@ impl Kubelet {
 
     /// Forgets pods that are gone.
     fn bury(&mut self, pods: &[Arc<Value>]) {
+        let present: HashSet<_> = pods.iter().map(|pod| uid(pod)).collect();
         let mut gone: Vec<_> = self.lives.keys().cloned().collect();
-        gone.retain(|known| !pods.iter().any(|pod| uid(pod) == known));
+        gone.retain(|known| !present.contains(known.as_str()));
         for pod in gone {
             self.lives.remove(&pod);
             self.volumes.release(&pod);

@@ -1,6 +1,8 @@
 //! The actors together, against the embedded API and a small Azure.
 
+mod failures;
 mod rig;
+mod workloads;
 
 use std::sync::atomic::Ordering;
 
@@ -61,6 +63,15 @@ fn ingress() -> Value {
             "rules": [{"host": HOST, "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}],
         },
     })
+}
+
+/// A bare pod that mounts a class.
+fn pod(name: &str, class: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "containers": [{"name": "c", "image": "busybox:1.37", "volumeMounts": [{"name": "tls", "mountPath": "/mnt"}]}],
+            "volumes": [{"name": "tls", "csi": {"driver": DRIVER, "readOnly": true,
+                "volumeAttributes": {"secretProviderClass": class}}}]}})
 }
 
 async fn with_binding() -> Rig {

@@ -264,6 +264,10 @@ impl Rig {
         }
     }
 
+    pub(super) fn compact(&self) {
+        self.api.compact();
+    }
+
     /// Enables the add-on and waits until the driver runs.
     pub(super) async fn enable(&self) {
         self.addon.send_replace(enabled());
