@@ -290,7 +290,7 @@ impl ApiServer {
                 let found = self.with_store(|store| store.get(kind, target.place(), &target.name));
                 found.ok_or_else(|| Refusal::not_found("pods", &target.name))?;
                 let forwarder = guard(&self.forwarder).clone();
-                return stream::port_forward(request, call, forwarder);
+                return stream::port_forward(request, call, forwarder.as_ref());
             }
             "binding" if kind.is("", "pods") => return self.bind(call, kind, version),
             word @ ("exec" | "attach" | "eviction" | "proxy") if kind.is("", "pods") => {
