@@ -1,1 +1,33 @@
-//! placeholder
+//! What we touch in a cluster, under which field manager.
+//!
+//! Objects are untyped JSON: what the API server answers is what plan and state show, and no field is lost because a
+//! model did not know it. Writing is server-side apply only, always as [`FIELD_MANAGER`]. Of Secrets only metadata is
+//! read, and [`Kubernetes::secret_certificate`] reads the public half of one.
+//!
+//! Next: [`Kubernetes`] for the verbs, [`ownership`] for whose a field is, [`edge`] for what is really served.
+
+mod client;
+mod connect;
+pub mod edge;
+mod error;
+mod objects;
+pub mod ownership;
+mod proxy;
+mod secret;
+mod status;
+mod verbs;
+mod watch;
+
+pub use client::Kubernetes;
+pub use connect::{ConnectSettings, TokenSource};
+pub use error::Error;
+pub use objects::{
+    CRD, CSI_DRIVER, DAEMON_SET, DEPLOYMENT, EVENT, INGRESS, INGRESS_CLASS, Kind, NAMESPACE, ObjectRef, POD,
+    REPLICA_SET, SECRET, SECRET_PROVIDER_CLASS, SERVICE, SERVICE_ACCOUNT, SPC_POD_STATUS,
+};
+pub use proxy::ProxySettings;
+pub use secret::SecretCertificate;
+pub use status::conflicts;
+
+/// The field manager of everything we apply.
+pub const FIELD_MANAGER: &str = "kvtls";

@@ -115,6 +115,14 @@ impl Query {
             .iter()
             .any(|(key, value)| key == name && !matches!(value.as_str(), "false" | "0"))
     }
+
+    /// Every value of a parameter.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
 }
 
 /// A request, taken apart.

@@ -287,6 +287,8 @@ impl ApiServer {
             "scale" if version.scale.is_some() => return self.scale(call, kind, version),
             "log" if kind.is("", "pods") => return self.log(call, kind),
             "portforward" if kind.is("", "pods") => {
+                let found = self.with_store(|store| store.get(kind, target.place(), &target.name));
+                found.ok_or_else(|| Refusal::not_found("pods", &target.name))?;
                 let forwarder = guard(&self.forwarder).clone();
                 return stream::port_forward(request, call, forwarder);
             }

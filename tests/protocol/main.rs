@@ -1,0 +1,35 @@
+//! The built executable against a minimal plugin host; no Terraform, no Azure.
+//!
+//! - `handshake`: who is answered, and with which line
+//! - `lifecycle`: how a process lives and ends
+//! - `hostile`: what strangers on the socket cannot do
+//! - `log`: what the host's log gets to read
+//! - `wire`: numbers and names of the protocol
+//!
+//! And the service within this process, with a provider of its own ([`example`]) that misbehaves on request:
+//!
+//! - `rpcs`: every RPC
+//! - `contract`: what breaks a rule of Terraform never leaves
+//! - `values`: numbers, unknowns and hostile bytes
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+#[path = "../support/core.rs"]
+mod core;
+#[path = "../support/host.rs"]
+mod host;
+
+mod contract;
+mod example;
+mod handshake;
+mod hostile;
+mod lifecycle;
+mod log;
+mod rpcs;
+mod values;
+mod wire;
