@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -18,16 +19,16 @@ use tokio_util::task::TaskTracker;
 
 use super::actors::{ActorSettings, Actors, Edges};
 use super::azure::Azure;
-use super::certificates::{Authority, CertificateError, Issuers};
+use super::certificates::{Authority, CertificateError, ClientCertificate, Issuers};
 use super::clock::{Clock, Due};
 use super::core::{
-    Cluster, ClusterSettings, Clusters, Core, KubeCredential, PatchError, WorldError,
+    Cluster, ClusterError, ClusterSettings, Clusters, Core, KubeCredential, PatchError, WorldError,
 };
 use super::entra::{AKS_AUDIENCE, Directory};
 use super::environment::{self, Mode};
 use super::faults::Faults;
 use super::files::{self, Dir, DirError};
-use super::front::names::{Names, PortPlan, PortTaken, local_port};
+use super::front::names::{EDGES, Names, PortPlan, PortTaken, local_port};
 use super::front::tls::{self, TlsError};
 use super::front::{Port, listener};
 use super::journal::{Filter, Journal};
@@ -133,7 +134,10 @@ pub(crate) struct Running {
     /// The merged world file, with the patches since.
     world: RwLock<Value>,
     actors: Mutex<BTreeMap<String, Arc<Actors>>>,
-    edges: RwLock<BTreeMap<String, Edges>>,
+    /// The edges of all clusters.
+    pub(crate) edges: Edges,
+    /// How many edges have a port.
+    edge_count: AtomicU16,
     ready: OnceLock<Value>,
 }
 
@@ -179,7 +183,8 @@ impl Running {
             started: now,
             world: RwLock::new(world),
             actors: Mutex::default(),
-            edges: RwLock::default(),
+            edges: Edges::new(),
+            edge_count: AtomicU16::new(0),
             ready: OnceLock::new(),
             settings: options,
             core,
@@ -211,18 +216,15 @@ impl Running {
             self.core.names.open_vault(name).await?;
         }
         for (name, source) in world::members(&world, "clusters") {
-            let failed = |why: String| StartError::Cluster {
-                name: name.clone(),
-                why,
+            let failed = |error: ClusterError| match error {
+                ClusterError::World(errors) => StartError::World(errors),
+                ClusterError::Plane(why) => StartError::Cluster {
+                    name: name.clone(),
+                    why,
+                },
             };
             let settings = self.cluster_settings(name, source, &world);
             self.core.clusters.open(settings).await.map_err(failed)?;
-        }
-        for cluster in self.core.clusters.all() {
-            seed::grants(&cluster, &world, &self.core.directory)
-                .await
-                .map_err(StartError::World)?;
-            seed::objects(&cluster).await.map_err(StartError::World)?;
         }
         self.write_files()
     }
@@ -256,15 +258,30 @@ impl Running {
             async move {
                 match running.upgrade() {
                     Some(running) => running.open_cluster(settings).await,
-                    None => Err("the sandbox ends".to_owned()),
+                    None => Err(ClusterError::from("the sandbox ends")),
                 }
             }
             .boxed()
         }));
     }
 
-    /// Starts a cluster plane: authority, port, API server, actors.
-    async fn open_cluster(self: Arc<Self>, settings: ClusterSettings) -> Result<Arc<Cluster>, String> {
+    /// Starts a cluster plane: API server, its content, its actors.
+    async fn open_cluster(self: Arc<Self>, settings: ClusterSettings) -> Result<Arc<Cluster>, ClusterError> {
+        let (cluster, server, actor) = self.open_api(settings).await.map_err(ClusterError::Plane)?;
+        let world = self.world();
+        let granted = seed::grants(&cluster, &world, &self.core.directory).await;
+        granted.map_err(ClusterError::World)?;
+        seed::objects(&cluster).await.map_err(ClusterError::World)?;
+        self.start_actors(&cluster, server, actor)
+            .map_err(ClusterError::Plane)?;
+        Ok(cluster)
+    }
+
+    /// Authority, port and API server of a cluster, and a certificate for its actors.
+    async fn open_api(
+        &self,
+        settings: ClusterSettings,
+    ) -> Result<(Arc<Cluster>, SocketAddr, ClientCertificate), String> {
         let core = &self.core;
         let name = settings.name.clone();
         let text = |error: &dyn std::error::Error| error.to_string();
@@ -304,15 +321,14 @@ impl Running {
             settings,
         });
         core.clusters.insert(Arc::clone(&cluster));
-        self.start_actors(&cluster, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), actor)?;
-        Ok(cluster)
+        Ok((cluster, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), actor))
     }
 
     fn start_actors(
         self: &Arc<Self>,
         cluster: &Arc<Cluster>,
         server: SocketAddr,
-        certificate: super::certificates::ClientCertificate,
+        certificate: ClientCertificate,
     ) -> Result<(), String> {
         let core = &self.core;
         let name = cluster.settings.name.clone();
@@ -320,25 +336,22 @@ impl Running {
         roots
             .add(core.authority.der().clone())
             .map_err(|error| error.to_string())?;
-        let edges = Edges::new();
-        for edge in cluster
-            .settings
-            .world
-            .get("edges")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            edges.add(edge, &name);
+        let source = &cluster.settings.world;
+        for edge in world::list(source, "edges") {
+            let mut edge = edge.clone();
+            edge["port"] = json!(self.next_edge_port());
+            self.edges.add(&edge, &name);
         }
-        let driver = cluster.settings.world.get("driver").and_then(Value::as_str);
+        let driver = source.get("driver").and_then(Value::as_str);
+        let nodes = source.get("nodes").and_then(Value::as_u64);
+        let objects = world::list(source, "objects").filter_map(|manifest| manifest.get("object"));
         let names = core.names.clone();
         let actors = Actors::start(ActorSettings {
             cluster: name.clone(),
             server,
             server_name: core.names.cluster_fqdn(&name),
-            nodes: world_nodes(&cluster.settings.world),
-            objects: Vec::new(),
+            nodes: nodes.and_then(|nodes| usize::try_from(nodes).ok()).unwrap_or(1),
+            objects: objects.cloned().collect(),
             ca_pem: cluster.ca_pem.clone(),
             client_certificate_pem: certificate.certificate_pem,
             client_key_pem: certificate.key_pem,
@@ -348,15 +361,11 @@ impl Running {
             identity_endpoint: format!("{}/clusters/{name}", core.names.proxy_base()),
             vault_address: Arc::new(move |host| names.vault_address(host)),
             front_roots: Arc::new(roots),
-            edges: edges.clone(),
+            edges: self.edges.clone(),
             addon: cluster.addon.subscribe(),
-            vault_suffix: core.names.vault_suffix().to_owned(),
+            vault_suffix: format!(".{}", core.names.vault_suffix()),
         });
         lock(&self.actors).insert(name.clone(), Arc::new(actors));
-        self.edges
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.clone(), edges);
         let running = Arc::downgrade(self);
         let ends = cluster.ends.clone();
         tokio::spawn(async move {
@@ -370,10 +379,6 @@ impl Running {
 
     async fn close_cluster(&self, name: &str) {
         self.core.names.close_cluster(name);
-        self.edges
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name);
         let actors = lock(&self.actors).remove(name);
         if let Some(actors) = actors.and_then(Arc::into_inner) {
             actors.stop().await;
@@ -414,7 +419,7 @@ impl Running {
             "proxy": names.proxy_base(),
             "vaults": names.vaults().into_iter().collect::<BTreeMap<_, _>>(),
             "clusters": clusters.collect::<BTreeMap<_, _>>(),
-            "edges": self.describe_edges(),
+            "edges": self.edges.describe(),
             "principals": principals.iter().map(|principal| &principal.name).collect::<Vec<_>>(),
         })
     }
@@ -485,25 +490,9 @@ impl Running {
         }
     }
 
-    /// The edges by cluster.
-    pub(crate) fn edges(&self) -> Vec<(String, Edges)> {
-        let edges = self.edges.read().unwrap_or_else(PoisonError::into_inner);
-        edges
-            .iter()
-            .map(|(name, edges)| (name.clone(), edges.clone()))
-            .collect()
-    }
-
-    /// All edges as `CLUSTER/NAME`.
-    pub(crate) fn describe_edges(&self) -> Value {
-        let all = self.edges().into_iter().flat_map(|(cluster, edges)| {
-            let described = edges.describe();
-            let members = described.as_object().cloned().unwrap_or_default();
-            members
-                .into_iter()
-                .map(move |(name, edge)| (format!("{cluster}/{name}"), edge))
-        });
-        Value::Object(all.collect())
+    fn next_edge_port(&self) -> u16 {
+        let count = self.edge_count.fetch_add(1, Ordering::Relaxed);
+        self.settings.ports.at(EDGES + count)
     }
 
     /// Where a host leads: to what the world's `dns` says, or to the first edge that claims it. `Some(None)` is a name
@@ -513,16 +502,12 @@ impl Running {
         match world.get("dns").and_then(|dns| dns.get(host)) {
             Some(Value::String(edge)) => Some(self.edge_named(edge)),
             Some(_) => Some(None),
-            None => self
-                .edges()
-                .into_iter()
-                .find_map(|(_, edges)| edges.by_host(host))
-                .map(Some),
+            None => self.edges.by_host(host).map(Some),
         }
     }
 
     fn edge_named(&self, name: &str) -> Option<SocketAddr> {
-        let edges = self.describe_edges();
+        let edges = self.edges.describe();
         let of = |edge: &Value| edge.get("socket")?.as_str()?.parse().ok();
         let (_, edge) = edges
             .as_object()?
@@ -689,6 +674,11 @@ impl Sandbox {
         self.running.core.faults.delete(Some(id))
     }
 
+    /// An assertion that Entra takes for a principal which is federated with this issuer and subject; five minutes.
+    pub fn assertion(&self, issuer: &str, subject: &str, audience: &str) -> String {
+        self.running.core.directory.assertion(issuer, subject, audience)
+    }
+
     /// The world's clock.
     pub fn clock(&self) -> Clock {
         self.running.core.clock.clone()
@@ -736,13 +726,4 @@ impl Drop for Sandbox {
             cluster.ends.cancel();
         }
     }
-}
-
-/// How many nodes a cluster has; one unless the world says more.
-fn world_nodes(world: &Value) -> usize {
-    let nodes = world.get("nodes").and_then(Value::as_u64);
-    nodes
-        .and_then(|nodes| usize::try_from(nodes).ok())
-        .unwrap_or(1)
-        .max(1)
 }

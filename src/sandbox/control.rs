@@ -133,7 +133,7 @@ async fn route(running: &Running, request: &Incoming) -> Result<Value, Refusal> 
             let renewed = running.azure.renew(vault, name, &how).await;
             renewed.map_err(|error| Refusal::bad("", error.to_string()))
         }
-        (&Method::GET, ["edges"]) => Ok(running.describe_edges()),
+        (&Method::GET, ["edges"]) => Ok(running.edges.describe()),
         (&Method::PATCH, ["edges", name @ ..]) => patch_edge(running, &name.join("/"), request),
         (&Method::GET, ["markers"]) => Ok(json!({"markers": running.core.markers.all()})),
         (&Method::GET, ["environment"]) => environment(running, request),
@@ -311,21 +311,25 @@ fn patch_edge(running: &Running, name: &str, request: &Incoming) -> Result<Value
         "reload_lag",
     ];
     let merge = Value::Object(known(body(request)?, &members)?);
-    let (cluster, edge) = match name.split_once('/') {
-        Some((cluster, edge)) => (Some(cluster), edge),
-        None => (None, name),
-    };
-    let mut candidates = running.edges().into_iter().filter(|(own, edges)| {
-        let named = cluster.is_none_or(|cluster| cluster.eq_ignore_ascii_case(own));
-        named && edges.describe().get(edge).is_some()
+    let described = running.edges.describe();
+    let known = described
+        .as_object()
+        .is_some_and(|edges| edges.keys().any(|full| is_edge(full, name)));
+    if !known {
+        return Err(Refusal::not_found(format!("there is no edge {name}")));
+    }
+    let patched = running.edges.patch(name, &merge);
+    patched.map_err(|error| Refusal::bad("", error))?;
+    let described = running.edges.describe();
+    let edge = described.as_object().and_then(|edges| {
+        let (_, edge) = edges.iter().find(|(full, _)| is_edge(full, name))?;
+        Some(edge.clone())
     });
-    let (_, edges) = candidates
-        .next()
-        .ok_or_else(|| Refusal::not_found(format!("there is no edge {name}")))?;
-    edges
-        .patch(edge, &merge)
-        .map_err(|error| Refusal::bad("", error))?;
-    Ok(edges.describe().get(edge).cloned().unwrap_or_default())
+    Ok(edge.unwrap_or_default())
+}
+
+fn is_edge(full: &str, name: &str) -> bool {
+    full == name || full.rsplit('/').next() == Some(name)
 }
 
 fn environment(running: &Running, request: &Incoming) -> Result<Value, Refusal> {

@@ -239,7 +239,24 @@ impl Cluster {
 
 /// Starts a cluster plane; set once by the assembly.
 pub(crate) type ClusterOpener =
-    Box<dyn Fn(ClusterSettings) -> BoxFuture<'static, Result<Arc<Cluster>, String>> + Send + Sync>;
+    Box<dyn Fn(ClusterSettings) -> BoxFuture<'static, Result<Arc<Cluster>, ClusterError>> + Send + Sync>;
+
+/// A cluster plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClusterError {
+    /// The API refuses what the world file wants to have in it.
+    #[error("the API refuses {}", .0.iter().map(|error| error.pointer.as_str()).collect::<Vec<_>>().join(", "))]
+    World(Vec<WorldError>),
+    /// Certificates, TLS, a port.
+    #[error("{0}")]
+    Plane(String),
+}
+
+impl From<&str> for ClusterError {
+    fn from(why: &str) -> Self {
+        Self::Plane(why.to_owned())
+    }
+}
 
 /// The running cluster planes by ARM name.
 #[derive(Default)]
@@ -266,7 +283,7 @@ impl Clusters {
     }
 
     /// Starts a cluster plane; the existing one if there is one of this name.
-    pub(crate) async fn open(&self, settings: ClusterSettings) -> Result<Arc<Cluster>, String> {
+    pub(crate) async fn open(&self, settings: ClusterSettings) -> Result<Arc<Cluster>, ClusterError> {
         if let Some(running) = self.get(&settings.name) {
             return Ok(running);
         }

@@ -22,6 +22,7 @@ pub(crate) mod http;
 pub(crate) mod journal;
 pub(crate) mod kubernetes;
 pub mod lag;
+pub(crate) mod log;
 pub(crate) mod markers;
 pub mod process;
 pub(crate) mod seed;

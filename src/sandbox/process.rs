@@ -52,6 +52,7 @@ enum Command {
     Env(Env),
     /// Prints a built-in world, or everything that is wrong with a file.
     World(World),
+    // `demo` joins here: it is `run` with the real CLI on `examples/quickstart` as its command.
 }
 
 #[derive(Args)]
@@ -311,6 +312,7 @@ async fn command(
 
 async fn start(arguments: Serve) -> Result<Sandbox, Failure> {
     say(NOTICE);
+    super::log::start();
     if arguments.control_plane == ControlPlane::Real {
         let message = "--control-plane real is not part of this version; use embedded";
         return Err(Failure::new(CONTROL_PLANE, message));

@@ -5,10 +5,10 @@ use std::time::Duration;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use kvtls::sandbox::Mode;
+use kvtls::sandbox::{Mode, Options};
 use serde_json::{Value, json};
 
-use super::client::{direct, front, post_token, proxied, read, token, world};
+use super::client::{direct, front, post_token, proxied, read, token, world, world_with};
 
 const ARM: &str = "https://management.azure.com/.default";
 
@@ -146,4 +146,52 @@ async fn a_token_expires_in_sandbox_time() {
     world.advance(Duration::from_secs(3599)).await.unwrap();
     let (_, stale) = read(ask().await.unwrap()).await;
     assert!(stale.to_string().contains("xpired"), "{stale}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_federated_assertion_stands_in_for_a_secret() {
+    const ISSUER: &str = "https://token.actions.githubusercontent.com";
+    const SUBJECT: &str = "repo:contoso/shop:environment:production";
+    const AUDIENCE: &str = "api://AzureADTokenExchange";
+    let options = Options {
+        world: json!({"version": 1, "extends": "default", "principals": {"pipeline": {
+            "type": "github", "federated": [{"issuer": ISSUER, "subject": SUBJECT}],
+        }}}),
+        ..Options::default()
+    };
+    let world = world_with(options).await;
+    let environment = world.environment("pipeline", Mode::Ports);
+    assert!(!environment.contains_key("ARM_CLIENT_SECRET"));
+    let post = async |assertion: &str| {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", environment["ARM_CLIENT_ID"].as_str()),
+            (
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            ),
+            ("client_assertion", assertion),
+            ("scope", ARM),
+        ];
+        post_token(&world, &environment["ARM_TENANT_ID"], &form).await
+    };
+    let good = world.assertion(ISSUER, SUBJECT, AUDIENCE);
+    assert_eq!(post(&good).await.0, 200);
+    for (issuer, subject, audience, number) in [
+        ("https://example.org", SUBJECT, AUDIENCE, 700_211),
+        (
+            ISSUER,
+            "repo:contoso/other:ref:refs/heads/main",
+            AUDIENCE,
+            700_213,
+        ),
+        (ISSUER, SUBJECT, "api://other", 700_212),
+    ] {
+        let (status, body) = post(&world.assertion(issuer, subject, audience)).await;
+        assert_eq!((status, &body["error_codes"]), (401, &json!([number])), "{body}");
+    }
+    let forged = format!("{}AAAA", good.get(..good.len() - 4).unwrap());
+    assert_eq!(post(&forged).await.1["error_codes"], json!([700_027]));
+    world.advance(Duration::from_secs(301)).await.unwrap();
+    assert_eq!(post(&good).await.1["error_codes"], json!([700_024]));
 }

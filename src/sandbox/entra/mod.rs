@@ -401,7 +401,8 @@ fn principal(
         .flatten();
     let secret = (kind == PrincipalKind::App).then(|| match source.get("secret") {
         Some(Value::String(secret)) => Some(secret.clone()),
-        Some(Value::Null) if source.get("federated").is_some() => None,
+        // A merge takes a null away, so whoever is federated has a secret only where the file gives one.
+        _ if source.get("federated").is_some() => None,
         // Looks like one of Entra's, and is the same in every run.
         _ => Some(format!(
             "kvt8Q~{}",

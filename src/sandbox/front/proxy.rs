@@ -103,10 +103,7 @@ fn way(running: &Running, host: &str, port: u16) -> Way {
         return Way::Foreign;
     }
     if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        let edge = running
-            .edges()
-            .into_iter()
-            .find_map(|(_, edges)| edges.by_address(address));
+        let edge = running.edges.by_address(address);
         return edge.map_or(Way::Foreign, Way::Edge);
     }
     running

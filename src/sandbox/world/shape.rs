@@ -63,6 +63,8 @@ const WORLD: Shape = Object(&[
     fixed("clusters", ByName(&CLUSTER)),
     fixed("vaults", ByName(&VAULT)),
     fixed("identities", ByName(&IDENTITY)),
+    // Whether api-versions pass that AKS no longer speaks.
+    fixed("accept_retired", Bool),
     live("dns", ByName(&Nullable(&Text))),
 ]);
 
