@@ -3,6 +3,7 @@
 pub(crate) mod actors;
 pub(crate) mod azure;
 pub mod clock;
+pub mod demo;
 pub(crate) mod front;
 pub(crate) mod http;
 pub(crate) mod kubernetes;
