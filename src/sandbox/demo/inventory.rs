@@ -79,7 +79,7 @@ impl Inventory {
     }
 
     /// What of others' was there then and is not there now, or is another object of the same name. Pods, their
-    /// ReplicaSets and the cluster's own bookkeeping come and go by themselves and are left out.
+    /// replica sets and the cluster's own bookkeeping come and go by themselves and are left out.
     pub fn missing_since(&self, then: &Self) -> Vec<String> {
         let lasting = then.others.iter().filter(|(name, _)| {
             !["Pod ", "ReplicaSet ", "SecretProviderClassPodStatus "]
@@ -102,7 +102,7 @@ impl Inventory {
         self.ours.keys().chain(&self.our_grants).cloned().collect()
     }
 
-    /// ReplicaSets, Pods and mounts of our Deployments belong to us although nothing on them says so: they carry the
+    /// Replica sets, pods and mounts of our Deployments belong to us although nothing on them says so: they carry the
     /// Deployment's name.
     fn adopt_dependents(&mut self) {
         let deployments: Vec<String> = self

@@ -466,7 +466,7 @@ impl Kubeconfig {
             .map_err(|error| self.unusable(format!("{member}: {error}")))
     }
 
-    fn unusable(&self, reason: impl ToString) -> VisitError {
+    fn unusable(&self, reason: impl std::fmt::Display) -> VisitError {
         VisitError::File {
             path: self.path.clone(),
             reason: reason.to_string(),
