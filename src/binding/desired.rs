@@ -142,7 +142,10 @@ impl Desired {
     /// Every host with the certificate that serves it, in order of the certificates' logical names.
     pub fn hosts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.certificates.iter().flat_map(|(key, certificate)| {
-            certificate.hosts.iter().map(move |host| (host.as_str(), key.as_str()))
+            certificate
+                .hosts
+                .iter()
+                .map(move |host| (host.as_str(), key.as_str()))
         })
     }
 }

@@ -36,7 +36,11 @@ const CAUSES: &[(&str, &str, &str)] = &[
         "The vault is private and the cluster reaches its public name",
         "Link the private DNS zone privatelink.vaultcore.azure.net to the cluster's network.",
     ),
-    ("SecretDisabled", "The certificate's current version is disabled", "Enable or renew it in the vault."),
+    (
+        "SecretDisabled",
+        "The certificate's current version is disabled",
+        "Enable or renew it in the vault.",
+    ),
     (
         "SecretNotFound",
         "The vault has no such certificate, or it is deleted",
@@ -82,7 +86,11 @@ const CAUSES: &[(&str, &str, &str)] = &[
         "The Secret exists with another type or may not be written",
         "Delete the Secret of that name, or choose another  secret_name.",
     ),
-    ("429", "Key Vault throttles the cluster", "Raise  addon.rotation_poll_interval."),
+    (
+        "429",
+        "Key Vault throttles the cluster",
+        "Raise  addon.rotation_poll_interval.",
+    ),
     (
         "context deadline exceeded",
         "The cluster cannot reach the vault or the sign-in service",
@@ -110,8 +118,9 @@ pub fn diagnose<'a>(messages: impl IntoIterator<Item = &'a str>) -> Diagnosis {
             "No event says why".to_owned()
         },
         evidence: first.map(one_line).unwrap_or_default(),
-        fix: "Look at  kubectl describe pods -l app.kubernetes.io/name=kvtls-sync  in the binding's namespace."
-            .to_owned(),
+        fix:
+            "Look at  kubectl describe pods -l app.kubernetes.io/name=kvtls-sync  in the binding's namespace."
+                .to_owned(),
     }
 }
 
@@ -131,7 +140,10 @@ mod tests {
                        {\"error\":{\"innererror\":{\"code\":\"ForbiddenByRbac\"";
         let found = diagnose(["Back-off restarting", message]);
         assert!(found.cause.contains("no role"), "{found:?}");
-        assert!(found.evidence.starts_with("MountVolume.SetUp failed"), "{found:?}");
+        assert!(
+            found.evidence.starts_with("MountVolume.SetUp failed"),
+            "{found:?}"
+        );
         assert!(!found.evidence.contains('\n'), "{found:?}");
     }
 

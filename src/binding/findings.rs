@@ -17,7 +17,7 @@ use super::observation::{Observation, Seen};
 use super::plan::addon_wish;
 use super::step::object_key;
 use crate::azure::VaultCertificate;
-use crate::k8s::objects::ObjectRef;
+use crate::k8s::ObjectRef;
 
 /// Something worth telling before anything is written.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,7 +142,10 @@ impl Finding {
         match self {
             Self::CertificateUnfit { bound: true, .. }
             | Self::HostNotCovered { bound: true, .. }
-            | Self::CertificateUnfit { flaw: Flaw::EndsSoon(_), .. } => Class::Decay,
+            | Self::CertificateUnfit {
+                flaw: Flaw::EndsSoon(_),
+                ..
+            } => Class::Decay,
             Self::AddonNotAsRequired { .. }
             | Self::GrantMissing { .. }
             | Self::CertificateMissing { .. }
@@ -193,22 +196,32 @@ pub fn judge(desired: &Desired, seen: &Observation, known: &Known) -> Vec<Findin
 }
 
 fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Finding>) {
-    let (Some(cluster), Some(vault)) = (seen.cluster.present(), seen.vault.present()) else { return };
+    let (Some(cluster), Some(vault)) = (seen.cluster.present(), seen.vault.present()) else {
+        return;
+    };
     if let Some(tenant) = &cluster.tenant_id
         && !tenant.eq_ignore_ascii_case(&vault.tenant_id)
     {
-        findings.push(Finding::OtherTenant { vault: vault.tenant_id.clone(), cluster: tenant.clone() });
+        findings.push(Finding::OtherTenant {
+            vault: vault.tenant_id.clone(),
+            cluster: tenant.clone(),
+        });
     }
     if desired.addon.mode != Mode::Ensure && !cluster.addon.enabled
         || desired.addon.mode == Mode::Require && !addon_wish(desired).is_met_by(&cluster.addon)
     {
-        findings.push(Finding::AddonNotAsRequired { enabled: cluster.addon.enabled });
+        findings.push(Finding::AddonNotAsRequired {
+            enabled: cluster.addon.enabled,
+        });
     }
     if desired.access == Mode::Require
         && let (Some(identity), Some(assignments)) = (&cluster.addon.identity, seen.assignments.known())
         && grant::find(vault, assignments, &identity.object_id).is_none()
     {
-        findings.push(Finding::GrantMissing { principal_id: identity.object_id.0.clone(), rbac: vault.rbac });
+        findings.push(Finding::GrantMissing {
+            principal_id: identity.object_id.0.clone(),
+            rbac: vault.rbac,
+        });
     }
 }
 
@@ -219,8 +232,12 @@ fn judge_certificate(
     key: &str,
     findings: &mut Vec<Finding>,
 ) {
-    let Some(wanted) = desired.certificates.get(key) else { return };
-    let Some(found) = seen.certificates.get(key).and_then(Seen::known) else { return };
+    let Some(wanted) = desired.certificates.get(key) else {
+        return;
+    };
+    let Some(found) = seen.certificates.get(key).and_then(Seen::known) else {
+        return;
+    };
     let Some(found) = found else {
         findings.push(Finding::CertificateMissing {
             key: key.to_owned(),
@@ -238,7 +255,12 @@ fn judge_certificate(
             bound,
         });
     }
-    for (index, host) in wanted.hosts.iter().enumerate().filter(|(_, host)| !found.leaf.covers(host)) {
+    for (index, host) in wanted
+        .hosts
+        .iter()
+        .enumerate()
+        .filter(|(_, host)| !found.leaf.covers(host))
+    {
         findings.push(Finding::HostNotCovered {
             key: key.to_owned(),
             certificate: wanted.certificate.clone(),
@@ -271,16 +293,21 @@ fn flaws(found: &VaultCertificate) -> Vec<Flaw> {
 }
 
 fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings: &mut Vec<Finding>) {
-    let mut objects = vec![manifests::secret_provider_class(desired), manifests::deployment(desired)];
+    let mut objects = vec![
+        manifests::secret_provider_class(desired),
+        manifests::deployment(desired),
+    ];
     if let Some(wanted) = &desired.ingress {
         objects.push(manifests::ingress(desired, &wanted.name));
     }
     let class = seen.object(&object_key(&objects[0]));
-    let unfinished = class.and_then(|live| manifests::annotation(live, manifests::PHASE))
-        == Some(manifests::UNFINISHED);
+    let unfinished =
+        class.and_then(|live| manifests::annotation(live, manifests::PHASE)) == Some(manifests::UNFINISHED);
     let mut ours = false;
     for object in objects {
-        let Some(live) = seen.object(&object_key(&object)) else { continue };
+        let Some(live) = seen.object(&object_key(&object)) else {
+            continue;
+        };
         match ownership(desired, live, known, unfinished) {
             Ownership::Ours => ours = true,
             Ownership::OtherBinding(binding) => findings.push(Finding::AlreadyBound { object, binding }),
@@ -299,9 +326,13 @@ fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings:
     if let Some(wanted) = &desired.ingress
         && wanted.ssl_redirect.is_some()
         && let Seen::Known(controller) = &seen.controller
-        && !controller.as_deref().is_some_and(|name| manifests::NGINX_CONTROLLERS.contains(&name))
+        && !controller
+            .as_deref()
+            .is_some_and(|name| manifests::NGINX_CONTROLLERS.contains(&name))
     {
-        findings.push(Finding::RedirectUnknown { controller: controller.clone() });
+        findings.push(Finding::RedirectUnknown {
+            controller: controller.clone(),
+        });
     }
 }
 

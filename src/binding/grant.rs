@@ -1,7 +1,7 @@
 //! Whether an identity may read the vault's secrets. Pure.
 
-use crate::azure::{AccessPolicy, RoleAssignment, Vault};
 use crate::azure::ids::PrincipalId;
+use crate::azure::{AccessPolicy, RoleAssignment, Vault};
 
 /// Built-in roles with the data action `Microsoft.KeyVault/vaults/secrets/getSecret/action` (reference: the public
 /// role catalogue): Secrets User, Certificate User, Secrets Officer, Administrator.
@@ -29,19 +29,34 @@ pub fn find<'a>(
     principal: &PrincipalId,
 ) -> Option<Grant<'a>> {
     if !vault.rbac {
-        return vault.policies.iter().find(|policy| allows(policy, principal)).map(Grant::Policy);
+        return vault
+            .policies
+            .iter()
+            .find(|policy| allows(policy, principal))
+            .map(Grant::Policy);
     }
     let reads = |assignment: &&RoleAssignment| {
         assignment.principal.0.eq_ignore_ascii_case(&principal.0)
-            && READER_ROLES.iter().any(|role| role.eq_ignore_ascii_case(&assignment.role_guid))
+            && READER_ROLES
+                .iter()
+                .any(|role| role.eq_ignore_ascii_case(&assignment.role_guid))
     };
     let found: Vec<&RoleAssignment> = assignments.iter().filter(reads).collect();
-    found.iter().find(|assignment| is_ours(assignment)).or(found.first()).copied().map(Grant::Role)
+    found
+        .iter()
+        .find(|assignment| is_ours(assignment))
+        .or(found.first())
+        .copied()
+        .map(Grant::Role)
 }
 
 fn allows(policy: &AccessPolicy, principal: &PrincipalId) -> bool {
-    let gets = |permission: &String| ["get", "all"].iter().any(|known| permission.eq_ignore_ascii_case(known));
-    policy.object_id.eq_ignore_ascii_case(&principal.0) && policy.secrets.iter().any(gets)
+    let gets = |permission: &String| {
+        ["get", "all"]
+            .iter()
+            .any(|known| permission.eq_ignore_ascii_case(known))
+    };
+    policy.object_id.0.eq_ignore_ascii_case(&principal.0) && policy.secrets.iter().any(gets)
 }
 
 /// The description by which an assignment says that kvtls made it for a cluster.
@@ -51,5 +66,8 @@ pub fn description(cluster: &str) -> String {
 
 /// Whether kvtls made it.
 pub fn is_ours(assignment: &RoleAssignment) -> bool {
-    assignment.description.as_deref().is_some_and(|text| text.starts_with("kvtls: "))
+    assignment
+        .description
+        .as_deref()
+        .is_some_and(|text| text.starts_with("kvtls: "))
 }

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::desired::{Desired, Ingress, Port};
-use crate::azure::ids::ClientId;
-use crate::k8s::objects::{DEPLOYMENT, INGRESS, ObjectRef, SECRET, SECRET_PROVIDER_CLASS};
-use crate::tls::thumbprint::sha256_hex;
+use crate::azure::ids::{ClientId, VaultId};
+use crate::k8s::{DEPLOYMENT, INGRESS, ObjectRef, SECRET, SECRET_PROVIDER_CLASS};
 
 /// Annotation: the binding an object belongs to.
 pub const BINDING: &str = "kvtls.io/binding";
@@ -23,6 +23,8 @@ pub const PHASE: &str = "kvtls.io/phase";
 pub const UNFINISHED: &str = "unfinished";
 /// A binding that has been complete.
 pub const FINISHED: &str = "finished";
+/// Annotation on the SecretProviderClass: the vault's resource ID, so that the binding can be imported.
+pub const VAULT: &str = "kvtls.io/key-vault-id";
 /// Annotation on the pod template: a hash of what the mount depends on, so that a change rolls the pods.
 pub const INPUTS: &str = "kvtls.io/inputs";
 /// Prefix of annotations that are bookkeeping: never shown in `manifests`, never drift.
@@ -47,22 +49,22 @@ pub struct Facts {
 
 /// The SecretProviderClass of a binding.
 pub fn secret_provider_class(desired: &Desired) -> ObjectRef {
-    ObjectRef::namespaced(SECRET_PROVIDER_CLASS, &desired.namespace, &desired.name)
+    SECRET_PROVIDER_CLASS.named(&desired.namespace, &desired.name)
 }
 
 /// The sync Deployment of a binding.
 pub fn deployment(desired: &Desired) -> ObjectRef {
-    ObjectRef::namespaced(DEPLOYMENT, &desired.namespace, &desired.name)
+    DEPLOYMENT.named(&desired.namespace, &desired.name)
 }
 
 /// An Ingress of a binding.
 pub fn ingress(desired: &Desired, name: &str) -> ObjectRef {
-    ObjectRef::namespaced(INGRESS, &desired.namespace, name)
+    INGRESS.named(&desired.namespace, name)
 }
 
 /// A Secret of a binding.
 pub fn secret(desired: &Desired, name: &str) -> ObjectRef {
-    ObjectRef::namespaced(SECRET, &desired.namespace, name)
+    SECRET.named(&desired.namespace, name)
 }
 
 /// The manifest of the SecretProviderClass, without stamps.
@@ -91,7 +93,12 @@ pub fn secret_provider_class_manifest(desired: &Desired, facts: &Facts) -> Value
         })
         .collect();
     let spec = json!({ "provider": "azure", "parameters": parameters, "secretObjects": secrets });
-    object(&secret_provider_class(desired), BTreeMap::new(), BTreeMap::new(), &spec)
+    object(
+        &secret_provider_class(desired),
+        BTreeMap::new(),
+        BTreeMap::new(),
+        &spec,
+    )
 }
 
 /// The `objects` parameter: YAML text whose list items are YAML texts themselves.
@@ -121,7 +128,11 @@ pub fn deployment_manifest(desired: &Desired) -> Value {
         "app.kubernetes.io/name": "kvtls-sync",
         "app.kubernetes.io/instance": desired.name,
     });
-    let files: Vec<String> = desired.certificates.keys().map(|key| format!("test -s {MOUNT}/{key}")).collect();
+    let files: Vec<String> = desired
+        .certificates
+        .keys()
+        .map(|key| format!("test -s {MOUNT}/{key}"))
+        .collect();
     let probe = json!({ "exec": { "command": ["sh", "-c", files.join(" && ")] }, "periodSeconds": 10 });
     let container = json!({
         "name": "sync",
@@ -190,7 +201,12 @@ pub fn ingress_manifest(desired: &Desired, wanted: &Ingress) -> Value {
     if let Some(redirect) = wanted.ssl_redirect {
         annotations.insert(SSL_REDIRECT.to_owned(), redirect.to_string());
     }
-    object(&ingress(desired, &wanted.name), annotations, wanted.labels.clone(), &Value::Object(spec))
+    object(
+        &ingress(desired, &wanted.name),
+        annotations,
+        wanted.labels.clone(),
+        &Value::Object(spec),
+    )
 }
 
 /// ingress-nginx's annotation, which application routing's managed NGINX reads as well.
@@ -241,6 +257,19 @@ fn object(
     })
 }
 
+/// A live object as one would write it: without what the server adds. The fallback where no manifest is known.
+#[must_use]
+pub fn without_status(live: &Value) -> Value {
+    let mut shown = live.clone();
+    if let Some(members) = shown.as_object_mut() {
+        members.remove("status");
+    }
+    if let Some(metadata) = shown["metadata"].as_object_mut() {
+        metadata.retain(|name, _| ["name", "namespace", "labels", "annotations"].contains(&name.as_str()));
+    }
+    shown
+}
+
 /// A manifest with the stamps of its binding and instance.
 #[must_use]
 pub fn stamped(mut manifest: Value, binding: &str, instance: &str) -> Value {
@@ -249,10 +278,11 @@ pub fn stamped(mut manifest: Value, binding: &str, instance: &str) -> Value {
     manifest
 }
 
-/// The SecretProviderClass's manifest, marked with its phase.
+/// The SecretProviderClass's manifest, marked with its phase and its vault.
 #[must_use]
-pub fn with_phase(mut manifest: Value, phase: &str) -> Value {
+pub fn with_phase(mut manifest: Value, phase: &str, vault: &VaultId) -> Value {
     annotate(&mut manifest["metadata"], PHASE, phase);
+    annotate(&mut manifest["metadata"], VAULT, vault.as_str());
     manifest
 }
 
@@ -265,8 +295,14 @@ pub fn with_inputs(mut manifest: Value, inputs: &str) -> Value {
 
 /// The hash of a mount's inputs: the SecretProviderClass, and what else must restart the pods.
 pub fn inputs(secret_provider_class: &Value, restart: Option<&str>) -> String {
-    let text = format!("{}\n{}", secret_provider_class["spec"], restart.unwrap_or_default());
-    sha256_hex(text.as_bytes()).chars().take(16).collect()
+    let text = format!(
+        "{}\n{}",
+        secret_provider_class["spec"],
+        restart.unwrap_or_default()
+    );
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
+        .simple()
+        .to_string()
 }
 
 /// An annotation of an object or pod template.

@@ -9,8 +9,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::azure::{Cluster, RoleAssignment, Vault, VaultCertificate};
+use crate::k8s::SecretCertificate;
 use crate::k8s::edge::Served;
-use crate::k8s::secret::SecretCertificate;
 
 /// Something looked for.
 #[derive(Clone, Debug, PartialEq)]

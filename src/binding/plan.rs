@@ -19,7 +19,7 @@ use super::step::{Awaited, Step, object_key};
 use super::text::{shown, without_bookkeeping};
 use crate::azure::AddonWish;
 use crate::azure::ids::{ClusterId, VaultId};
-use crate::k8s::objects::{Kind, ObjectRef, SECRET};
+use crate::k8s::{Kind, ObjectRef, SECRET};
 
 /// What to do, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,9 +93,14 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
             rotation_poll_interval: desired.addon.rotation_poll_interval.clone(),
         });
     }
-    let identity = addon.filter(|addon| addon.enabled).and_then(|addon| addon.identity.as_ref());
+    let identity = addon
+        .filter(|addon| addon.enabled)
+        .and_then(|addon| addon.identity.as_ref());
     let (Some(identity), Some(vault)) = (identity, seen.vault.present()) else {
-        return Plan { steps, complete: false };
+        return Plan {
+            steps,
+            complete: false,
+        };
     };
     let none = Vec::new();
     let assignments = seen.assignments.known().unwrap_or(&none);
@@ -120,8 +125,17 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
         tenant_id: vault.tenant_id.clone(),
         cloud_name: memory.cloud_name.clone(),
     };
-    Objects { desired, seen, memory, facts }.push_steps(&mut steps);
-    Plan { steps, complete: true }
+    Objects {
+        desired,
+        seen,
+        memory,
+        facts,
+    }
+    .push_steps(&mut steps);
+    Plan {
+        steps,
+        complete: true,
+    }
 }
 
 /// The part of a plan that concerns the cluster's objects.
@@ -139,8 +153,12 @@ impl Objects<'_> {
         let live_class = self.seen.object(&object_key(&class));
         let finished = live_class.and_then(|live| manifests::annotation(live, manifests::PHASE))
             == Some(manifests::FINISHED);
-        let phase = if finished { manifests::FINISHED } else { manifests::UNFINISHED };
-        let marked = manifests::with_phase(class_manifest.clone(), phase);
+        let phase = if finished {
+            manifests::FINISHED
+        } else {
+            manifests::UNFINISHED
+        };
+        let marked = manifests::with_phase(class_manifest.clone(), phase, &self.desired.vault);
         self.push_apply(steps, &class, &marked);
 
         let deployment = manifests::deployment(self.desired);
@@ -150,25 +168,44 @@ impl Objects<'_> {
 
         let proves = self.desired.verify.level != VerifyLevel::None;
         if proves {
-            steps.push(Step::AwaitSynced { secrets: self.awaited() });
+            steps.push(Step::AwaitSynced {
+                secrets: self.awaited(),
+            });
         }
         if let Some(wanted) = &self.desired.ingress {
             let ingress = manifests::ingress(self.desired, &wanted.name);
-            self.push_apply(steps, &ingress, &manifests::ingress_manifest(self.desired, wanted));
+            self.push_apply(
+                steps,
+                &ingress,
+                &manifests::ingress_manifest(self.desired, wanted),
+            );
             if matches!(self.desired.verify.level, VerifyLevel::Auto | VerifyLevel::Served) {
-                steps.push(Step::AwaitServed { ingress, hosts: self.awaited_hosts() });
+                steps.push(Step::AwaitServed {
+                    ingress,
+                    hosts: self.awaited_hosts(),
+                });
             }
         }
         for object in &self.memory.retired {
             if let Some(live) = self.seen.object(&object_key(object))
                 && manifests::annotation(live, manifests::INSTANCE) == Some(self.memory.instance.as_str())
             {
-                steps.push(Step::Delete { object: object.clone(), uid: uid(live) });
+                steps.push(Step::Delete {
+                    object: object.clone(),
+                    uid: uid(live),
+                });
             }
         }
         if !finished {
-            let manifest = self.stamp(manifests::with_phase(class_manifest, manifests::FINISHED));
-            steps.push(Step::Finish { object: class, manifest });
+            let manifest = self.stamp(manifests::with_phase(
+                class_manifest,
+                manifests::FINISHED,
+                &self.desired.vault,
+            ));
+            steps.push(Step::Finish {
+                object: class,
+                manifest,
+            });
         }
     }
 
@@ -187,7 +224,11 @@ impl Objects<'_> {
                 same
             }
         };
-        steps.push(Step::Apply { object: object.clone(), manifest: wanted, bookkeeping });
+        steps.push(Step::Apply {
+            object: object.clone(),
+            manifest: wanted,
+            bookkeeping,
+        });
     }
 
     fn stamp(&self, manifest: Value) -> Value {
@@ -203,7 +244,10 @@ impl Objects<'_> {
         let Some(live) = live else { return hash };
         if live.split('.').next() == Some(hash.as_str()) && self.is_stale() {
             let versions: Vec<&str> = self.vault_versions().collect();
-            return format!("{hash}.{}", manifests::inputs(&Value::Null, Some(&versions.join(","))));
+            return format!(
+                "{hash}.{}",
+                manifests::inputs(&Value::Null, Some(&versions.join(",")))
+            );
         }
         match live.split_once('.') {
             Some((live_hash, token)) if live_hash == hash => format!("{hash}.{token}"),
@@ -213,7 +257,11 @@ impl Objects<'_> {
 
     fn is_stale(&self) -> bool {
         self.awaited().iter().any(|awaited| {
-            let secret = self.seen.secrets.get(&awaited.secret_name).and_then(Seen::present);
+            let secret = self
+                .seen
+                .secrets
+                .get(&awaited.secret_name)
+                .and_then(Seen::present);
             let leaf = secret.and_then(|secret| secret.leaf.as_ref());
             match (leaf, &awaited.thumbprint) {
                 (Some(leaf), Some(wanted)) => leaf.thumbprint.to_string() != *wanted,
@@ -223,11 +271,18 @@ impl Objects<'_> {
     }
 
     fn vault_versions(&self) -> impl Iterator<Item = &str> {
-        self.seen.certificates.values().filter_map(|seen| seen.present().map(|found| found.version.as_str()))
+        self.seen
+            .certificates
+            .values()
+            .filter_map(|seen| seen.present().map(|found| found.version.as_str()))
     }
 
     fn awaited(&self) -> Vec<Awaited> {
-        self.desired.certificates.keys().filter_map(|key| self.awaited_of(key)).collect()
+        self.desired
+            .certificates
+            .keys()
+            .filter_map(|key| self.awaited_of(key))
+            .collect()
     }
 
     fn awaited_of(&self, key: &str) -> Option<Awaited> {
@@ -290,30 +345,46 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
     let removes_mount = objects.iter().any(|(object, _)| object.kind.kind == "Deployment");
     for (object, live) in &objects {
         if rank(&object.kind) < 3 {
-            steps.push(Step::Delete { object: (*object).clone(), uid: uid(live) });
+            steps.push(Step::Delete {
+                object: (*object).clone(),
+                uid: uid(live),
+            });
         }
     }
     if removes_mount {
         // Kubernetes removes the Secrets with the ReplicaSet that owned the mount.
         steps.extend(owned.secrets.iter().map(|name| Step::AwaitGone {
-            object: ObjectRef::namespaced(SECRET, &owned.namespace, name),
+            object: SECRET.named(&owned.namespace, name),
         }));
     }
     for (object, live) in &objects {
         if rank(&object.kind) == 3 {
-            steps.push(Step::Delete { object: (*object).clone(), uid: uid(live) });
+            steps.push(Step::Delete {
+                object: (*object).clone(),
+                uid: uid(live),
+            });
         }
     }
     if !steps.is_empty() {
-        return Plan { steps, complete: false };
+        return Plan {
+            steps,
+            complete: false,
+        };
     }
-    Plan { steps: revocations(owned, seen), complete: true }
+    Plan {
+        steps: revocations(owned, seen),
+        complete: true,
+    }
 }
 
 /// Revokes what kvtls granted, if it can be shown that nobody else in the cluster reads this vault with that identity.
 fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
-    let Some(classes) = seen.other_classes.known() else { return Vec::new() };
-    let Some(vault) = seen.vault.present() else { return Vec::new() };
+    let Some(classes) = seen.other_classes.known() else {
+        return Vec::new();
+    };
+    let Some(vault) = seen.vault.present() else {
+        return Vec::new();
+    };
     if classes.iter().any(|class| reads_vault(class, owned.vault.name())) {
         return Vec::new();
     }
@@ -324,14 +395,20 @@ fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
         .iter()
         .filter_map(|grant| match grant.kind.as_str() {
             "role_assignment" => {
-                let live = assignments.iter().find(|live| live.id.eq_ignore_ascii_case(&grant.id))?;
+                let live = assignments
+                    .iter()
+                    .find(|live| live.id.eq_ignore_ascii_case(&grant.id))?;
                 grant::is_ours(live).then(|| Step::RemoveRole { id: live.id.clone() })
             }
             "access_policy" => {
                 let principal = crate::azure::ids::PrincipalId(grant.principal_id.clone());
                 grant::find(vault, &[], &principal)?;
                 let tenant = vault.tenant_id.clone();
-                Some(Step::RemoveAccessPolicy { vault: owned.vault.clone(), tenant, principal })
+                Some(Step::RemoveAccessPolicy {
+                    vault: owned.vault.clone(),
+                    tenant,
+                    principal,
+                })
             }
             _ => None,
         })
@@ -342,9 +419,13 @@ fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
 /// reader, because a grant too many is cheaper than an outage.
 fn reads_vault(class: &Value, vault: &str) -> bool {
     let parameters = &class["spec"]["parameters"];
-    let same_vault = parameters["keyvaultName"].as_str().is_none_or(|name| name.eq_ignore_ascii_case(vault));
+    let same_vault = parameters["keyvaultName"]
+        .as_str()
+        .is_none_or(|name| name.eq_ignore_ascii_case(vault));
     let other_identity = parameters["useVMManagedIdentity"].as_str().is_some_and(|text| {
-        !["1", "t", "true"].iter().any(|yes| text.trim().eq_ignore_ascii_case(yes))
+        !["1", "t", "true"]
+            .iter()
+            .any(|yes| text.trim().eq_ignore_ascii_case(yes))
     });
     class["spec"]["provider"] == "azure" && same_vault && !other_identity
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::azure::ids::{PrincipalId, VaultId};
-use crate::k8s::objects::ObjectRef;
+use crate::k8s::ObjectRef;
 
 /// A step carries every value it needs, so nothing is left to decide when it runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,9 +106,16 @@ impl Step {
         match self {
             Self::SwitchAddon { .. } => Some("addon".to_owned()),
             Self::AssignRole { .. } | Self::AddAccessPolicy { .. } => Some("grant".to_owned()),
-            Self::Apply { object, bookkeeping: false, .. } | Self::Delete { object, .. } => Some(object_key(object)),
+            Self::Apply {
+                object,
+                bookkeeping: false,
+                ..
+            }
+            | Self::Delete { object, .. } => Some(object_key(object)),
             Self::RemoveRole { .. } | Self::RemoveAccessPolicy { .. } => Some("revoke".to_owned()),
-            Self::Apply { bookkeeping: true, .. }
+            Self::Apply {
+                bookkeeping: true, ..
+            }
             | Self::Finish { .. }
             | Self::AwaitSynced { .. }
             | Self::AwaitServed { .. }

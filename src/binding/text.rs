@@ -6,6 +6,8 @@
 use serde_json::{Map, Value};
 
 use super::manifests::BOOKKEEPING;
+use crate::k8s::FIELD_MANAGER;
+use crate::k8s::ownership::owned;
 
 /// Canonical YAML of a manifest: keys sorted, bookkeeping annotations left out.
 pub fn yaml(manifest: &Value) -> String {
@@ -72,7 +74,10 @@ fn project_list(live: &[Value], mask: &[Value]) -> Vec<Value> {
     }
     live.iter()
         .enumerate()
-        .map(|(index, item)| mask.get(index).map_or_else(|| item.clone(), |wanted| project(item, wanted)))
+        .map(|(index, item)| {
+            mask.get(index)
+                .map_or_else(|| item.clone(), |wanted| project(item, wanted))
+        })
         .collect()
 }
 
@@ -93,8 +98,26 @@ fn merge_key(items: &[Value]) -> Option<&'static str> {
 /// (`admitted`), the live value everywhere else.
 #[must_use]
 pub fn shown(live: &Value, wanted: &Value, admitted: Option<&Value>) -> Value {
-    let seen = without_bookkeeping(&project(live, wanted));
-    admitted.map_or_else(|| seen.clone(), |admitted| forgive(&seen, admitted, &without_bookkeeping(wanted)))
+    // What we own beyond what we want is a leftover of ours, and is shown so that it is taken back.
+    let seen = without_bookkeeping(&overlay(owned(live, FIELD_MANAGER), &project(live, wanted)));
+    admitted.map_or_else(
+        || seen.clone(),
+        |admitted| forgive(&seen, admitted, &without_bookkeeping(wanted)),
+    )
+}
+
+/// `over` on top of `under`: maps are joined, everything else is replaced.
+fn overlay(under: Value, over: &Value) -> Value {
+    match (under, over) {
+        (Value::Object(mut under), Value::Object(over)) => {
+            for (name, value) in over {
+                let below = under.remove(name).unwrap_or_default();
+                under.insert(name.clone(), overlay(below, value));
+            }
+            Value::Object(under)
+        }
+        (_, over) => over.clone(),
+    }
 }
 
 fn forgive(seen: &Value, admitted: &Value, wanted: &Value) -> Value {

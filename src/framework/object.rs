@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If it is null, unknown or not a string.
     pub fn string(&self, name: &str) -> Result<&'a str, Diagnostic> {
-        self.at(name).must(text())
+        self.at(name).must(&text())
     }
 
     /// A string that may be null.
@@ -122,12 +122,12 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If it is unknown or not a string.
     pub fn opt_string(&self, name: &str) -> Result<Option<&'a str>, Diagnostic> {
-        self.at(name).may(text())
+        self.at(name).may(&text())
     }
 
     /// A string in any state.
     pub fn known_string(&self, name: &str) -> Known<&'a str> {
-        self.at(name).state(text())
+        self.at(name).state(&text())
     }
 
     /// A bool that must be there.
@@ -135,7 +135,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If it is null, unknown or not a bool.
     pub fn bool(&self, name: &str) -> Result<bool, Diagnostic> {
-        self.at(name).must(truth())
+        self.at(name).must(&truth())
     }
 
     /// A bool that may be null.
@@ -143,12 +143,12 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If it is unknown or not a bool.
     pub fn opt_bool(&self, name: &str) -> Result<Option<bool>, Diagnostic> {
-        self.at(name).may(truth())
+        self.at(name).may(&truth())
     }
 
     /// A bool in any state.
     pub fn known_bool(&self, name: &str) -> Known<bool> {
-        self.at(name).state(truth())
+        self.at(name).state(&truth())
     }
 
     /// A whole number that must be there.
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If it is null, unknown, not a number, not whole, or does not fit.
     pub fn whole(&self, name: &str) -> Result<i64, Diagnostic> {
-        self.at(name).must(whole())
+        self.at(name).must(&whole())
     }
 
     /// A whole number that may be null.
@@ -164,12 +164,12 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If it is unknown, not a number, not whole, or does not fit.
     pub fn opt_whole(&self, name: &str) -> Result<Option<i64>, Diagnostic> {
-        self.at(name).may(whole())
+        self.at(name).may(&whole())
     }
 
     /// A whole number in any state.
     pub fn known_whole(&self, name: &str) -> Known<i64> {
-        self.at(name).state(whole())
+        self.at(name).state(&whole())
     }
 
     /// An object that must be there.
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
     /// If it is null, unknown or not an object.
     pub fn object(&self, name: &str) -> Result<Reader<'a>, Diagnostic> {
         let here = self.at(name);
-        here.must(members()).map(|_| here)
+        here.must(&members()).map(|_| here)
     }
 
     /// An object that may be null.
@@ -187,13 +187,13 @@ impl<'a> Reader<'a> {
     /// If it is unknown or not an object.
     pub fn opt_object(&self, name: &str) -> Result<Option<Reader<'a>>, Diagnostic> {
         let here = self.at(name);
-        Ok(here.may(members())?.map(|_| here))
+        Ok(here.may(&members())?.map(|_| here))
     }
 
     /// An object in any state.
     pub fn known_object(&self, name: &str) -> Known<Reader<'a>> {
         let here = self.at(name);
-        here.state(members()).map(|_| here)
+        here.state(&members()).map(|_| here)
     }
 
     /// The elements of a map, by key; null is an empty map. Elements themselves may be in any state.
@@ -202,13 +202,13 @@ impl<'a> Reader<'a> {
     /// If the map is unknown or not a map.
     pub fn map(&self, name: &str) -> Result<Vec<(&'a str, Reader<'a>)>, Diagnostic> {
         let here = self.at(name);
-        Ok(here.may(members())?.map(|_| here.entries()).unwrap_or_default())
+        Ok(here.may(&members())?.map(|_| here.entries()).unwrap_or_default())
     }
 
     /// The elements of a map in any state.
     pub fn known_map(&self, name: &str) -> Known<Vec<(&'a str, Reader<'a>)>> {
         let here = self.at(name);
-        here.state(members()).map(|_| here.entries())
+        here.state(&members()).map(|_| here.entries())
     }
 
     /// The elements of a list or set, in order; null is an empty list. Elements themselves may be in any state.
@@ -217,13 +217,13 @@ impl<'a> Reader<'a> {
     /// If the list is unknown or not a list.
     pub fn list(&self, name: &str) -> Result<Vec<Reader<'a>>, Diagnostic> {
         let here = self.at(name);
-        Ok(here.may(elements())?.map(|_| here.items()).unwrap_or_default())
+        Ok(here.may(&elements())?.map(|_| here.items()).unwrap_or_default())
     }
 
     /// The elements of a list or set in any state.
     pub fn known_list(&self, name: &str) -> Known<Vec<Reader<'a>>> {
         let here = self.at(name);
-        here.state(elements()).map(|_| here.items())
+        here.state(&elements()).map(|_| here.items())
     }
 
     /// The strings of a list or set; null is an empty list.
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
     pub fn strings(&self, name: &str) -> Result<Vec<String>, Diagnostic> {
         self.list(name)?
             .iter()
-            .map(|item| item.must(text()).map(str::to_owned))
+            .map(|item| item.must(&text()).map(str::to_owned))
             .collect()
     }
 
@@ -244,7 +244,7 @@ impl<'a> Reader<'a> {
     pub fn string_map(&self, name: &str) -> Result<BTreeMap<String, String>, Diagnostic> {
         self.map(name)?
             .iter()
-            .map(|(key, item)| Ok(((*key).to_owned(), item.must(text())?.to_owned())))
+            .map(|(key, item)| Ok(((*key).to_owned(), item.must(&text())?.to_owned())))
             .collect()
     }
 
@@ -253,12 +253,12 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If it is null, unknown or not a string.
     pub fn as_string(&self) -> Result<&'a str, Diagnostic> {
-        self.must(text())
+        self.must(&text())
     }
 
     /// The string here itself, in any state.
     pub fn as_known_string(&self) -> Known<&'a str> {
-        self.state(text())
+        self.state(&text())
     }
 
     /// The members of the map here, each with its path; nothing if this is not a known map.
@@ -290,7 +290,7 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    fn must<T>(&self, kind: Kind<'a, T>) -> Result<T, Diagnostic> {
+    fn must<T>(&self, kind: &Kind<'a, T>) -> Result<T, Diagnostic> {
         self.may(kind)?.ok_or_else(|| {
             Diagnostic::error(
                 "Value is missing",
@@ -301,7 +301,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn may<T>(&self, kind: Kind<'a, T>) -> Result<Option<T>, Diagnostic> {
+    fn may<T>(&self, kind: &Kind<'a, T>) -> Result<Option<T>, Diagnostic> {
         match self.value {
             Value::Null => Ok(None),
             Value::Unknown => Err(Diagnostic::error(
@@ -323,7 +323,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A value of another kind reads as null here: whoever asks for any state cannot act on an error.
-    fn state<T>(&self, kind: Kind<'a, T>) -> Known<T> {
+    fn state<T>(&self, kind: &Kind<'a, T>) -> Known<T> {
         match self.value {
             Value::Unknown => Known::Unknown,
             value => (kind.read)(value).map_or(Known::Null, Known::Known),

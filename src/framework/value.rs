@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::set::same_elements;
 use super::ty::Type;
 
 /// A value tree. Two sets are equal whatever the order of their elements, two numbers however they are written.
@@ -165,23 +166,6 @@ impl PartialEq for Value {
     }
 }
 
-/// Sets come sorted from the wire, so that comparing them in order is nearly always enough.
-fn same_elements(left: &[Value], right: &[Value]) -> bool {
-    if left.len() != right.len() {
-        return false;
-    }
-    if left == right {
-        return true;
-    }
-    let mut rest: Vec<&Value> = right.iter().collect();
-    left.iter().all(|element| {
-        rest.iter()
-            .position(|candidate| *candidate == element)
-            .map(|position| rest.swap_remove(position))
-            .is_some()
-    })
-}
-
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self::String(text.to_owned())
@@ -272,6 +256,17 @@ impl Number {
         let padded = format!("{:0>width$}", normal.digits, width = shift + 1);
         let (whole, fraction) = padded.split_at(padded.len() - shift);
         format!("{sign}{whole}.{fraction}")
+    }
+
+    /// One text for each number, however it is written. Not for reading.
+    pub fn to_canonical(&self) -> String {
+        Normal::of(&self.0).map_or_else(
+            || self.0.clone(),
+            |normal| {
+                let sign = if normal.negative { "-" } else { "" };
+                format!("{sign}{}e{}", normal.digits, normal.exponent)
+            },
+        )
     }
 
     /// The number as an integer, if it is one and fits.

@@ -86,6 +86,13 @@ impl Kubernetes {
     ) -> Result<T, Error> {
         unfinished()
     }
+    pub async fn wait_metadata<T>(
+        &self,
+        _object: &ObjectRef,
+        _judge: impl FnMut(Option<&Value>) -> Option<T> + Send,
+    ) -> Result<T, Error> {
+        unfinished()
+    }
     pub async fn secret_certificate(
         &self,
         _namespace: &str,

@@ -11,40 +11,40 @@ use kvtls::sandbox::demo::visitor::{Environment, Visitor};
 use serde_json::Value;
 
 /// The provider under test.
-pub const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-kvtls");
+pub(crate) const PROVIDER: &str = env!("CARGO_BIN_EXE_terraform-provider-kvtls");
 /// The resource of the quickstart.
-pub const SHOP: &str = "kvtls_ingress_binding.shop";
+pub(crate) const SHOP: &str = "kvtls_ingress_binding.shop";
 
 /// The journal's newest entries that are shown beside a failure.
 const JOURNAL_LINES: usize = 40;
 
 /// A working directory and a CLI that knows the world.
-pub struct Terraform {
+pub(crate) struct Terraform {
     cli: Cli,
     scratch: Scratch,
     visitor: Visitor,
 }
 
 /// What a command left, and what it said.
-pub struct Outcome {
-    pub run: Run,
-    pub diagnostics: Vec<Diagnostic>,
+pub(crate) struct Outcome {
+    pub(crate) run: Run,
+    pub(crate) diagnostics: Vec<Diagnostic>,
     journal: String,
 }
 
 /// A warning or an error, as the CLI's JSON output has it.
 #[derive(Clone, Debug)]
-pub struct Diagnostic {
-    pub severity: String,
-    pub summary: String,
-    pub detail: String,
+pub(crate) struct Diagnostic {
+    pub(crate) severity: String,
+    pub(crate) summary: String,
+    pub(crate) detail: String,
     /// The line of the configuration it points at, as written; empty without one.
-    pub code: String,
+    pub(crate) code: String,
 }
 
 impl Terraform {
     /// A working directory with this `main.tf` and the environment of `visitor`.
-    pub fn new(visitor: &Visitor, configuration: &str) -> Self {
+    pub(crate) fn new(visitor: &Visitor, configuration: &str) -> Self {
         let scratch = Scratch::new("test").expect("a temporary folder");
         let process: Environment = std::env::vars().collect();
         let rc = scratch.path().join("terraform.rc");
@@ -64,65 +64,65 @@ impl Terraform {
     }
 
     /// Replaces `main.tf`.
-    pub fn write(&self, configuration: &str) {
+    pub(crate) fn write(&self, configuration: &str) {
         std::fs::write(self.cli.directory.join("main.tf"), configuration).expect("main.tf");
     }
 
     /// Where it runs.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.cli.directory
     }
 
     /// A folder that lives as long as this, beside the working directory.
-    pub fn beside(&self) -> &Path {
+    pub(crate) fn beside(&self) -> &Path {
         self.scratch.path()
     }
 
     /// The same working directory with another variable.
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.cli = self.cli.with(name, value);
         self
     }
 
     /// The same working directory without a variable.
-    pub fn without(mut self, name: &str) -> Self {
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.cli = self.cli.without(name);
         self
     }
 
-    pub async fn validate(&self) -> Outcome {
+    pub(crate) async fn validate(&self) -> Outcome {
         self.command(&["validate", "-json"]).await
     }
 
     /// Exit status 0: no changes; 2: changes; 1: an error. The plan is kept for [`Terraform::changes`].
-    pub async fn plan(&self) -> Outcome {
+    pub(crate) async fn plan(&self) -> Outcome {
         self.command(&["plan", "-json", "-detailed-exitcode", "-out=last.plan"]).await
     }
 
-    pub async fn apply(&self) -> Outcome {
+    pub(crate) async fn apply(&self) -> Outcome {
         self.command(&["apply", "-json", "-auto-approve"]).await
     }
 
-    pub async fn destroy(&self) -> Outcome {
+    pub(crate) async fn destroy(&self) -> Outcome {
         self.command(&["destroy", "-json", "-auto-approve"]).await
     }
 
-    pub async fn import(&self, address: &str, id: &str) -> Outcome {
+    pub(crate) async fn import(&self, address: &str, id: &str) -> Outcome {
         self.command(&["import", "-no-color", address, id]).await
     }
 
     /// Runs any command.
-    pub async fn command(&self, arguments: &[&str]) -> Outcome {
+    pub(crate) async fn command(&self, arguments: &[&str]) -> Outcome {
         self.outcome(self.start(arguments)).await
     }
 
     /// Starts a command and lets it run.
-    pub fn start(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         self.cli.start(arguments).expect("the CLI starts")
     }
 
     /// Waits for a command's end.
-    pub async fn outcome(&self, running: Running) -> Outcome {
+    pub(crate) async fn outcome(&self, running: Running) -> Outcome {
         let run = running.finish(|_| {}, std::future::pending()).await.expect("the CLI ends");
         let journal = match run.status {
             Some(0) => String::new(),
@@ -132,30 +132,30 @@ impl Terraform {
     }
 
     /// What the last plan would change.
-    pub async fn changes(&self) -> Vec<Change> {
+    pub(crate) async fn changes(&self) -> Vec<Change> {
         changes(&self.show(&["last.plan"]).await)
     }
 
     /// The attributes of a resource in the state; `None` if the state has no such resource.
-    pub async fn state(&self, address: &str) -> Option<Value> {
+    pub(crate) async fn state(&self, address: &str) -> Option<Value> {
         self.resource(address).await.map(|resource| resource["values"].clone())
     }
 
     /// A resource in the state with its mode, taint and values.
-    pub async fn resource(&self, address: &str) -> Option<Value> {
+    pub(crate) async fn resource(&self, address: &str) -> Option<Value> {
         let state = self.show(&[]).await;
         let resources = state["values"]["root_module"]["resources"].as_array()?;
         resources.iter().find(|resource| resource["address"] == address).cloned()
     }
 
     /// `show -json`, of the state or of a plan.
-    pub async fn show(&self, what: &[&str]) -> Value {
+    pub(crate) async fn show(&self, what: &[&str]) -> Value {
         let arguments = [&["show", "-json"], what].concat();
         self.command(&arguments).await.succeeds().run.json()
     }
 
     /// The scenario's last line: a plan that has nothing to do and nothing to say.
-    pub async fn plan_is_empty(&self) {
+    pub(crate) async fn plan_is_empty(&self) {
         let plan = self.plan().await;
         if plan.run.status == Some(2) {
             let changes = self.changes().await;
@@ -165,7 +165,7 @@ impl Terraform {
     }
 
     /// The plan changes exactly this of the one resource; the status that follows from it aside.
-    pub async fn plan_shows(&self, expected: &[&str]) -> Outcome {
+    pub(crate) async fn plan_shows(&self, expected: &[&str]) -> Outcome {
         let plan = self.plan().await;
         assert_eq!(plan.run.status, Some(2), "a plan with changes {expected:?}\n{}", plan.evidence());
         let changes = self.changes().await;
@@ -184,14 +184,14 @@ impl Terraform {
 impl Outcome {
     /// Exit status 0.
     #[track_caller]
-    pub fn succeeds(self) -> Self {
+    pub(crate) fn succeeds(self) -> Self {
         assert_eq!(self.run.status, Some(0), "a success\n{}", self.evidence());
         self
     }
 
     /// An error whose summary or detail contains all these words.
     #[track_caller]
-    pub fn fails_with(self, words: &[&str]) -> Self {
+    pub(crate) fn fails_with(self, words: &[&str]) -> Self {
         assert_ne!(self.run.status, Some(0), "a failure with {words:?}\n{}", self.evidence());
         self.error(words);
         self
@@ -199,19 +199,19 @@ impl Outcome {
 
     /// The error that contains all these words.
     #[track_caller]
-    pub fn error(&self, words: &[&str]) -> &Diagnostic {
+    pub(crate) fn error(&self, words: &[&str]) -> &Diagnostic {
         self.find("error", words)
     }
 
     /// The warning that contains all these words.
     #[track_caller]
-    pub fn warning(&self, words: &[&str]) -> &Diagnostic {
+    pub(crate) fn warning(&self, words: &[&str]) -> &Diagnostic {
         self.find("warning", words)
     }
 
     /// No warning and no error.
     #[track_caller]
-    pub fn says_nothing(self) -> Self {
+    pub(crate) fn says_nothing(self) -> Self {
         assert!(self.diagnostics.is_empty(), "no diagnostics\n{}", self.evidence());
         self
     }
@@ -227,14 +227,14 @@ impl Outcome {
     }
 
     /// Everything one needs to know.
-    pub fn evidence(&self) -> String {
+    pub(crate) fn evidence(&self) -> String {
         let run = &self.run;
         let mut text = format!("$ {}\nin {}, exit status {:?}\n", run.command, run.directory.display(), run.status);
         for diagnostic in &self.diagnostics {
             let Diagnostic { severity, summary, detail, code } = diagnostic;
             writeln!(text, "── {severity}: {summary}\n   at: {code}\n{detail}").expect("text grows");
         }
-        writeln!(text, "── stdout\n{}\n── stderr\n{}", run.stdout, run.stderr).expect("text grows");
+        writeln!(text, "── stdout\n{}\n── stderr\n{}", readable(&run.stdout), run.stderr).expect("text grows");
         if !self.journal.is_empty() {
             writeln!(text, "── newest requests\n{}", self.journal).expect("text grows");
         }
@@ -242,8 +242,20 @@ impl Outcome {
     }
 }
 
+/// JSON events as the sentences they hold; anything else as it is. A document was read into diagnostics already.
+fn readable(stdout: &str) -> String {
+    if serde_json::from_str::<Value>(stdout).is_ok_and(|document| document["diagnostics"].is_array()) {
+        return "(one JSON document)".to_owned();
+    }
+    let sentence = |line: &str| {
+        let event = serde_json::from_str::<Value>(line).ok();
+        event.and_then(|event| event["@message"].as_str().map(str::to_owned)).unwrap_or_else(|| line.to_owned())
+    };
+    stdout.lines().map(sentence).collect::<Vec<_>>().join("\n")
+}
+
 /// The CLI: `KVTLS_CLI`, else `terraform`, else `tofu`. There is no test without one.
-pub fn program(process: &Environment) -> std::path::PathBuf {
+pub(crate) fn program(process: &Environment) -> std::path::PathBuf {
     let path = process.get("PATH").map(String::as_str).unwrap_or_default();
     let wanted = process.get("KVTLS_CLI").map(String::as_str);
     cli::find(path, wanted).unwrap_or_else(|| panic!("{}", cli::INSTALL_WORDS))
