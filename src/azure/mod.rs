@@ -6,13 +6,33 @@
 //! Next: [`Azure`] has one method for each thing that is read or changed; [`Error`] is grouped by what can be done
 //! about it; [`ids`] are pure and used everywhere.
 
+mod addon;
+mod answer;
+mod certificates;
+mod cloud;
 mod cluster;
+mod credential;
+mod envelope;
 mod error;
 pub mod ids;
+mod long_running;
+mod managed_clusters;
+mod pipeline;
+mod role_assignments;
 mod secret;
 mod settings;
+mod transport;
 mod vault;
+mod vaults;
 
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use url::Url;
+use uuid::Uuid;
+
+pub use cloud::Cloud;
 pub use cluster::{Addon, AddonIdentity, AddonOutcome, AddonWish, Cluster};
 pub use error::{Cause, Error, Tried};
 pub use ids::{ClientId, ClusterId, IdError, PrincipalId, Role, VaultId};
@@ -20,10 +40,26 @@ pub use secret::Secret;
 pub use settings::{CredentialSettings, CustomEndpoints, Settings};
 pub use vault::{AccessPolicy, RoleAssignment, Vault, VaultCertificate};
 
+use answer::Answer;
+use cloud::Choice;
+use credential::Credentials;
+use pipeline::{Auth, Call, Pipeline};
+
 /// A client of Azure for one identity in one cloud. Cheap to clone; clones share connections, tokens and the cloud's
 /// description.
-#[derive(Clone, Debug)]
-pub struct Azure;
+#[derive(Clone)]
+pub struct Azure(Arc<Shared>);
+
+struct Shared {
+    settings: Settings,
+    choice: Choice,
+    cloud: tokio::sync::OnceCell<Cloud>,
+    pipeline: Pipeline,
+    /// What each vault host asked for. The inner lock is held while one is asked.
+    challenges: Mutex<HashMap<String, ChallengeSlot>>,
+}
+
+type ChallengeSlot = Arc<tokio::sync::Mutex<Option<certificates::Challenge>>>;
 
 /// Who the caller is, from its token's own claims; for messages, not for decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,94 +72,168 @@ pub struct Caller {
     pub tenant: String,
 }
 
-fn unfinished<T>() -> Result<T, Error> {
-    Err(Error::Settings {
-        reason: "not written yet".to_owned(),
-    })
+impl fmt::Debug for Azure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Azure")
+            .field("settings", &self.0.settings)
+            .finish_non_exhaustive()
+    }
 }
 
-#[expect(
-    missing_docs,
-    clippy::missing_errors_doc,
-    clippy::unused_async,
-    reason = "signatures only, bodies follow"
-)]
 impl Azure {
+    /// Gets ready. Nothing is asked of the network, so a wrong secret is found out at the first call.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for an unknown cloud, an endpoint that is no https URL, or a trust store that cannot be read.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let _settings = settings;
-        unfinished()
+        let choice = cloud::choose(&settings)?;
+        let transport = transport::transport()?;
+        let credentials = Credentials::new(settings.credential.clone(), transport.clone());
+        let correlation_id = settings.correlation_id.clone().filter(|id| !id.is_empty());
+        let correlation_id = correlation_id.unwrap_or_else(|| Uuid::new_v4().to_string());
+        let user_agent = user_agent(settings.user_agent_suffix.as_deref());
+        let pipeline = Pipeline::new(transport, credentials, user_agent, correlation_id);
+        let (cloud, challenges) = (tokio::sync::OnceCell::new(), Mutex::default());
+        Ok(Self(Arc::new(Shared {
+            settings,
+            choice,
+            cloud,
+            pipeline,
+            challenges,
+        })))
     }
+
+    /// The cloud's endpoints. Fetches the metadata document the first time, if one is configured.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], [`Error::Unexpected`] if there is no such document.
+    pub async fn cloud(&self) -> Result<&Cloud, Error> {
+        self.0.cloud.get_or_try_init(|| self.find_cloud()).await
+    }
+
+    async fn find_cloud(&self) -> Result<Cloud, Error> {
+        let url = match &self.0.choice {
+            Choice::Whole(cloud) => return Ok(cloud.clone()),
+            Choice::Metadata(url) => url,
+        };
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let call = Call::get("read the cloud's metadata", host, url.clone(), Auth::Anonymous);
+        let answer = self.0.pipeline.send(&Cloud::unknown(), &call).await?;
+        if !answer.is_success() {
+            return Err(answer.refusal());
+        }
+        cloud::from_metadata(answer.bytes(), &self.0.settings).map_err(|reason| answer.unexpected(&reason))
+    }
+
+    /// Who the caller is, as its token for Azure Resource Manager says.
+    ///
+    /// # Errors
+    /// [`Error::Credential`]; [`Error::Unexpected`] if the token says nothing; those of [`Azure::cloud`].
     pub async fn caller(&self) -> Result<Caller, Error> {
-        unfinished()
+        let scope = self.arm_scope().await?;
+        let token = self.token(&scope).await?;
+        credential::caller_of(token.expose()).ok_or_else(|| Error::Unexpected {
+            operation: "read who the caller is".to_owned(),
+            target: "the token".to_owned(),
+            reason: "it has no claims".to_owned(),
+            request_id: None,
+            correlation_id: None,
+        })
     }
-    pub async fn cluster(&self, _id: &ClusterId) -> Result<Option<Cluster>, Error> {
-        unfinished()
+
+    async fn token(&self, scope: &str) -> Result<Secret, Error> {
+        let token = self
+            .0
+            .pipeline
+            .credentials()
+            .token(self.cloud().await?, scope, None)
+            .await?;
+        Ok(Secret::new(token.secret()))
     }
-    pub async fn ensure_addon(&self, _id: &ClusterId, _wish: &AddonWish) -> Result<AddonOutcome, Error> {
-        unfinished()
+
+    async fn send(&self, call: &Call) -> Result<Answer, Error> {
+        self.0.pipeline.send(self.cloud().await?, call).await
     }
-    pub async fn user_credential(&self, _id: &ClusterId) -> Result<Secret, Error> {
-        unfinished()
+
+    async fn arm_scope(&self) -> Result<String, Error> {
+        Ok(format!(
+            "{}/.default",
+            self.cloud().await?.resource_manager_audience
+        ))
     }
-    pub async fn admin_credential(&self, _id: &ClusterId) -> Result<Secret, Error> {
-        unfinished()
+
+    async fn arm_auth(&self) -> Result<Auth, Error> {
+        Ok(Auth::Token {
+            scope: self.arm_scope().await?,
+            tenant: None,
+        })
     }
-    pub async fn kubernetes_token(&self) -> Result<Secret, Error> {
-        unfinished()
+
+    /// A URL of Azure Resource Manager.
+    async fn arm_url(&self, path: &str, query: &[(&str, &str)]) -> Result<Url, Error> {
+        let text = format!("{}{path}", self.cloud().await?.resource_manager);
+        let mut url = Url::parse(&text).map_err(|error| Error::Settings {
+            reason: format!("\"{text}\" is no URL ({error})"),
+        })?;
+        url.query_pairs_mut().extend_pairs(query);
+        Ok(url)
     }
-    pub async fn vault(&self, _id: &VaultId) -> Result<Option<Vault>, Error> {
-        unfinished()
-    }
-    pub async fn role_assignments(
-        &self,
-        _scope: &str,
-        _principal: &PrincipalId,
-    ) -> Result<Vec<RoleAssignment>, Error> {
-        unfinished()
-    }
-    pub async fn assign_role(
-        &self,
-        _scope: &str,
-        _role: Role,
-        _principal: &PrincipalId,
-        _description: &str,
-    ) -> Result<(RoleAssignment, bool), Error> {
-        unfinished()
-    }
-    pub async fn remove_role_assignment(&self, _id: &str) -> Result<bool, Error> {
-        unfinished()
-    }
-    pub async fn add_access_policy(
-        &self,
-        _vault: &VaultId,
-        _tenant: &str,
-        _principal: &PrincipalId,
-        _secrets: &[&str],
-    ) -> Result<(), Error> {
-        unfinished()
-    }
-    pub async fn remove_access_policy(
-        &self,
-        _vault: &VaultId,
-        _tenant: &str,
-        _principal: &PrincipalId,
-        _secrets: &[&str],
-    ) -> Result<(), Error> {
-        unfinished()
-    }
-    pub async fn certificate(
-        &self,
-        _vault_uri: &str,
-        _name: &str,
-        _version: Option<&str>,
-    ) -> Result<Option<VaultCertificate>, Error> {
-        unfinished()
+
+    fn challenges(&self) -> MutexGuard<'_, HashMap<String, ChallengeSlot>> {
+        // A panic elsewhere does not make a map of challenges wrong.
+        self.0.challenges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl AddonWish {
-    /// Whether the add-on is as wished. Intervals are compared as durations.
-    pub fn is_met_by(&self, addon: &Addon) -> bool {
-        addon.enabled && addon.rotation_enabled == self.rotation_enabled
+impl Cloud {
+    /// Stands in while the cloud is being found out; no token is asked for then.
+    fn unknown() -> Self {
+        Self {
+            authority_host: String::new(),
+            resource_manager: String::new(),
+            resource_manager_audience: String::new(),
+            key_vault_suffix: String::new(),
+            provider_cloud_name: None,
+        }
+    }
+}
+
+fn user_agent(suffix: Option<&str>) -> String {
+    let own = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+    // Only what a header can carry; a stray control character in a variable is no reason to fail.
+    let suffix: String = suffix
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| c.is_ascii_graphic() || *c == ' ')
+        .collect();
+    format!("{own} {suffix}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_agent_carries_the_suffix() {
+        assert!(user_agent(Some("ci\r\n/1")).ends_with(" ci/1"));
+        assert!(!user_agent(None).ends_with(' '));
+    }
+
+    #[tokio::test]
+    async fn nothing_secret_is_shown_by_debug() {
+        let credential = CredentialSettings {
+            client_secret: Some(Secret::new("hunter2")),
+            ..CredentialSettings::default()
+        };
+        let azure = Azure::new(Settings {
+            credential,
+            ..Settings::default()
+        })
+        .unwrap();
+        assert!(!format!("{azure:?}").contains("hunter2"));
+        assert_eq!(
+            azure.cloud().await.unwrap().resource_manager,
+            "https://management.azure.com"
+        );
     }
 }

@@ -88,7 +88,7 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
 }
 
 /// Real time; everything that is judged by time prefers the vault's own `Date`.
-fn now() -> OffsetDateTime {
+pub(super) fn now() -> OffsetDateTime {
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place where the domain reads real time"

@@ -129,7 +129,7 @@ fn reject_what_is_no_name(text: &str) -> Result<(), HostError> {
     }
     if let Some(without) = text
         .strip_suffix('.')
-        .filter(|rest| !rest.is_empty() && !rest.ends_with('.'))
+        .filter(|rest| !rest.is_empty() && *rest != "*" && !rest.ends_with('.'))
     {
         return Err(HostError::TrailingDot {
             without: without.to_ascii_lowercase(),

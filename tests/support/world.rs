@@ -1,11 +1,13 @@
 //! A world for one test: the sandbox in this process, at sixty times the speed of real time.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use kvtls::sandbox::demo::QUICKSTART;
 use kvtls::sandbox::demo::cli::Scratch;
 use kvtls::sandbox::demo::inventory::Inventory;
-use kvtls::sandbox::demo::visitor::{Reply, Visitor};
+use kvtls::sandbox::demo::visitor::{Environment, Reply, Visitor};
+use kvtls::sandbox::{Mode, Options, Sandbox};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -244,11 +246,16 @@ fn addon_key(cluster: &Value) -> String {
     found.cloned().unwrap_or_else(|| "azureKeyvaultSecretsProvider".to_owned())
 }
 
-// SEAM
-struct Sandbox;
-async fn open(_dir: &std::path::Path, _members: Value) -> Sandbox {
-    Sandbox
+async fn open(dir: &Path, members: Value) -> Sandbox {
+    let mut world = json!({ "version": 1, "extends": "default" });
+    for (name, value) in members.as_object().into_iter().flatten() {
+        world[name] = value.clone();
+    }
+    let dir = Some(dir.join("dir"));
+    let started = Sandbox::start(Options { world, dir, rate: RATE, ..Options::default() }).await;
+    started.unwrap_or_else(|error| panic!("the sandbox does not start: {error:?}"))
 }
-fn environment(_: &Sandbox, _: &str) -> kvtls::sandbox::demo::visitor::Environment {
-    [("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"), ("ARM_SUBSCRIPTION_ID", "00000000-0000-0000-0000-000000000001"), ("HTTPS_PROXY", "http://127.0.0.1:1")].map(|(a, b)| (a.to_owned(), b.to_owned())).into()
+
+fn environment(sandbox: &Sandbox, principal: &str) -> Environment {
+    sandbox.environment(principal, Mode::Names)
 }

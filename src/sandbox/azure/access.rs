@@ -35,7 +35,10 @@ impl Assignment {
     /// Its ARM id.
     pub(super) fn id(&self) -> String {
         let scope = self.scope.trim_end_matches('/');
-        format!("{scope}/providers/Microsoft.Authorization/roleAssignments/{}", self.name)
+        format!(
+            "{scope}/providers/Microsoft.Authorization/roleAssignments/{}",
+            self.name
+        )
     }
 
     fn counts_at(&self, now: OffsetDateTime) -> bool {
@@ -79,10 +82,11 @@ impl Access {
 
     /// The same for assigning, or taking away, a given role: conditions on the caller's own assignment apply.
     pub(super) fn allows_role(&self, question: Question<'_>, role: &str) -> bool {
-        self.granting(question).any(|granting| match &granting.assignable {
-            None => true,
-            Some(roles) => roles.iter().any(|allowed| same(allowed, role)),
-        })
+        self.granting(question)
+            .any(|granting| match &granting.assignable {
+                None => true,
+                Some(roles) => roles.iter().any(|allowed| same(allowed, role)),
+            })
     }
 
     fn granting<'a>(&'a self, question: Question<'a>) -> impl Iterator<Item = &'a Role> {
@@ -90,7 +94,10 @@ impl Access {
             .iter()
             .filter(move |assignment| {
                 assignment.counts_at(question.now)
-                    && question.principals.iter().any(|id| same(id, &assignment.principal))
+                    && question
+                        .principals
+                        .iter()
+                        .any(|id| same(id, &assignment.principal))
                     && is_at_or_above(&assignment.scope, question.scope)
             })
             .filter_map(|assignment| self.role(&assignment.role))
@@ -100,15 +107,18 @@ impl Access {
     /// A role by GUID, full id, or name.
     pub(super) fn role(&self, text: &str) -> Option<&Role> {
         let guid = last_segment(text);
-        self.roles
-            .iter()
-            .find(|role| same(&role.id, guid))
-            .or_else(|| self.roles.iter().find(|role| role.name.eq_ignore_ascii_case(text)))
+        self.roles.iter().find(|role| same(&role.id, guid)).or_else(|| {
+            self.roles
+                .iter()
+                .find(|role| role.name.eq_ignore_ascii_case(text))
+        })
     }
 
     /// The assignments that exist, whether they count already or not.
     pub(super) fn existing(&self) -> impl Iterator<Item = &Assignment> {
-        self.assignments.iter().filter(|assignment| assignment.ends_at.is_none())
+        self.assignments
+            .iter()
+            .filter(|assignment| assignment.ends_at.is_none())
     }
 
     /// The existing assignment of this name and scope.
@@ -142,6 +152,12 @@ impl Access {
     pub(super) fn forget(&mut self, now: OffsetDateTime) {
         self.assignments
             .retain(|assignment| assignment.ends_at.is_none_or(|end| now < end));
+    }
+
+    /// Forgets all assignments of a principal at once, as if they had never been.
+    pub(super) fn drop_of(&mut self, principal: &str) {
+        self.assignments
+            .retain(|assignment| !same(&assignment.principal, principal));
     }
 
     /// Takes all assignments away that lie at or below a resource that is gone.
@@ -200,7 +216,11 @@ mod tests {
         assert!(!read(&access, 0));
         assert!(read(&access, 1));
         let name = access.existing().next().unwrap().name.clone();
-        assert!(access.remove(&GROUP.to_uppercase(), &name, start + Duration::minutes(5)).is_some());
+        assert!(
+            access
+                .remove(&GROUP.to_uppercase(), &name, start + Duration::minutes(5))
+                .is_some()
+        );
         assert!(read(&access, 4));
         assert!(!read(&access, 5));
     }
@@ -209,7 +229,11 @@ mod tests {
     fn a_data_access_administrator_may_assign_only_the_roles_on_its_list() {
         let now = OffsetDateTime::UNIX_EPOCH;
         let mut access = Access::new();
-        let administrator = access.role("Key Vault Data Access Administrator").unwrap().id.clone();
+        let administrator = access
+            .role("Key Vault Data Access Administrator")
+            .unwrap()
+            .id
+            .clone();
         access.add(assignment(GROUP, &administrator, "me", now));
         let may = |role: &str| {
             let role = access.role(role).unwrap().id.clone();

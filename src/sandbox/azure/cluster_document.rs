@@ -30,8 +30,19 @@ pub(super) struct Birth<'a> {
 
 /// A cluster as AKS fills it in when nothing is asked for.
 pub(super) fn fresh(birth: &Birth<'_>) -> Value {
-    let Birth { name, location, group, subscription, tenant, kubernetes, suffix, .. } = birth;
-    let minor = kubernetes.rsplit_once('.').map_or(*kubernetes, |(minor, _)| minor);
+    let Birth {
+        name,
+        location,
+        group,
+        subscription,
+        tenant,
+        kubernetes,
+        suffix,
+        ..
+    } = birth;
+    let minor = kubernetes
+        .rsplit_once('.')
+        .map_or(*kubernetes, |(minor, _)| minor);
     let dns_prefix = format!("{name}-dns").to_ascii_lowercase();
     let host = format!("{dns_prefix}-{suffix}");
     let node_group = format!("MC_{group}_{name}_{location}");
@@ -162,8 +173,13 @@ const READ_ONLY: &[&str] = &[
 ];
 
 /// The same for each node pool.
-const POOL_READ_ONLY: &[&str] =
-    &["eTag", "currentOrchestratorVersion", "provisioningState", "status", "nodeImageVersion"];
+const POOL_READ_ONLY: &[&str] = &[
+    "eTag",
+    "currentOrchestratorVersion",
+    "provisioningState",
+    "status",
+    "nodeImageVersion",
+];
 
 /// Members that cannot change once the cluster exists; the name AKS uses for each is its last word.
 const IMMUTABLE: &[&str] = &[
@@ -187,7 +203,9 @@ pub(super) fn put(stored: &Value, body: &Value, extra: &Value) -> Result<Value, 
         }
     }
     if let Some(location) = body["location"].as_str()
-        && !stored["location"].as_str().is_some_and(|old| plain(old) == plain(location))
+        && !stored["location"]
+            .as_str()
+            .is_some_and(|old| plain(old) == plain(location))
     {
         return Err(Refusal::gateway(
             StatusCode::CONFLICT,
@@ -258,6 +276,13 @@ pub(super) fn merge(target: &mut Value, change: &Value) {
     }
 }
 
+/// Sets members of an object, each as a whole.
+pub(super) fn merge_over(target: &mut Value, change: &Value) {
+    if let (Some(target), Some(change)) = (target.as_object_mut(), change.as_object()) {
+        target.extend(change.clone());
+    }
+}
+
 /// Node pools are matched by name; leaving one out would delete it, which a cluster PUT must not do.
 fn merge_pools(merged: &mut Value, pools: Option<&Value>) -> Result<(), Refusal> {
     let Some(Value::Array(pools)) = pools else {
@@ -271,7 +296,10 @@ fn merge_pools(merged: &mut Value, pools: Option<&Value>) -> Result<(), Refusal>
             return Err(Refusal::aks(
                 StatusCode::BAD_REQUEST,
                 "BadRequest",
-                format!("sandbox: agent pool {} is missing from agentPoolProfiles, which would delete it", old["name"]),
+                format!(
+                    "sandbox: agent pool {} is missing from agentPoolProfiles, which would delete it",
+                    old["name"]
+                ),
             ));
         }
     }
@@ -280,7 +308,10 @@ fn merge_pools(merged: &mut Value, pools: Option<&Value>) -> Result<(), Refusal>
         match stored.iter_mut().find(|old| named(old, &pool["name"])) {
             Some(old) => {
                 let own = pool.as_object().cloned().unwrap_or_default();
-                merge(old, &Value::Object(own.into_iter().filter(|(_, value)| value != "").collect()));
+                merge(
+                    old,
+                    &Value::Object(own.into_iter().filter(|(_, value)| value != "").collect()),
+                );
             }
             None => {
                 added.push(self::pool(pool, &kubernetes));
@@ -322,7 +353,11 @@ fn merge_addons(merged: &mut Value, addons: Map<String, Value>) -> Result<(), Re
                 format!("sandbox: addonProfiles.{key}.enabled must be true or false"),
             ));
         };
-        let config = if enabled { addon["config"].clone() } else { Value::Null };
+        let config = if enabled {
+            addon["config"].clone()
+        } else {
+            Value::Null
+        };
         if let Some(config) = config.as_object()
             && config.values().any(|value| !value.is_string())
         {
@@ -332,9 +367,15 @@ fn merge_addons(merged: &mut Value, addons: Map<String, Value>) -> Result<(), Re
                 format!("sandbox: addonProfiles.{key}.config must hold strings only"),
             ));
         }
-        let known = stored.keys().find(|known| known.eq_ignore_ascii_case(&key)).cloned();
+        let known = stored
+            .keys()
+            .find(|known| known.eq_ignore_ascii_case(&key))
+            .cloned();
         // Disabling what was never there leaves no trace but the entry itself.
-        stored.insert(known.unwrap_or(key), json!({"enabled": enabled, "config": config}));
+        stored.insert(
+            known.unwrap_or(key),
+            json!({"enabled": enabled, "config": config}),
+        );
     }
     Ok(())
 }
@@ -465,13 +506,21 @@ mod tests {
     #[test]
     fn an_addon_keeps_its_spelling_and_an_absent_one_stays() {
         let mut old = stored();
-        old["properties"]["addonProfiles"] = json!({"azureKeyVaultSecretsProvider": {"enabled": true, "config": null}});
-        let unchanged = put(&old, &json!({"properties": {"addonProfiles": {"omsAgent": {"enabled": false}}}}), &Value::Null);
+        old["properties"]["addonProfiles"] =
+            json!({"azureKeyVaultSecretsProvider": {"enabled": true, "config": null}});
+        let unchanged = put(
+            &old,
+            &json!({"properties": {"addonProfiles": {"omsAgent": {"enabled": false}}}}),
+            &Value::Null,
+        );
         assert_eq!(addon_enabled(&unchanged.unwrap()), Some(true));
         let body = json!({"properties": {"addonProfiles": {ADDON: {"enabled": false, "identity": {"clientId": "x"}}}}});
         let disabled = put(&old, &body, &Value::Null).unwrap();
         let expected = json!({"enabled": false, "config": null});
-        assert_eq!(addon(&disabled).unwrap(), (&"azureKeyVaultSecretsProvider".to_owned(), &expected));
+        assert_eq!(
+            addon(&disabled).unwrap(),
+            (&"azureKeyVaultSecretsProvider".to_owned(), &expected)
+        );
     }
 
     #[test]
@@ -480,7 +529,10 @@ mod tests {
         let mut old = stored();
         merge(&mut old, &extra);
         let kept = put(&old, &old, &extra).unwrap();
-        assert_eq!(kept["properties"]["futureProfile"], extra["properties"]["futureProfile"]);
+        assert_eq!(
+            kept["properties"]["futureProfile"],
+            extra["properties"]["futureProfile"]
+        );
         let lost = put(&old, &json!({"properties": {}}), &extra).unwrap();
         assert_eq!(lost["properties"].get("futureProfile"), None);
     }
@@ -489,8 +541,14 @@ mod tests {
     fn a_missing_pool_and_a_changed_immutable_member_are_refused() {
         let old = stored();
         let refused = |body: Value| put(&old, &body, &Value::Null).unwrap_err().code;
-        assert_eq!(refused(json!({"properties": {"agentPoolProfiles": []}})), "BadRequest");
-        assert_eq!(refused(json!({"properties": {"dnsPrefix": "other"}})), "PropertyChangeNotAllowed");
+        assert_eq!(
+            refused(json!({"properties": {"agentPoolProfiles": []}})),
+            "BadRequest"
+        );
+        assert_eq!(
+            refused(json!({"properties": {"dnsPrefix": "other"}})),
+            "PropertyChangeNotAllowed"
+        );
         assert_eq!(refused(json!({"location": "westus"})), "InvalidResourceLocation");
     }
 
@@ -498,6 +556,9 @@ mod tests {
     fn write_only_members_are_never_stored() {
         let body = json!({"properties": {"windowsProfile": {"adminPassword": "p", "adminUsername": "u"}}});
         let merged = put(&stored(), &body, &Value::Null).unwrap();
-        assert_eq!(merged["properties"]["windowsProfile"], json!({"adminUsername": "u"}));
+        assert_eq!(
+            merged["properties"]["windowsProfile"],
+            json!({"adminUsername": "u"})
+        );
     }
 }

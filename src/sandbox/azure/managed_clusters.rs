@@ -95,7 +95,12 @@ impl ManagedCluster {
         let creating = self.state == "Creating";
         let properties = "properties.provisioningState";
         document::set(&mut body, properties, json!(self.state));
-        if !fqdn.is_empty() {
+        if document::at(&body, "properties.apiServerAccessProfile.enablePrivateCluster") == Some(&json!(true))
+        {
+            drop(document::take(&mut body, "properties.fqdn"));
+            drop(document::take(&mut body, "properties.azurePortalFQDN"));
+            document::set(&mut body, "properties.privateFQDN", json!(fqdn));
+        } else if !fqdn.is_empty() {
             let portal = fqdn.replacen(".hcp.", ".portal.hcp.", 1);
             document::set(&mut body, "properties.fqdn", json!(fqdn));
             document::set(&mut body, "properties.azurePortalFQDN", json!(portal));
@@ -125,7 +130,11 @@ impl ManagedCluster {
         self.show_identities(&mut body, settled);
         document::set(&mut body, "id", json!(self.id()));
         document::set(&mut body, "name", json!(self.name));
-        document::set(&mut body, "type", json!("Microsoft.ContainerService/ManagedClusters"));
+        document::set(
+            &mut body,
+            "type",
+            json!("Microsoft.ContainerService/ManagedClusters"),
+        );
         if let Some(tag) = self.etag.filter(|_| etags && !creating) {
             document::set(&mut body, "eTag", json!(tag.to_string()));
         }
@@ -159,18 +168,34 @@ impl ManagedCluster {
             enabled: entry["enabled"] == true,
             identity: self.addon.clone(),
             rotation: entry["config"]["enableSecretRotation"] == "true",
-            poll_interval: entry["config"]["rotationPollInterval"].as_str().and_then(go_duration),
+            poll_interval: entry["config"]["rotationPollInterval"]
+                .as_str()
+                .and_then(go_duration),
         }
     }
 
     /// The identities on its nodes.
     pub(super) fn node_identities(&self) -> impl Iterator<Item = &ManagedIdentity> {
-        std::iter::once(&self.kubelet).chain(&self.addon).chain(&self.routing)
+        std::iter::once(&self.kubelet)
+            .chain(&self.addon)
+            .chain(&self.routing)
+    }
+
+    /// Writes the nodes' own identity into the document.
+    pub(super) fn show_kubelet(&mut self) {
+        let shown = self.identity(&format!("{}-agentpool", self.name), &self.kubelet);
+        document::set(
+            &mut self.document,
+            "properties.identityProfile.kubeletidentity",
+            shown,
+        );
     }
 
     /// New tags after a change of the cluster.
     pub(super) fn retag(&mut self) {
-        let pools = self.document["properties"]["agentPoolProfiles"].as_array().map_or(0, Vec::len);
+        let pools = self.document["properties"]["agentPoolProfiles"]
+            .as_array()
+            .map_or(0, Vec::len);
         self.etag = Some(Uuid::new_v4());
         self.pool_etags = (0..pools).map(|_| Uuid::new_v4()).collect();
     }
@@ -189,7 +214,9 @@ pub(super) fn go_duration(text: &str) -> Option<Duration> {
         let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
         let number: f64 = rest.get(..digits)?.parse().ok()?;
         rest = rest.get(digits..)?;
-        let letters = rest.find(|letter: char| letter.is_ascii_digit()).unwrap_or(rest.len());
+        let letters = rest
+            .find(|letter: char| letter.is_ascii_digit())
+            .unwrap_or(rest.len());
         let unit = match rest.get(..letters)? {
             "h" => 3600.0,
             "m" => 60.0,
@@ -247,7 +274,11 @@ impl Azure {
         let classes = self.blocking_classes(call).await;
         let mut state = self.lock();
         let cluster = state.cluster(call)?;
-        preconditions(&call.headers, true, cluster.etag.map(|tag| tag.to_string()).as_deref())?;
+        preconditions(
+            &call.headers,
+            true,
+            cluster.etag.map(|tag| tag.to_string()).as_deref(),
+        )?;
         may_change(cluster)?;
         self.linked_scopes(&state, cluster, call)?;
         let merged = document::put(&cluster.document, &call.body, &cluster.extra)?;
@@ -280,7 +311,9 @@ impl Azure {
     async fn create_cluster(&self, call: &Call) -> Result<Reply, Refusal> {
         preconditions(&call.headers, true, None)?;
         let body = document::writable(&call.body)?;
-        let location = document::text(&body, "location").replace(' ', "").to_ascii_lowercase();
+        let location = document::text(&body, "location")
+            .replace(' ', "")
+            .to_ascii_lowercase();
         if location.is_empty() {
             return Err(Refusal::gateway(
                 StatusCode::BAD_REQUEST,
@@ -318,11 +351,7 @@ impl Azure {
     fn born(&self, call: &Call, location: &str, kubernetes: &str, body: &Value) -> ManagedCluster {
         let (subscription, group, name) = (call.subscription(), call.group(), call.name(0));
         let tenant = self.tenant_of(subscription);
-        let kubelet = self.make_identity(
-            &format!("{name}-agentpool"),
-            &format!("/subscriptions/{subscription}/{group}/{name}/{}", Uuid::new_v4()),
-            call.now,
-        );
+        let kubelet = self.make_identity(&format!("{name}-agentpool"), subscription);
         let mut document = document::fresh(&Birth {
             name,
             subscription,
@@ -339,7 +368,10 @@ impl Azure {
         drop(document::take(&mut own, "properties.kubernetesVersion"));
         let addons = document::take(&mut own, "properties.addonProfiles");
         if let Some(Value::Array(pools)) = document::take(&mut own, "properties.agentPoolProfiles") {
-            let pools: Vec<_> = pools.iter().map(|pool| document::pool(pool, kubernetes)).collect();
+            let pools: Vec<_> = pools
+                .iter()
+                .map(|pool| document::pool(pool, kubernetes))
+                .collect();
             document::set(&mut document, "properties.agentPoolProfiles", json!(pools));
         }
         document::merge(&mut document, &own);
@@ -363,17 +395,23 @@ impl Azure {
             kubelet,
             generation: 0,
         };
-        let shown = cluster.identity(&format!("{name}-agentpool"), &cluster.kubelet);
-        document::set(&mut cluster.document, "properties.identityProfile.kubeletidentity", shown);
+        cluster.show_kubelet();
         cluster
     }
 
     fn patch_cluster(&self, call: &Call) -> Result<Reply, Refusal> {
         let mut state = self.lock();
         let cluster = state.cluster(call)?;
-        preconditions(&call.headers, false, cluster.etag.map(|tag| tag.to_string()).as_deref())?;
+        preconditions(
+            &call.headers,
+            false,
+            cluster.etag.map(|tag| tag.to_string()).as_deref(),
+        )?;
         may_change(cluster)?;
-        let only_tags = call.body.as_object().is_some_and(|body| body.keys().all(|key| key == "tags"));
+        let only_tags = call
+            .body
+            .as_object()
+            .is_some_and(|body| body.keys().all(|key| key == "tags"));
         if !only_tags {
             return Err(Refusal::aks(
                 StatusCode::BAD_REQUEST,
@@ -397,7 +435,11 @@ impl Azure {
         let Ok(cluster) = state.cluster(call) else {
             return Ok(Reply::empty(StatusCode::NO_CONTENT).effect(Effect::None));
         };
-        preconditions(&call.headers, false, cluster.etag.map(|tag| tag.to_string()).as_deref())?;
+        preconditions(
+            &call.headers,
+            false,
+            cluster.etag.map(|tag| tag.to_string()).as_deref(),
+        )?;
         if cluster.operation.is_some() {
             return Err(in_progress(&cluster.state));
         }
@@ -408,7 +450,10 @@ impl Azure {
         let operation = self.begin(&mut state, call, &key, Work::Delete, "aks_update");
         let base = self.core.names.arm_base(&call.asked_as);
         let reply = Reply::empty(StatusCode::ACCEPTED)
-            .header("location", format!("{base}{}", operation.target("operationresults")))
+            .header(
+                "location",
+                format!("{base}{}", operation.target("operationresults")),
+            )
             .header("x-ms-ratelimit-remaining-subscription-deletes", "14999");
         Ok(self.with_operation(reply, &operation, call))
     }
@@ -421,7 +466,11 @@ impl Azure {
         if !cluster.is_settled() {
             return Err(in_progress(&cluster.state));
         }
-        let (work, word) = if start { (Work::Start, "Starting") } else { (Work::Stop, "Stopping") };
+        let (work, word) = if start {
+            (Work::Start, "Starting")
+        } else {
+            (Work::Stop, "Stopping")
+        };
         if cluster.is_stopped() != start {
             let power = if start { "Running" } else { "Stopped" };
             return Err(Refusal::aks(
@@ -441,13 +490,23 @@ impl Azure {
         let operation = self.begin(&mut state, call, &key, work, "aks_update");
         let base = self.core.names.arm_base(&call.asked_as);
         let reply = Reply::empty(StatusCode::ACCEPTED)
-            .header("location", format!("{base}{}", operation.target("operationresults")))
+            .header(
+                "location",
+                format!("{base}{}", operation.target("operationresults")),
+            )
             .effect(Effect::Updated);
         Ok(self.with_operation(reply, &operation, call))
     }
 
     /// Registers an operation and lets it end by the clock.
-    pub(super) fn begin(&self, state: &mut State, call: &Call, key: &str, work: Work, lag: &str) -> Operation {
+    pub(super) fn begin(
+        &self,
+        state: &mut State,
+        call: &Call,
+        key: &str,
+        work: Work,
+        lag: &str,
+    ) -> Operation {
         let lag = self.core.lags.get(lag);
         let id = Uuid::new_v4();
         let (location, name) = state.clusters.get(key).map_or_else(Default::default, |cluster| {
@@ -465,7 +524,7 @@ impl Azure {
             staged: call.outcome.clone(),
             ended: None,
         };
-        self.mark("operation address", &operation.signature);
+        self.core.markers.secret(&operation.signature);
         if let Some(cluster) = state.clusters.get_mut(key) {
             match &operation.work {
                 Work::Pool(pool) => cluster.pool_operation = Some((id, pool.clone())),
@@ -490,7 +549,10 @@ impl Azure {
             operation.id
         );
         let reply = reply
-            .header("azure-asyncoperation", format!("{base}{}", operation.target("operations")))
+            .header(
+                "azure-asyncoperation",
+                format!("{base}{}", operation.target("operations")),
+            )
             .header("x-ms-operation-identifier", identifier);
         hurried(reply, self.core.pace)
     }
@@ -498,7 +560,11 @@ impl Azure {
     /// A poll of an operation, or of its result.
     pub(super) fn operation_call(&self, call: &Call, collection: &str) -> Result<Reply, Refusal> {
         let state = self.lock();
-        let found = call.name(1).parse::<Uuid>().ok().and_then(|id| state.operations.get(&id));
+        let found = call
+            .name(1)
+            .parse::<Uuid>()
+            .ok()
+            .and_then(|id| state.operations.get(&id));
         match found {
             Some(operation) => operation.polled(call, collection, self.core.pace),
             None => Err(Refusal::provider(
@@ -536,7 +602,13 @@ impl Azure {
     fn linked_scopes(&self, state: &State, cluster: &ManagedCluster, call: &Call) -> Result<(), Refusal> {
         let principals = call.principals();
         for (scope, action) in &cluster.linked {
-            let question = Question { principals: &principals, action, scope, data: false, now: call.now };
+            let question = Question {
+                principals: &principals,
+                action,
+                scope,
+                data: false,
+                now: call.now,
+            };
             if !state.access.allows(question) {
                 let caller = &call.caller;
                 return Err(Refusal::gateway(
@@ -576,8 +648,14 @@ impl Azure {
     /// Ends every operation that is due.
     pub(super) fn end_operations(&self, state: &mut State, now: OffsetDateTime) {
         loop {
-            let running = state.operations.values_mut().filter(|operation| operation.ended.is_none());
-            let Some(operation) = running.min_by_key(|operation| operation.due).filter(|next| next.due <= now) else {
+            let running = state
+                .operations
+                .values_mut()
+                .filter(|operation| operation.ended.is_none());
+            let Some(operation) = running
+                .min_by_key(|operation| operation.due)
+                .filter(|next| next.due <= now)
+            else {
                 return;
             };
             operation.ended = Some(operation.verdict());
@@ -614,37 +692,47 @@ impl Azure {
             return;
         }
         match operation.work {
-            Work::Start => document::set(&mut cluster.document, "properties.powerState.code", json!("Running")),
-            Work::Stop => document::set(&mut cluster.document, "properties.powerState.code", json!("Stopped")),
+            Work::Start => document::set(
+                &mut cluster.document,
+                "properties.powerState.code",
+                json!("Running"),
+            ),
+            Work::Stop => document::set(
+                &mut cluster.document,
+                "properties.powerState.code",
+                json!("Stopped"),
+            ),
             _ => {}
         }
-        self.reconcile(cluster, ended.at);
+        self.reconcile(cluster);
     }
 
     /// Gives the add-on and app routing the identities they should have, and tells the cluster's actors.
-    pub(super) fn reconcile(&self, cluster: &mut ManagedCluster, now: OffsetDateTime) {
+    pub(super) fn reconcile(&self, cluster: &mut ManagedCluster) {
         let wanted = document::addon_enabled(&cluster.document) == Some(true);
         if wanted && cluster.addon.is_none() {
             cluster.generation += 1;
             let name = format!("{}-{}", document::ADDON.to_ascii_lowercase(), cluster.name);
-            let path = format!("{}/{name}/{}", cluster.id(), cluster.generation);
-            cluster.addon = Some(self.make_identity(&name, &path, now));
+            cluster.addon = Some(self.make_identity(&name, &cluster.subscription));
         } else if !wanted && let Some(gone) = cluster.addon.take() {
             self.end_identity(&gone);
         }
         let wanted = cluster.document["properties"]["ingressProfile"]["webAppRouting"]["enabled"] == true;
         if wanted && cluster.routing.is_none() {
             let name = format!("webapprouting-{}", cluster.name);
-            let path = format!("{}/{name}", cluster.id());
-            cluster.routing = Some(self.make_identity(&name, &path, now));
+            cluster.routing = Some(self.make_identity(&name, &cluster.subscription));
         } else if !wanted && let Some(gone) = cluster.routing.take() {
             self.end_identity(&gone);
         }
         if let Some(plane) = self.core.clusters.get(&cluster.name) {
             let addon = cluster.addon_state();
-            plane.addon.send_if_modified(|known| std::mem::replace(known, addon.clone()) != addon);
+            plane
+                .addon
+                .send_if_modified(|known| std::mem::replace(known, addon.clone()) != addon);
             let local = cluster.document["properties"]["disableLocalAccounts"] != true;
-            plane.local_accounts.send_if_modified(|known| std::mem::replace(known, local) != local);
+            plane
+                .local_accounts
+                .send_if_modified(|known| std::mem::replace(known, local) != local);
         }
     }
 
@@ -668,7 +756,11 @@ impl State {
             call.name(0)
         );
         self.clusters.get(&key.to_ascii_lowercase()).ok_or_else(|| {
-            Refusal::resource_not_found("Microsoft.ContainerService/managedClusters", call.name(0), call.group())
+            Refusal::resource_not_found(
+                "Microsoft.ContainerService/managedClusters",
+                call.name(0),
+                call.group(),
+            )
         })
     }
 }
@@ -722,7 +814,13 @@ mod tests {
 
     #[test]
     fn go_durations() {
-        for (text, seconds) in [("2m", Some(120)), ("1h30m", Some(5400)), ("90s", Some(90)), ("", None), ("2", None)] {
+        for (text, seconds) in [
+            ("2m", Some(120)),
+            ("1h30m", Some(5400)),
+            ("90s", Some(90)),
+            ("", None),
+            ("2", None),
+        ] {
             assert_eq!(go_duration(text), seconds.map(Duration::from_secs), "{text}");
         }
     }

@@ -28,7 +28,11 @@ impl ArmPath {
                 .get(index)
                 .is_some_and(|segment| segment.eq_ignore_ascii_case(word))
         };
-        let named = |index: usize, word: &str| is(index, word).then(|| segments.get(index + 1).cloned()).flatten();
+        let named = |index: usize, word: &str| {
+            is(index, word)
+                .then(|| segments.get(index + 1).cloned())
+                .flatten()
+        };
         let subscription = named(0, "subscriptions");
         let group = subscription.as_ref().and_then(|_| named(2, "resourceGroups"));
         let providers = (0..segments.len()).rev().find(|index| is(*index, "providers"));
@@ -96,7 +100,8 @@ pub(super) fn is_at_or_above(scope: &str, id: &str) -> bool {
 
 /// True if both name the same thing.
 pub(super) fn same(left: &str, right: &str) -> bool {
-    left.trim_end_matches('/').eq_ignore_ascii_case(right.trim_end_matches('/'))
+    left.trim_end_matches('/')
+        .eq_ignore_ascii_case(right.trim_end_matches('/'))
 }
 
 /// The last segment of an id.
@@ -143,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_resource_path_is_taken_apart_whatever_its_case() {
-        let path = ArmPath::parse("/subscriptions/S/resourcegroups/G/providers/microsoft.keyvault/Vaults/V").unwrap();
+        let path = ArmPath::parse("/subscriptions/S/resourcegroups/G/providers/microsoft.keyvault/Vaults/V")
+            .unwrap();
         assert_eq!(path.subscription.as_deref(), Some("S"));
         assert_eq!(path.group.as_deref(), Some("G"));
         assert_eq!(path.kind(), "microsoft.keyvault/vaults");
@@ -154,7 +160,10 @@ mod tests {
     #[test]
     fn an_extension_resource_has_a_resource_as_its_scope() {
         let vault = "/subscriptions/S/resourceGroups/G/providers/Microsoft.KeyVault/vaults/V";
-        let path = ArmPath::parse(&format!("{vault}/providers/Microsoft.Authorization/roleAssignments/N")).unwrap();
+        let path = ArmPath::parse(&format!(
+            "{vault}/providers/Microsoft.Authorization/roleAssignments/N"
+        ))
+        .unwrap();
         assert_eq!(path.scope, vault);
         assert_eq!(path.kind(), "microsoft.authorization/roleassignments");
     }
@@ -162,8 +171,14 @@ mod tests {
     #[test]
     fn a_scope_covers_what_is_below_it_and_nothing_that_only_begins_alike() {
         assert!(is_at_or_above("/", "/subscriptions/s"));
-        assert!(is_at_or_above("/subscriptions/S/", "/subscriptions/s/resourceGroups/g"));
-        assert!(!is_at_or_above("/subscriptions/s/resourceGroups/g", "/subscriptions/s/resourceGroups/g2"));
+        assert!(is_at_or_above(
+            "/subscriptions/S/",
+            "/subscriptions/s/resourceGroups/g"
+        ));
+        assert!(!is_at_or_above(
+            "/subscriptions/s/resourceGroups/g",
+            "/subscriptions/s/resourceGroups/g2"
+        ));
     }
 
     #[test]

@@ -102,7 +102,11 @@ impl Refusal {
         if let (Some(error), Some(inner)) = (error.as_object_mut(), self.inner) {
             error.insert("innererror".to_owned(), json!({"code": inner}));
         }
-        if self.voice == Voice::Aks { error } else { json!({"error": error}) }
+        if self.voice == Voice::Aks {
+            error
+        } else {
+            json!({"error": error})
+        }
     }
 
     /// The answer.

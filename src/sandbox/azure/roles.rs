@@ -26,12 +26,15 @@ impl Role {
         } else {
             (&self.actions, &self.not_actions)
         };
-        yes.iter().any(|pattern| matches(pattern, action)) && !no.iter().any(|pattern| matches(pattern, action))
+        yes.iter().any(|pattern| matches(pattern, action))
+            && !no.iter().any(|pattern| matches(pattern, action))
     }
 
     /// The definition as ARM shows it, under a subscription.
     pub(super) fn document(&self, subscription: Option<&str>) -> Value {
-        let prefix = subscription.map(|id| format!("/subscriptions/{id}")).unwrap_or_default();
+        let prefix = subscription
+            .map(|id| format!("/subscriptions/{id}"))
+            .unwrap_or_default();
         json!({
             "properties": {
                 "roleName": self.name,
@@ -289,8 +292,16 @@ mod tests {
             ("*/read", read, true),
             ("microsoft.keyvault/vaults/READ", read, true),
             ("Microsoft.KeyVault/*", read, true),
-            ("Microsoft.Authorization/*/read", "Microsoft.Authorization/roleAssignments/read", true),
-            ("Microsoft.Authorization/*/read", "Microsoft.Authorization/roleAssignments/write", false),
+            (
+                "Microsoft.Authorization/*/read",
+                "Microsoft.Authorization/roleAssignments/read",
+                true,
+            ),
+            (
+                "Microsoft.Authorization/*/read",
+                "Microsoft.Authorization/roleAssignments/write",
+                false,
+            ),
             ("*/read", "Microsoft.KeyVault/vaults/reader", false),
             ("Microsoft.KeyVault/vaults", read, false),
         ] {

@@ -2,18 +2,32 @@
 
 use std::path::Path;
 
+use super::super::{Mode, Options, Sandbox};
 use super::visitor::Environment;
 
-pub(super) struct World;
+/// A running sandbox with its folder.
+pub(super) struct World(Sandbox);
 
 impl World {
-    pub(super) async fn start(_dir: &Path) -> Result<Self, String> {
-        Err("not integrated".to_owned())
+    /// Starts the default world with its files in `dir`.
+    pub(super) async fn start(dir: &Path) -> Result<Self, String> {
+        let options = Options {
+            dir: Some(dir.to_owned()),
+            ..Options::default()
+        };
+        let started = Sandbox::start(options).await;
+        started
+            .map(Self)
+            .map_err(|error| format!("the sandbox did not start: {error}"))
     }
 
-    pub(super) fn environment(&self, _principal: &str) -> Environment {
-        Environment::new()
+    /// The variables of a principal.
+    pub(super) fn environment(&self, principal: &str) -> Environment {
+        self.0.environment(principal, Mode::Names)
     }
 
-    pub(super) async fn stop(self) {}
+    /// Takes it down.
+    pub(super) async fn stop(self) {
+        self.0.stop().await;
+    }
 }

@@ -1,0 +1,349 @@
+//! The Key Vault add-on of a cluster that others own: read, change our entry only, write back behind the tag.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use azure_core::http::Method;
+use serde_json::{Map, Value, json};
+
+use super::answer::Answer;
+use super::cluster::{Addon, AddonOutcome, AddonWish, Cluster};
+use super::managed_clusters::parse;
+use super::pipeline::{Call, pause};
+use super::{Azure, ClusterId, Error};
+
+/// The entry's name. Some tools write it in other cases: it is found without case and written back as found.
+const KEY: &str = "azureKeyvaultSecretsProvider";
+/// The entry's settings, all of them text.
+pub(super) const ROTATION: &str = "enableSecretRotation";
+pub(super) const INTERVAL: &str = "rotationPollInterval";
+/// What AKS means where it says nothing.
+const DEFAULT_INTERVAL: &str = "2m";
+
+/// Writes that were refused because of others before it is reported. AKS takes 20 in a burst, then one a minute.
+const REFUSED_WRITES: u32 = 15;
+/// Writes that were taken. More than one only if somebody undoes it at once.
+const TAKEN_WRITES: u32 = 3;
+
+/// One lock a cluster for the whole process: ten bindings make one write.
+static LOCKS: LazyLock<Mutex<HashMap<ClusterId, Arc<tokio::sync::Mutex<()>>>>> =
+    LazyLock::new(Mutex::default);
+
+fn lock(id: &ClusterId) -> Arc<tokio::sync::Mutex<()>> {
+    // A panic elsewhere does not make a map of locks wrong.
+    LOCKS
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .entry(id.clone())
+        .or_default()
+        .clone()
+}
+
+impl AddonWish {
+    /// Whether the add-on is as wished. Intervals are compared as durations, and no interval is the default one.
+    pub fn is_met_by(&self, addon: &Addon) -> bool {
+        let interval_fits = self.rotation_poll_interval.as_deref().is_none_or(|wished| {
+            let live = addon
+                .rotation_poll_interval
+                .as_deref()
+                .unwrap_or(DEFAULT_INTERVAL);
+            wished == live || go_duration(wished).is_some_and(|wished| go_duration(live) == Some(wished))
+        });
+        addon.enabled && addon.rotation_enabled == self.rotation_enabled && interval_fits
+    }
+}
+
+/// What may be done with a cluster in its state.
+#[derive(Debug, PartialEq, Eq)]
+enum Readiness {
+    Ready,
+    /// Something is under way; look again.
+    Busy,
+    /// Not to be written to; the state in words.
+    Refused(String),
+}
+
+fn readiness(cluster: &Cluster) -> Readiness {
+    let state = cluster.provisioning_state.to_ascii_lowercase();
+    let stopped = cluster
+        .power
+        .as_deref()
+        .is_some_and(|power| power.eq_ignore_ascii_case("stopped"));
+    match state.as_str() {
+        "deleting" => Readiness::Refused("being deleted".to_owned()),
+        "failed" => Readiness::Refused(
+            "in the provisioning state \"Failed\"; a write would reconcile all of it".to_owned(),
+        ),
+        "succeeded" | "canceled" if stopped => {
+            Readiness::Refused("stopped; it takes changes only while it runs".to_owned())
+        }
+        "succeeded" | "canceled" => Readiness::Ready,
+        // An open set: whatever else Azure calls it, it passes.
+        _ => Readiness::Busy,
+    }
+}
+
+impl Azure {
+    /// Sees to it that the add-on is on and as wished, with its identity known. Already so: nothing is written. Other
+    /// tools' operations are waited out by reading. The caller bounds the wait by dropping it; a write that was taken
+    /// goes on without us.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] if the cluster is failed, stopped or being deleted and a write would be needed;
+    /// [`Error::Conflict`] if others kept writing; [`Error::OperationFailed`]; those of reading and writing.
+    pub async fn ensure_addon(&self, id: &ClusterId, wish: &AddonWish) -> Result<AddonOutcome, Error> {
+        let lock = lock(id);
+        let _alone = lock.lock().await;
+        let (mut taken, mut refused) = (0, 0);
+        loop {
+            let answer = self.cluster_answer(id).await?;
+            let body = answer.json()?;
+            let cluster = parse(id, &body).map_err(|reason| answer.unexpected(&reason))?;
+            let met = wish.is_met_by(&cluster.addon);
+            match readiness(&cluster) {
+                _ if met && cluster.addon.identity.is_some() => {
+                    return Ok(AddonOutcome {
+                        written: taken > 0,
+                        cluster,
+                    });
+                }
+                Readiness::Busy => {
+                    tracing::info!(
+                        cluster = id.name(),
+                        state = cluster.provisioning_state,
+                        "waiting for another operation"
+                    );
+                    pause(answer.retry_after()).await;
+                }
+                // On, as wished and without an identity: AKS has not got it yet, or never will. Both are the caller's to tell.
+                _ if met => {
+                    return Ok(AddonOutcome {
+                        written: taken > 0,
+                        cluster,
+                    });
+                }
+                Readiness::Refused(state) => {
+                    return Err(Error::NotReady {
+                        operation: "switch the Key Vault add-on on".to_owned(),
+                        target: format!("cluster {}", id.name()),
+                        state,
+                    });
+                }
+                Readiness::Ready => match self.write_addon(id, &body, &cluster, wish).await? {
+                    Written::Done | Written::Unknown if taken >= TAKEN_WRITES => {
+                        return Err(answer
+                            .unexpected("the add-on was written several times and is still not as wished"));
+                    }
+                    Written::Done | Written::Unknown => taken += 1,
+                    Written::Refused(error, _) if refused >= REFUSED_WRITES => return Err(error),
+                    Written::Refused(_, asked) => {
+                        refused += 1;
+                        // AKS refuses for an agent pool's operation too, which the cluster's state does not show.
+                        pause(
+                            asked.or_else(|| {
+                                (refused > 3).then(|| Duration::from_secs(u64::from(refused) * 5))
+                            }),
+                        )
+                        .await;
+                    }
+                },
+            }
+        }
+    }
+
+    async fn write_addon(
+        &self,
+        id: &ClusterId,
+        live: &Value,
+        cluster: &Cluster,
+        wish: &AddonWish,
+    ) -> Result<Written, Error> {
+        let (url, auth) = (self.cluster_url(id, "").await?, self.arm_auth().await?);
+        let operation = "switch the Key Vault add-on on";
+        let mut call =
+            Call::write(operation, id.name(), Method::Put, url, auth).body(wished_body(live, wish));
+        call.if_match.clone_from(&cluster.etag);
+        tracing::info!(cluster = id.name(), "writing the Key Vault add-on");
+        let answer: Answer = match self.send(&call).await {
+            Ok(answer) => answer,
+            // It may have arrived: the next look at the cluster tells.
+            Err(Error::Unreachable { source, .. }) => {
+                tracing::warn!(
+                    cluster = id.name(),
+                    cause = source.chain(),
+                    "no answer to the write; looking at the cluster"
+                );
+                return Ok(Written::Unknown);
+            }
+            Err(error) => return Err(error),
+        };
+        if answer.is_doubtful() {
+            return Ok(Written::Unknown);
+        }
+        if !answer.is_success() {
+            return match answer.refusal() {
+                error @ Error::Conflict { .. } => Ok(Written::Refused(error, answer.retry_after())),
+                error => Err(error),
+            };
+        }
+        self.until_done(&call, &answer).await?;
+        Ok(Written::Done)
+    }
+}
+
+/// How a write ended.
+enum Written {
+    Done,
+    /// No answer; it may have happened.
+    Unknown,
+    /// Somebody else is at it; how long the service asks to wait.
+    Refused(Error, Option<Duration>),
+}
+
+/// The add-on's entry and the spelling of its key.
+pub(super) fn find(properties: &Value) -> Option<(&String, &Value)> {
+    let profiles = properties.get("addonProfiles")?.as_object()?;
+    profiles.iter().find(|(name, _)| name.eq_ignore_ascii_case(KEY))
+}
+
+/// The cluster as it is, without what is read-only, and with our entry as wished.
+fn wished_body(live: &Value, wish: &AddonWish) -> Value {
+    let mut body = writable(live);
+    let (key, mut config) = match live.get("properties").and_then(find) {
+        Some((key, entry)) => (
+            key.clone(),
+            entry
+                .get("config")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default(),
+        ),
+        None => (KEY.to_owned(), Map::new()),
+    };
+    set(&mut config, ROTATION, Some(wish.rotation_enabled.to_string()));
+    set(&mut config, INTERVAL, wish.rotation_poll_interval.clone());
+    if let Some(properties) = body.get_mut("properties").and_then(Value::as_object_mut) {
+        let profiles = properties.entry("addonProfiles").or_insert(Value::Null);
+        if !profiles.is_object() {
+            *profiles = json!({});
+        }
+        profiles[key] = json!({"enabled": true, "config": config});
+    }
+    body
+}
+
+/// Sets a text under the spelling found. Without one it stays as it is, or becomes the default if there is none: AKS
+/// takes a config as a whole, so it is sent as a whole.
+fn set(config: &mut Map<String, Value>, key: &str, wished: Option<String>) {
+    let found = config.keys().find(|name| name.eq_ignore_ascii_case(key)).cloned();
+    match (found, wished) {
+        (Some(found), Some(wished)) => config.insert(found, Value::String(wished)),
+        (None, wished) => config.insert(
+            key.to_owned(),
+            Value::String(wished.unwrap_or_else(|| DEFAULT_INTERVAL.to_owned())),
+        ),
+        (Some(_), None) => None,
+    };
+}
+
+/// Members that the service alone writes, as its published description marks them. `*` is every member of an object
+/// or every element of a list.
+const READ_ONLY: [&str; 27] = [
+    "/id",
+    "/name",
+    "/type",
+    "/systemData",
+    "/eTag",
+    "/identity/principalId",
+    "/identity/tenantId",
+    "/properties/provisioningState",
+    "/properties/powerState",
+    "/properties/maxAgentPools",
+    "/properties/currentKubernetesVersion",
+    "/properties/fqdn",
+    "/properties/privateFQDN",
+    "/properties/azurePortalFQDN",
+    "/properties/resourceUID",
+    "/properties/status/provisioningError",
+    "/properties/agentPoolProfiles/*/eTag",
+    "/properties/agentPoolProfiles/*/currentOrchestratorVersion",
+    "/properties/agentPoolProfiles/*/provisioningState",
+    "/properties/agentPoolProfiles/*/status",
+    "/properties/agentPoolProfiles/*/nodeImageVersion",
+    "/properties/agentPoolProfiles/*/localDNSProfile/state",
+    "/properties/addonProfiles/*/identity",
+    "/properties/ingressProfile/webAppRouting/identity",
+    "/properties/oidcIssuerProfile/issuerURL",
+    "/properties/networkProfile/*/effectiveOutboundIPs",
+    "/properties/privateLinkResources/*/privateLinkServiceID",
+];
+const READ_ONLY_IN_POD_IDENTITIES: [&str; 2] = [
+    "/properties/podIdentityProfile/userAssignedIdentities/*/provisioningState",
+    "/properties/podIdentityProfile/userAssignedIdentities/*/provisioningInfo",
+];
+
+/// A resource without its read-only members.
+fn writable(live: &Value) -> Value {
+    let mut body = live.clone();
+    for path in READ_ONLY.iter().chain(&READ_ONLY_IN_POD_IDENTITIES) {
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        remove(&mut body, &segments);
+    }
+    // Identities are named by key; what is below is read-only.
+    if let Some(Value::Object(identities)) = body.pointer_mut("/identity/userAssignedIdentities") {
+        identities.values_mut().for_each(|value| *value = json!({}));
+    }
+    body
+}
+
+fn remove(value: &mut Value, path: &[&str]) {
+    match (value, path) {
+        (Value::Object(members), [last]) => {
+            members.remove(*last);
+        }
+        (Value::Object(members), ["*", rest @ ..]) => {
+            members.values_mut().for_each(|member| remove(member, rest))
+        }
+        (Value::Array(elements), ["*", rest @ ..]) => {
+            elements.iter_mut().for_each(|element| remove(element, rest))
+        }
+        (Value::Object(members), [first, rest @ ..]) => {
+            if let Some(member) = members.get_mut(*first) {
+                remove(member, rest);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A Go duration (`90s`, `1h30m`, `1.5h`); anything else is `None`.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    if text.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let tail = &rest[digits..];
+        let end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
+        let unit = match &tail[..end] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            _ => return None,
+        };
+        total += Duration::try_from_secs_f64(number * unit).ok()?;
+        rest = &tail[end..];
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+#[path = "addon_tests.rs"]
+mod tests;

@@ -1,0 +1,291 @@
+//! Role assignments: who may do what where. Found by content, named by content, removed by ID.
+
+use azure_core::http::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::answer::Answer;
+use super::long_running::next_page;
+use super::pipeline::{Call, pause};
+use super::{Azure, Error, PrincipalId, Role, RoleAssignment};
+
+const API_VERSION: &str = "2022-04-01";
+
+/// The namespace of assignment names; chosen once at random, and never to change, or a repeated apply would not find
+/// its own work.
+const NAMES: Uuid = Uuid::from_u128(0x8f0b_6c1e_53a7_4d42_9d0e_2b6a_7c14_90f3);
+
+/// Tries while Entra ID does not show a principal yet that AKS made seconds ago.
+const TRIES_FOR_A_NEW_PRINCIPAL: u32 = 6;
+
+/// The name an assignment has: the same for the same content, in every run on every machine.
+fn name(scope: &str, principal: &PrincipalId, role: Role) -> Uuid {
+    let content = format!("{scope}|{principal}|{}", role.guid()).to_ascii_lowercase();
+    Uuid::new_v5(&NAMES, content.as_bytes())
+}
+
+impl Azure {
+    /// The roles a principal has at a scope, given there or above it, to itself or to a group it is in.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn role_assignments(
+        &self,
+        scope: &str,
+        principal: &PrincipalId,
+    ) -> Result<Vec<RoleAssignment>, Error> {
+        self.assignments(scope, &format!("assignedTo('{principal}')"))
+            .await
+    }
+
+    async fn assignments(&self, scope: &str, filter: &str) -> Result<Vec<RoleAssignment>, Error> {
+        let path = format!("{scope}/providers/Microsoft.Authorization/roleAssignments");
+        let url = self
+            .arm_url(&path, &[("api-version", API_VERSION), ("$filter", filter)])
+            .await?;
+        let mut call = Some(Call::get(
+            "list role assignments",
+            last(scope),
+            url,
+            self.arm_auth().await?,
+        ));
+        let mut found = Vec::new();
+        while let Some(page) = call {
+            let answer = self.send(&page).await?;
+            let Some(body) = answer.json_if_found()? else {
+                break;
+            };
+            let items = body
+                .get("value")
+                .and_then(Value::as_array)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            // The filter also finds what was given further down.
+            found.extend(
+                items
+                    .iter()
+                    .filter_map(parse)
+                    .filter(|assignment| is_at_or_above(&assignment.scope, scope)),
+            );
+            call = next_page(&body, &page, &answer)?;
+        }
+        Ok(found)
+    }
+
+    /// Gives a role to a service principal (managed identities are such) at a scope. The flag says whether this call
+    /// made the assignment; one that was there already, of whatever maker, is found and returned.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `Microsoft.Authorization/roleAssignments/write`; [`Error::Rejected`] if the
+    /// principal does not exist; those of reading and writing.
+    pub async fn assign_role(
+        &self,
+        scope: &str,
+        role: Role,
+        principal: &PrincipalId,
+        description: &str,
+    ) -> Result<(RoleAssignment, bool), Error> {
+        let scope = scope.trim_end_matches('/');
+        let id = format!(
+            "{scope}/providers/Microsoft.Authorization/roleAssignments/{}",
+            name(scope, principal, role)
+        );
+        let url = self.arm_url(&id, &[("api-version", API_VERSION)]).await?;
+        let definition = format!(
+            "{}/providers/Microsoft.Authorization/roleDefinitions/{}",
+            subscription(scope),
+            role.guid()
+        );
+        let call = Call::write(
+            "assign a role",
+            last(scope),
+            Method::Put,
+            url,
+            self.arm_auth().await?,
+        )
+        .body(json!({
+            "properties": {
+                "roleDefinitionId": definition,
+                "principalId": principal.0,
+                "principalType": "ServicePrincipal",
+                "description": description,
+            }
+        }));
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.send(&call).await {
+                Err(error @ Error::Unreachable { .. }) => {
+                    return self.made_after_all(&id).await?.ok_or(error);
+                }
+                Err(error) => return Err(error),
+                Ok(answer) if answer.is_success() => {
+                    let made = parse(&answer.json()?)
+                        .ok_or_else(|| answer.unexpected("it is no role assignment"))?;
+                    return Ok((made, answer.status == 201));
+                }
+                Ok(answer) => {
+                    let code = answer.envelope().code;
+                    match code.as_str() {
+                        "RoleAssignmentExists" => {
+                            return self.found_instead(&answer, scope, role, principal).await;
+                        }
+                        "PrincipalNotFound" if tries < TRIES_FOR_A_NEW_PRINCIPAL => {
+                            pause(answer.retry_after()).await
+                        }
+                        _ if answer.is_doubtful() => {
+                            return self.made_after_all(&id).await?.ok_or_else(|| answer.refusal());
+                        }
+                        _ => return Err(answer.refusal()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a write without an answer happened.
+    async fn made_after_all(&self, id: &str) -> Result<Option<(RoleAssignment, bool)>, Error> {
+        let url = self.arm_url(id, &[("api-version", API_VERSION)]).await?;
+        let call = Call::get("read role assignment", last(id), url, self.arm_auth().await?);
+        let body = self.send(&call).await?.json_if_found()?;
+        Ok(body.as_ref().and_then(parse).map(|assignment| (assignment, true)))
+    }
+
+    /// The same assignment under another name.
+    async fn found_instead(
+        &self,
+        answer: &Answer,
+        scope: &str,
+        role: Role,
+        principal: &PrincipalId,
+    ) -> Result<(RoleAssignment, bool), Error> {
+        let all = self
+            .assignments(scope, &format!("principalId eq '{principal}'"))
+            .await?;
+        let same = all.into_iter().find(|found| {
+            found.role_guid == role.guid()
+                && found.scope.eq_ignore_ascii_case(scope)
+                && found.principal.0.eq_ignore_ascii_case(&principal.0)
+        });
+        same.map(|found| (found, false)).ok_or_else(|| answer.refusal())
+    }
+
+    /// Removes an assignment; `false` if there was none.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `Microsoft.Authorization/roleAssignments/delete`; those of writing.
+    pub async fn remove_role_assignment(&self, id: &str) -> Result<bool, Error> {
+        let url = self.arm_url(id, &[("api-version", API_VERSION)]).await?;
+        let call = Call::write(
+            "remove a role assignment",
+            last(id),
+            Method::Delete,
+            url,
+            self.arm_auth().await?,
+        );
+        // Removing twice comes to the same.
+        let answer = self.send(&call.repeatable()).await?;
+        match answer.status {
+            204 | 404 => Ok(false),
+            _ if answer.is_success() => Ok(true),
+            _ => Err(answer.refusal()),
+        }
+    }
+}
+
+fn parse(item: &Value) -> Option<RoleAssignment> {
+    let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    Some(RoleAssignment {
+        id: text("/id")?,
+        scope: text("/properties/scope")?,
+        // With the subscription in front at some scopes, without it at others: only the end counts.
+        role_guid: last(&text("/properties/roleDefinitionId")?).to_ascii_lowercase(),
+        principal: PrincipalId(text("/properties/principalId")?),
+        description: text("/properties/description").filter(|text| !text.is_empty()),
+    })
+}
+
+/// Whether an assignment there holds here. A management group's does: only such are found that are above.
+fn is_at_or_above(assignment: &str, scope: &str) -> bool {
+    let (assignment, scope) = (
+        assignment.trim_end_matches('/').to_ascii_lowercase(),
+        scope.to_ascii_lowercase(),
+    );
+    assignment.is_empty()
+        || assignment.starts_with("/providers/microsoft.management/")
+        || scope
+            .strip_prefix(&assignment)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `/subscriptions/GUID` of a scope below one.
+fn subscription(scope: &str) -> String {
+    scope.split('/').take(3).collect::<Vec<_>>().join("/")
+}
+
+fn last(id: &str) -> &str {
+    id.trim_end_matches('/').rsplit('/').next().unwrap_or(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VAULT: &str = "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv";
+
+    #[test]
+    fn the_name_follows_from_the_content_without_case() {
+        let principal = PrincipalId("aaaa".into());
+        let one = name(VAULT, &principal, Role::KeyVaultSecretsUser);
+        assert_eq!(
+            one,
+            name(
+                &VAULT.to_uppercase(),
+                &PrincipalId("AAAA".into()),
+                Role::KeyVaultSecretsUser
+            )
+        );
+        assert_ne!(
+            one,
+            name(VAULT, &PrincipalId("bbbb".into()), Role::KeyVaultSecretsUser)
+        );
+        assert_eq!(one.get_version_num(), 5);
+    }
+
+    #[test]
+    fn only_what_holds_at_the_scope_is_kept() {
+        let rows = [
+            (VAULT, true),
+            ("/subscriptions/1/resourcegroups/SHOP", true),
+            ("/subscriptions/1", true),
+            ("/", true),
+            ("/providers/Microsoft.Management/managementGroups/root", true),
+            (
+                "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv2",
+                false,
+            ),
+            (
+                "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv/secrets/a",
+                false,
+            ),
+            ("/subscriptions/11", false),
+        ];
+        for (assignment, expected) in rows {
+            assert_eq!(is_at_or_above(assignment, VAULT), expected, "{assignment}");
+        }
+    }
+
+    #[test]
+    fn an_assignment_is_read_with_and_without_a_subscription_in_its_role() {
+        for prefix in ["", "/subscriptions/1"] {
+            let item = json!({"id": "/x", "properties": {
+                "scope": VAULT, "principalId": "p", "description": null,
+                "roleDefinitionId": format!("{prefix}/providers/Microsoft.Authorization/roleDefinitions/4633458B-17de-408a-b874-0445c86b69e6"),
+            }});
+            let assignment = parse(&item).unwrap();
+            assert_eq!(assignment.role_guid, Role::KeyVaultSecretsUser.guid());
+            assert_eq!(assignment.description, None);
+        }
+        assert_eq!(subscription(VAULT), "/subscriptions/1");
+    }
+}
