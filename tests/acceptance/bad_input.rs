@@ -155,7 +155,7 @@ async fn s14_an_expired_certificate_is_not_bound_anew() {
         &world.deployer,
         &changed("my-tls-cert = {}", "my-tls-cert = { certificate = \"expired\" }"),
     );
-    terraform.plan().await.fails_with(&["expired"]);
+    terraform.plan().await.fails_with(&["KVTLS-E303", "expired"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
