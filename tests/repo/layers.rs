@@ -17,12 +17,44 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("azure::ids", &[]),
     ("k8s", &["tls"]),
     ("k8s::objects", &[]),
-    ("binding", &["tls", "azure::ids", "k8s::objects"]),
-    ("binding::observe", &["tls", "azure", "k8s"]),
-    ("binding::execute", &["tls", "azure", "k8s"]),
+    // What decides is pure: it knows the clients' words, and no client.
+    ("binding", VOCABULARY),
+    ("binding::observe", CLIENTS),
+    ("binding::execute", CLIENTS),
+    ("binding::converge", CLIENTS),
+    ("binding::world", CLIENTS),
+    // Keeps their errors as causes.
+    ("binding::error", CLIENTS),
     ("provider", &["framework", "binding", "azure", "k8s", "tls"]),
     // Never the clients' wire types: shared structs would let one mistake cancel itself.
     ("sandbox", &["tls"]),
+];
+
+const CLIENTS: &[&str] = &["tls", "azure", "k8s"];
+
+/// Plain values of the clients: what is seen, and what is wished.
+const VOCABULARY: &[&str] = &[
+    "tls",
+    "azure::ids",
+    "azure::AccessPolicy",
+    "azure::Addon",
+    "azure::AddonIdentity",
+    "azure::AddonWish",
+    "azure::Cluster",
+    "azure::RoleAssignment",
+    "azure::Vault",
+    "azure::VaultCertificate",
+    "k8s::objects",
+    "k8s::ownership",
+    "k8s::Kind",
+    "k8s::ObjectRef",
+    "k8s::DEPLOYMENT",
+    "k8s::INGRESS",
+    "k8s::SECRET",
+    "k8s::SECRET_PROVIDER_CLASS",
+    "k8s::FIELD_MANAGER",
+    "k8s::SecretCertificate",
+    "k8s::edge::Served",
 ];
 
 /// The binaries name the library by its crate name.

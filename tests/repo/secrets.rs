@@ -7,8 +7,6 @@ use crate::files;
 /// Hosts of package registries, cut in two so that this file does not name them either. Clients know them; whoever
 /// writes one down makes a build depend on it.
 const REGISTRIES: &[(&str, &str)] = &[
-    ("registry.terraform", ".io"),
-    ("registry.opentofu", ".org"),
     ("proxy.golang", ".org"),
     ("sum.golang", ".org"),
     ("static.crates", ".io"),
