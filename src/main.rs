@@ -7,7 +7,22 @@ use kvtls::provider::Kvtls;
 use kvtls::tfplugin6;
 
 /// Names of fields whose text may be logged: names of things, never values of attributes or contents.
-const LOGGED: &[&str] = &["step", "object", "operation", "target", "error", "status", "method", "host", "path"];
+const LOGGED: &[&str] = &[
+    "step",
+    "object",
+    "operation",
+    "target",
+    "error",
+    "status",
+    "method",
+    "host",
+    "path",
+    "subject",
+    "cluster",
+    "cause",
+    "state",
+    "verb",
+];
 
 fn main() -> ExitCode {
     logging::start("kvtls", LOGGED);

@@ -225,7 +225,11 @@ impl Executor<'_> {
             .map(|awaited| await_secret(&kubernetes, &desired.namespace, awaited));
         let all = futures_util::future::try_join_all(waits);
         let granted = |step: &Step| matches!(step, Step::AssignRole { .. } | Step::AddAccessPolicy { .. });
-        let propagation = if done.steps.iter().any(granted) { PROPAGATION } else { Duration::ZERO };
+        let propagation = if done.steps.iter().any(granted) {
+            PROPAGATION
+        } else {
+            Duration::ZERO
+        };
         let waited = desired.verify.timeout + propagation;
         match tokio::time::timeout(waited, all).await {
             Ok(result) => result.map(|_| ()).map_err(Cause::Kubernetes),

@@ -320,12 +320,25 @@ impl Running {
         roots
             .add(core.authority.der().clone())
             .map_err(|error| error.to_string())?;
-        let edges = Edges::default();
+        let edges = Edges::new();
+        for edge in cluster
+            .settings
+            .world
+            .get("edges")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            edges.add(edge, &name);
+        }
         let driver = cluster.settings.world.get("driver").and_then(Value::as_str);
         let names = core.names.clone();
         let actors = Actors::start(ActorSettings {
             cluster: name.clone(),
             server,
+            server_name: core.names.cluster_fqdn(&name),
+            nodes: world_nodes(&cluster.settings.world),
+            objects: Vec::new(),
             ca_pem: cluster.ca_pem.clone(),
             client_certificate_pem: certificate.certificate_pem,
             client_key_pem: certificate.key_pem,
@@ -723,4 +736,13 @@ impl Drop for Sandbox {
             cluster.ends.cancel();
         }
     }
+}
+
+/// How many nodes a cluster has; one unless the world says more.
+fn world_nodes(world: &Value) -> usize {
+    let nodes = world.get("nodes").and_then(Value::as_u64);
+    nodes
+        .and_then(|nodes| usize::try_from(nodes).ok())
+        .unwrap_or(1)
+        .max(1)
 }

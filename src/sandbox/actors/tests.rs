@@ -1,0 +1,1 @@
+//! The actors together, against the embedded API and a small Azure written here.
