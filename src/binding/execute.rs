@@ -408,7 +408,7 @@ impl Executor<'_> {
     }
 }
 
-/// Waits until the API serves a kind that a CustomResourceDefinition brings.
+/// Waits until the API serves a kind that a `CustomResourceDefinition` brings.
 async fn await_kind(kubernetes: &Kubernetes, object: &ObjectRef) -> Result<(), KubernetesError> {
     let definition = CRD.named("", &object.kind.resource());
     kubernetes

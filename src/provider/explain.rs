@@ -201,15 +201,6 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
     }
 }
 
-/// The element of `hosts`, or the certificate where its hosts came from the rules.
-fn host_path(desired: &Desired, key: &str, index: usize) -> AttributePath {
-    let _ = desired;
-    AttributePath::of("certificates")
-        .key(key)
-        .attribute("hosts")
-        .index(index)
-}
-
 fn unfit(desired: &Desired, name: &str, version: &str, flaw: &Flaw, bound: bool) -> Diagnostic {
     let vault = desired.vault.name();
     let current = format!("Current version {version} of certificate \"{name}\" in vault \"{vault}\"");

@@ -21,7 +21,7 @@ use super::azure::Azure;
 use super::certificates::{Authority, CertificateError, Issuers};
 use super::clock::{Clock, Due};
 use super::core::{
-    AddonState, Cluster, ClusterSettings, Clusters, Core, KubeCredential, PatchError, WorldError,
+    Cluster, ClusterSettings, Clusters, Core, KubeCredential, PatchError, WorldError,
 };
 use super::entra::{AKS_AUDIENCE, Directory};
 use super::environment::{self, Mode};
@@ -245,7 +245,7 @@ impl Running {
             entra_tenant: tenant.filter(|_| is("entra", false)),
             local_accounts: is("local_accounts", true),
             world: source.clone(),
-            addon: AddonState::default(),
+            addon: self.azure.addon_state(name),
         }
     }
 
@@ -556,12 +556,12 @@ impl Running {
     }
 }
 
+/// Who holds a token.
+type IdentityOf = Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync>;
+
 /// Entra tokens a cluster takes: of its tenant, made for AKS. The name is the object ID, as AKS has it for everybody
 /// but users.
-fn entra_identities(
-    core: &Arc<Core>,
-    tenant: Option<String>,
-) -> Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync> {
+fn entra_identities(core: &Core, tenant: Option<String>) -> IdentityOf {
     let (directory, clock) = (core.directory.clone(), core.clock.clone());
     Arc::new(move |token| {
         let tenant = tenant.as_deref()?;

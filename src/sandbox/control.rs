@@ -315,12 +315,12 @@ fn patch_edge(running: &Running, name: &str, request: &Incoming) -> Result<Value
         Some((cluster, edge)) => (Some(cluster), edge),
         None => (None, name),
     };
-    let candidates = running.edges().into_iter().filter(|(own, edges)| {
+    let mut candidates = running.edges().into_iter().filter(|(own, edges)| {
         let named = cluster.is_none_or(|cluster| cluster.eq_ignore_ascii_case(own));
         named && edges.describe().get(edge).is_some()
     });
     let (_, edges) = candidates
-        .last()
+        .next()
         .ok_or_else(|| Refusal::not_found(format!("there is no edge {name}")))?;
     edges
         .patch(edge, &merge)

@@ -1,7 +1,7 @@
 //! Events as the components of a node and of the control plane report them: one object per cause, counted up.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -15,14 +15,16 @@ use crate::sandbox::clock::Clock;
 /// Longest message the API takes.
 const LONGEST: usize = 1024;
 
+/// Name and count of each event so far, by what makes two reports the same: object, reason, message.
+type Known = HashMap<(String, String, String), (String, u64)>;
+
 /// One component's recorder.
 pub(super) struct Recorder {
     client: Arc<Client>,
     clock: Clock,
     component: &'static str,
     host: Option<String>,
-    /// Name and count of each event so far, by what makes two reports the same.
-    known: Mutex<HashMap<(String, String, String), (String, u64)>>,
+    known: Mutex<Known>,
 }
 
 impl Recorder {
@@ -126,7 +128,7 @@ impl Recorder {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String, String), (String, u64)>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

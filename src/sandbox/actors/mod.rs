@@ -57,6 +57,9 @@ use super::clock::Clock;
 use super::core::AddonState;
 use super::lag::Lags;
 
+/// Where a host listens, if it is part of the world.
+pub(crate) type Resolve = Arc<dyn Fn(&str) -> Option<SocketAddr> + Send + Sync>;
+
 /// What a cluster's controllers are made from.
 pub(crate) struct ActorSettings {
     /// The cluster's name.
@@ -81,7 +84,7 @@ pub(crate) struct ActorSettings {
     /// `.vault.azure.net`
     pub(crate) vault_suffix: String,
     /// Where a vault's host listens.
-    pub(crate) vault_address: Arc<dyn Fn(&str) -> Option<SocketAddr> + Send + Sync>,
+    pub(crate) vault_address: Resolve,
     /// Who signed the vaults' certificates.
     pub(crate) front_roots: Arc<rustls::RootCertStore>,
     /// The world's edges, those of this cluster among them.
@@ -196,7 +199,13 @@ impl Actors {
 
     /// What is mounted where.
     pub(crate) fn mounts(&self) -> Value {
-        self.cluster.mounts.describe()
+        self.cluster.mounts.describe(|space, class| {
+            let class = self.cluster.cache.get(Kind::SecretProviderClass, space, class);
+            class.map_or(Value::Null, |class| {
+                let first = objects::list(&class, "/spec/secretObjects").first();
+                first.map_or(Value::Null, |entry| entry["secretName"].clone())
+            })
+        })
     }
 
     async fn until_quiet(&self, observer: &Client) {

@@ -73,7 +73,8 @@ impl Mounts {
         Some(mount.files.get(file).map(Vec::len))
     }
 
-    pub(super) fn describe(&self) -> Value {
+    /// All mounts as the control API shows them. `secrets` names the Secrets of a class.
+    pub(super) fn describe(&self, secrets: impl Fn(&str, &str) -> Value) -> Value {
         let mounts = self.lock();
         let all = mounts.values().map(|mount| {
             let objects: Vec<_> = mount
@@ -81,7 +82,7 @@ impl Mounts {
                 .iter()
                 .map(|(id, version)| json!({"id": id, "version": version}))
                 .collect();
-            json!({"pod": key_of(&mount.namespace, &mount.pod), "class": mount.class,
+            json!({"pod": key_of(&mount.namespace, &mount.pod), "class": mount.class, "secret": secrets(&mount.namespace, &mount.class),
                 "objects": objects, "at": stamp(mount.at)})
         });
         all.collect()

@@ -141,7 +141,7 @@ impl ManagedCluster {
         body
     }
 
-    /// Identities show only while nothing is going on.
+    /// The add-on's identity shows only while nothing is going on; app routing's once it is there.
     fn show_identities(&self, body: &mut Value, settled: bool) {
         if let (true, Some(identity)) = (settled, &self.addon)
             && let Some((key, entry)) = document::addon(&self.document)
@@ -153,11 +153,12 @@ impl ManagedCluster {
         }
         let path = "properties.ingressProfile.webAppRouting";
         if document::at(body, path).is_some_and(Value::is_object) {
-            let shown = match (settled, &self.routing) {
-                (true, Some(identity)) => self.identity(&format!("webapprouting-{}", self.name), identity),
-                _ => Value::Null,
-            };
-            document::set(body, &format!("{path}.identity"), shown);
+            let name = format!("webapprouting-{}", self.name);
+            let shown = self
+                .routing
+                .as_ref()
+                .map(|identity| self.identity(&name, identity));
+            document::set(body, &format!("{path}.identity"), shown.unwrap_or_default());
         }
     }
 

@@ -26,6 +26,8 @@ mod roles;
 mod routes;
 mod staging;
 mod surroundings;
+#[cfg(test)]
+mod tests;
 mod vault_content;
 mod vaults;
 mod versions;
@@ -43,7 +45,7 @@ use self::managed_clusters::ManagedCluster;
 use self::operations::Operation;
 use self::surroundings::{ResourceGroup, Subscription, UserIdentity};
 use self::vaults::Vault;
-use super::core::{ClusterSettings, Core, ManagedIdentity, PatchError, WorldError};
+use super::core::{AddonState, Core, ManagedIdentity, PatchError, WorldError};
 use super::world::{moment, rfc3339};
 
 /// ARM and the vaults.
@@ -53,8 +55,6 @@ pub(crate) struct Azure {
     subscriptions: Vec<Subscription>,
     /// Whether api-versions pass that AKS no longer speaks.
     accepts_retired: bool,
-    /// The clusters' parts of the world file.
-    worlds: Value,
     state: Mutex<State>,
 }
 
@@ -80,7 +80,6 @@ impl Azure {
             me: me.clone(),
             subscriptions: staging::subscriptions(world, &core.directory),
             accepts_retired: world.get("accept_retired") == Some(&json!(true)),
-            worlds: world.get("clusters").cloned().unwrap_or_default(),
             core,
             state: Mutex::new(State {
                 groups: Vec::new(),
@@ -97,29 +96,14 @@ impl Azure {
         Ok(azure)
     }
 
-    /// What the clusters of the world file are made from, with the identities their add-ons have.
-    pub(crate) fn cluster_settings(&self) -> Vec<ClusterSettings> {
+    /// The add-on of a cluster, as the last finished operation or the world file left it.
+    pub(crate) fn addon_state(&self, cluster: &str) -> AddonState {
         let state = self.lock();
-        let world = |name: &str| self.worlds.get(name).cloned().unwrap_or_default();
-        let clusters = state.clusters.values();
-        clusters
-            .map(|cluster| self.settings(cluster, world(&cluster.name)))
-            .collect()
-    }
-
-    /// The names of all vaults that resolve.
-    pub(crate) fn vault_names(&self) -> Vec<String> {
-        let state = self.lock();
-        let vaults = state.vaults.iter().filter(|vault| vault.deleted.is_none());
-        vaults.map(|vault| vault.name.clone()).collect()
-    }
-
-    /// The subscription's id, for the environment of clients.
-    pub(crate) fn subscription_id(&self) -> String {
-        self.subscriptions
-            .first()
-            .map(|each| each.id.clone())
-            .unwrap_or_default()
+        let found = state
+            .clusters
+            .values()
+            .find(|each| path::same(&each.name, cluster));
+        found.map(ManagedCluster::addon_state).unwrap_or_default()
     }
 
     /// This part of the world, as the control API shows it.
@@ -254,13 +238,14 @@ impl Azure {
 
     /// Lets happen what is due at this moment, when it comes.
     fn wake_at(&self, at: OffsetDateTime, what: String) {
-        let (me, clock) = (self.me.clone(), self.core.clock.clone());
-        tokio::spawn(async move {
-            clock.sleep_until(at, what).await;
+        let me = self.me.clone();
+        let work = async move {
             if let Some(azure) = me.upgrade() {
                 drop(azure.lock());
             }
-        });
+        };
+        // Nobody waits for it: whoever looks at the state earlier lets the same happen.
+        drop(self.core.clock.spawn_at(at, what, work));
     }
 
     /// A managed identity in a subscription's tenant.

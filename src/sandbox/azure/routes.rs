@@ -238,9 +238,9 @@ mod tests {
             ),
             (
                 "PUT",
-                cluster.to_uppercase(),
+                cluster.to_lowercase(),
                 "Microsoft.ContainerService/managedClusters/write",
-                cluster.to_uppercase(),
+                cluster.to_lowercase(),
             ),
             (
                 "POST",
@@ -269,7 +269,7 @@ mod tests {
         ] {
             let parsed = ArmPath::parse(&path).unwrap();
             let method = Method::from_bytes(method.as_bytes()).unwrap();
-            // Upper-casing a path must not change what it means.
+            // Another case must not change what a path means.
             let found = route(&parsed, &method).unwrap_or_else(|| panic!("{method} {path}"));
             assert_eq!(found.action.as_deref(), Some(action), "{method} {path}");
             assert_eq!(found.scope, scope, "{method} {path}");

@@ -45,7 +45,7 @@ impl Azure {
                 ),
             )
         };
-        let (certificate, recovery) = self.certificate(call).map_err(|_| missing())?;
+        let (certificate, recovery) = self.certificate(call).ok().ok_or_else(missing)?;
         let version = certificate.version(call.segment(2)).ok_or_else(missing)?;
         if !version.enabled {
             return Err(Refusal::vault(
@@ -89,6 +89,9 @@ impl Azure {
             STANDARD.encode(pfx(key, &material, certificate.modern_pfx).map_err(failed)?)
         };
         self.core.markers.private_key(&material.key_pkcs8);
+        for piece in key.map(pem_pieces).unwrap_or_default() {
+            self.core.markers.secret(&piece);
+        }
         // A PFX is all cipher text but for its head: any piece from its middle gives it away.
         if key.is_some() && certificate.content_type() != PEM {
             let middle = value.len() / 2;
@@ -116,7 +119,7 @@ impl Azure {
                 ),
             )
         };
-        let (certificate, recovery) = self.certificate(call).map_err(|_| missing())?;
+        let (certificate, recovery) = self.certificate(call).ok().ok_or_else(missing)?;
         let version = certificate.version(call.segment(2)).ok_or_else(missing)?;
         let leaf = super::certificate_calls::leaf_of(version).await?;
         let mut key = web_key(&leaf).unwrap_or_default();
@@ -183,6 +186,25 @@ fn pem(key: Option<&[u8]>, chain: &[Vec<u8>]) -> String {
         text.push_str(&format!("-----END {label}-----\n"));
     }
     text
+}
+
+/// Pieces of a key's PEM that are secret and lie in one line each.
+fn pem_pieces(key: &[u8]) -> Vec<String> {
+    let encoded = STANDARD.encode(key);
+    let lines = encoded.as_bytes().chunks_exact(64);
+    let count = lines.len();
+    // RSA: the second half is all secret. EC: the scalar runs on into the second line.
+    let secret = if key.len() > 500 {
+        lines.skip(count / 2).take(count)
+    } else {
+        lines.skip(1).take(1)
+    };
+    secret
+        .filter_map(|line| {
+            line.get(..24)
+                .map(|piece| String::from_utf8_lossy(piece).into_owned())
+        })
+        .collect()
 }
 
 /// A PFX without password, as vaults write it: SHA-1 and three-key triple DES.
@@ -396,8 +418,10 @@ fn from_pfx(text: &str, password: &str) -> Result<KeyAndChain, String> {
                   valid PKCS#12 format."
             .to_owned()
     };
-    let der = STANDARD.decode(text.trim()).map_err(|_| bad())?;
-    let store = KeyStore::from_pkcs12(&der, password, Pkcs12ImportPolicy::Relaxed).map_err(|_| bad())?;
+    let der = STANDARD.decode(text.trim()).ok().ok_or_else(bad)?;
+    let store = KeyStore::from_pkcs12(&der, password, Pkcs12ImportPolicy::Relaxed)
+        .ok()
+        .ok_or_else(bad)?;
     let (_, chain) = store.private_key_chain().ok_or_else(bad)?;
     let certificates = chain
         .certs()

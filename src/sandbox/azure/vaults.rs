@@ -172,7 +172,7 @@ impl Azure {
                 Ok(said(Reply::ok(self.vault_body(vault, call, false))))
             }
             Method::GET => Ok(said(self.list_vaults(call))),
-            Method::PUT | Method::PATCH => self.write_vault(call).await.map(said),
+            Method::PUT | Method::PATCH => self.write_vault(call).await.map(written),
             Method::DELETE => Ok(said(self.delete_vault(call))),
             _ => Err(Refusal::unplayed("this method on a vault")),
         }
@@ -344,7 +344,7 @@ impl Azure {
             "type": "Microsoft.KeyVault/vaults/accessPolicies",
             "properties": {"accessPolicies": stored},
         });
-        Ok(said(Reply::ok(body)))
+        Ok(written(Reply::ok(body)))
     }
 
     /// `GET …/deletedVaults[/NAME]` and `POST …/purge`.
@@ -389,7 +389,7 @@ impl Azure {
             purge_token(&name),
             call.version
         );
-        let reply = Reply::empty(StatusCode::ACCEPTED)
+        let reply = written(Reply::empty(StatusCode::ACCEPTED))
             .header("location", target)
             .header("retry-after", "5");
         Ok(said(reply.effect(Effect::Deleted)))
@@ -728,6 +728,11 @@ fn deleted_name() -> Refusal {
 
 fn purge_token(name: &str) -> String {
     crate::sandbox::world::id_of(&format!("/purge/{}", name.to_ascii_lowercase())).replace('-', "")
+}
+
+/// What answers to writes carry beside.
+fn written(reply: Reply) -> Reply {
+    said(reply.header("x-ms-ratelimit-remaining-subscription-writes", "1199"))
 }
 
 /// The header all answers of the vault service carry.

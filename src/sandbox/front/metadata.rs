@@ -1,4 +1,4 @@
-//! Documents about the world's endpoints: ARM's metadata of a cloud, and OpenID issuers other than Entra.
+//! Documents about the world's endpoints: ARM's metadata of a cloud, and `OpenID` issuers other than Entra.
 
 use http::StatusCode;
 use serde_json::{Value, json};

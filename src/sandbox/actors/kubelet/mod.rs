@@ -93,7 +93,7 @@ impl Kubelet {
         (0..self.cluster.nodes).find(|index| nodes::name_of(*index) == node)
     }
 
-    /// Makes sure that node and CSINode exist, and that the latter lists the drivers that run there.
+    /// Makes sure that node and `CSINode` exist, and that the latter lists the drivers that run there.
     async fn register(&self, index: usize) -> Result<(), ApiError> {
         let node_name = nodes::name_of(index);
         let cache = &self.cluster.cache;

@@ -1,4 +1,4 @@
-//! Node and CSINode objects.
+//! Node and `CSINode` objects.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;

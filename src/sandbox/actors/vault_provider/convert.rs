@@ -12,6 +12,9 @@ use super::parameters::Object;
 use crate::sandbox::actors::objects::text;
 use crate::sandbox::actors::pem::{BIT_STRING, EC, INTEGER, OBJECT_IDENTIFIER, RSA, SEQUENCE, encode, write};
 
+/// A private key (PKCS#8) if there is one, and certificates, all DER.
+type KeyAndCertificates = (Option<Vec<u8>>, Vec<Vec<u8>>);
+
 /// The file's content for one object.
 pub(super) fn content(object: &Object, fetched: &Fetched) -> Result<Vec<u8>, String> {
     match object.kind.as_str() {
@@ -73,9 +76,7 @@ fn pfx_to_pem(value: &str) -> Result<String, String> {
 }
 
 /// Private key (PKCS#8) and certificates of a PFX with an empty password, in stored order.
-pub(in crate::sandbox::actors) fn certificates_and_key(
-    der: &[u8],
-) -> Result<(Option<Vec<u8>>, Vec<Vec<u8>>), String> {
+pub(in crate::sandbox::actors) fn certificates_and_key(der: &[u8]) -> Result<KeyAndCertificates, String> {
     /// `id-sha256`: the digest of modern files, unknown to the provider's parser.
     const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
     // The MAC with its digest stands at the very end of a PFX.

@@ -1,8 +1,7 @@
 //! Tokens from the node's identity endpoint, and objects from the vault.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request as HttpRequest, StatusCode, header};
@@ -10,12 +9,13 @@ use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
 use super::parameters::{Identity, Object, Request};
+use crate::sandbox::actors::Resolve;
 use crate::sandbox::actors::objects::{flag, int, list, text};
 use crate::sandbox::actors::transport::{Peer, Reply, Transport};
 use crate::sandbox::clock::Clock;
 
-/// Where a host of the world listens.
-pub(in crate::sandbox::actors) type Resolve = Arc<dyn Fn(&str) -> Option<SocketAddr> + Send + Sync>;
+/// Token and its end, by audience and the identity asked for.
+type Tokens = HashMap<(String, Option<String>), (String, OffsetDateTime)>;
 
 /// Of the vault's data plane, as the provider's SDK asks for it.
 const API: &str = "api-version=7.4";
@@ -40,7 +40,7 @@ pub(in crate::sandbox::actors) struct Vaults {
     resolve: Resolve,
     /// Token audience of each vault, once it has told.
     audiences: Mutex<HashMap<String, String>>,
-    tokens: Mutex<HashMap<(String, Option<String>), (String, OffsetDateTime)>>,
+    tokens: Mutex<Tokens>,
 }
 
 impl Vaults {

@@ -1,4 +1,4 @@
-//! DaemonSets: one pod on each node that takes it.
+//! `DaemonSets`: one pod on each node that takes it.
 
 use std::sync::Arc;
 
@@ -127,7 +127,7 @@ fn pod_for(set: &Value, node: &Value, hash: &str) -> Value {
         &set["spec"]["template"],
         namespace(set),
         &format!("{}-", name(set)),
-        owner,
+        &owner,
     );
     pod["metadata"]["labels"][HASH] = hash.into();
     pod["spec"]["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {

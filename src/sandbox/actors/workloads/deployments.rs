@@ -150,7 +150,7 @@ impl Deployments {
             .await
     }
 
-    /// Removes the oldest empty ReplicaSets beyond the history limit.
+    /// Removes the oldest empty `ReplicaSets` beyond the history limit.
     async fn prune(&self, deployment: &Value, old: &[Arc<Value>]) -> Result<(), ApiError> {
         let limit = int(deployment, "/spec/revisionHistoryLimit")
             .map_or(10, |limit| usize::try_from(limit).unwrap_or(10));

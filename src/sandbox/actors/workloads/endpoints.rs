@@ -1,4 +1,4 @@
-//! EndpointSlices of Services with a selector.
+//! `EndpointSlices` of Services with a selector.
 
 use std::sync::Arc;
 

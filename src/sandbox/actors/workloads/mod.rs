@@ -1,4 +1,4 @@
-//! What the controller manager does, as far as Deployments, DaemonSets, Services, namespaces and ownership go.
+//! What the controller manager does, as far as Deployments, `DaemonSets`, Services, namespaces and ownership go.
 //!
 //! Each controller is an actor of its own, so that one that cannot proceed does not hold up the others.
 
@@ -47,7 +47,7 @@ fn letters(mut number: u64, length: usize) -> String {
 }
 
 /// A pod as a controller makes it of a template.
-fn pod_of(template: &Value, namespace: &str, generate_name: &str, owner: Value) -> Value {
+fn pod_of(template: &Value, namespace: &str, generate_name: &str, owner: &Value) -> Value {
     let labels = at(template, "/metadata/labels").clone();
     let annotations = at(template, "/metadata/annotations").clone();
     let mut metadata = json!({

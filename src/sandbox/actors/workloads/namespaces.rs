@@ -16,7 +16,7 @@ use crate::sandbox::actors::pulse::{Actor, Next, Outcome};
 /// How long until content that does not go by itself is looked at again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// The namespace controller, with those for default ServiceAccounts and root certificates.
+/// The namespace controller, with those for default `ServiceAccounts` and root certificates.
 pub(in crate::sandbox::actors) struct Namespaces {
     cluster: Arc<Cluster>,
     client: Arc<Client>,

@@ -1,4 +1,4 @@
-//! ReplicaSets: as many pods as asked for.
+//! `ReplicaSets`: as many pods as asked for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ impl ReplicaSets {
                 &set["spec"]["template"],
                 namespace(set),
                 &format!("{}-", name(set)),
-                owner,
+                &owner,
             );
             match self.client.create(Kind::Pod, namespace(set), pod).await {
                 Ok(pod) => {

@@ -1,1 +1,0 @@
-//! The actors together, against the embedded API and a small Azure written here.
