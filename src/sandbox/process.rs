@@ -1,6 +1,6 @@
-//! The command line: `serve`, `run`, `env`, `world`.
+//! The command line: `serve`, `run`, `env`, `world`, `demo`.
 //!
-//! Exactly one line goes to stdout, when every port answers; everything else goes to stderr. Exit codes: 0 stopped,
+//! Of `serve` exactly one line goes to stdout, when every port answers; everything else goes to stderr. Exit codes: 0 stopped,
 //! 2 usage or world file, 3 port taken, 4 control plane did not start, 70 our bug; `run` exits as its command did.
 
 use std::collections::BTreeMap;
@@ -16,18 +16,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::assembly::{Options, Sandbox, StartError};
 use super::core::WorldError;
+use super::demo;
 use super::environment::{Mode, shell};
 use super::files::provider_dir;
 use super::front::names::PortPlan;
 use super::lag::Pace;
 use super::world;
-
-/// Said before anything else, so that nobody mistakes this for Azure or for a proof about Azure.
-pub const NOTICE: &str = "\
-This is a sandbox on 127.0.0.1. No subscription, vault or cluster of yours is read or changed, and nothing here can
-reach one. It plays the API behaviour listed in docs/development/sandbox.md, checked against recordings, independent
-clients and, for Kubernetes, a real kube-apiserver. Timing, limits, networking and anything not listed there prove
-nothing about Azure: before production, run once against a real cluster.";
 
 const USAGE: u8 = 2;
 const PORT_TAKEN: u8 = 3;
@@ -52,7 +46,21 @@ enum Command {
     Env(Env),
     /// Prints a built-in world, or everything that is wrong with a file.
     World(World),
-    // `demo` joins here: it is `run` with the real CLI on `examples/quickstart` as its command.
+    /// The whole story with the real CLI on `examples/quickstart`.
+    Demo(Demo),
+}
+
+#[derive(Args)]
+struct Demo {
+    /// terraform, tofu, or a path; the first that is found unless set.
+    #[arg(long)]
+    cli: Option<String>,
+    /// Leaves the world up afterwards and says how to use it by hand.
+    #[arg(long)]
+    keep: bool,
+    /// Waits for Enter before every step.
+    #[arg(long)]
+    pause: bool,
 }
 
 #[derive(Args)]
@@ -226,6 +234,7 @@ pub fn main() -> ExitCode {
             Command::Run(arguments) => Box::pin(run(arguments)).await,
             Command::Env(arguments) => Box::pin(env(arguments)).await,
             Command::World(arguments) => print_world(&arguments),
+            Command::Demo(arguments) => Ok(Box::pin(tell(arguments)).await),
         }
     });
     // A thread that reads standard input must not keep the process alive.
@@ -311,7 +320,7 @@ async fn command(
 }
 
 async fn start(arguments: Serve) -> Result<Sandbox, Failure> {
-    say(NOTICE);
+    say(demo::WHAT_THIS_IS);
     super::log::start();
     if arguments.control_plane == ControlPlane::Real {
         let message = "--control-plane real is not part of this version; use embedded";
@@ -414,6 +423,16 @@ async fn env(arguments: Env) -> Result<u8, Failure> {
         Format::Json => print(&format!("{:#}", serde_json::json!(environment)))?,
     }
     Ok(0)
+}
+
+async fn tell(arguments: Demo) -> u8 {
+    let options = demo::Options {
+        cli: arguments.cli,
+        keep: arguments.keep,
+        pause: arguments.pause,
+        process: std::env::vars().collect(),
+    };
+    Box::pin(demo::demo(&options, Box::new(io::stdout()))).await
 }
 
 fn print_world(arguments: &World) -> Result<u8, Failure> {
