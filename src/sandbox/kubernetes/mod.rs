@@ -22,6 +22,7 @@ mod fields;
 mod kinds;
 mod managed;
 mod patch;
+mod quantity;
 mod refusal;
 mod request;
 mod reviews;

@@ -12,6 +12,8 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
+use super::quantity;
+
 /// The type of a value.
 #[derive(Clone, Debug)]
 pub(super) struct Type {
@@ -417,6 +419,39 @@ pub(super) fn drop_nulls(of: &Type, value: &mut Value) {
         (View::List(of, _), Value::Array(items)) => {
             for item in items {
                 drop_nulls(of, item);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Writes quantities in their one form; texts that are none stay for validation.
+pub(super) fn normalise(of: &Type, value: &mut Value) {
+    match (of.view(), value) {
+        (View::Struct(inner), Value::Object(members)) => {
+            for (name, member) in members.iter_mut() {
+                if let Some(of) = inner.fields.get(name) {
+                    normalise(of, member);
+                }
+            }
+        }
+        (View::Map(of), Value::Object(members)) => {
+            for member in members.values_mut() {
+                normalise(of, member);
+            }
+        }
+        (View::List(of, _), Value::Array(items)) => {
+            for item in items {
+                normalise(of, item);
+            }
+        }
+        (View::Leaf, value) if matches!(of.shape, Shape::Quantity) => {
+            let text = match &*value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            if let Some(text) = quantity::canonical(&text) {
+                *value = Value::from(text);
             }
         }
         _ => {}

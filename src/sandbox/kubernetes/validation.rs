@@ -158,14 +158,14 @@ pub(super) fn check(
         ("networking.k8s.io", "ingressclasses") => {
             immutable(object, live, &["spec", "controller"], causes);
         }
-        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
-            if live.is_some_and(|live| live["roleRef"] != object["roleRef"]) {
-                causes.push(Cause::invalid(
-                    "roleRef",
-                    &object["roleRef"],
-                    "cannot change roleRef",
-                ));
-            }
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings")
+            if live.is_some_and(|live| live["roleRef"] != object["roleRef"]) =>
+        {
+            causes.push(Cause::invalid(
+                "roleRef",
+                &object["roleRef"],
+                "cannot change roleRef",
+            ));
         }
         ("apiextensions.k8s.io", _) => check_definition(store, object, causes),
         _ => {}

@@ -8,7 +8,7 @@ use super::kinds::{Kind, Version};
 use super::managed::{Writer, owners, record_update, set_owners};
 use super::refusal::{Outcome, Refusal};
 use super::request::{Call, stamp};
-use super::schema::{drop_nulls, fill_in, prune};
+use super::schema::{drop_nulls, fill_in, normalise, prune};
 use super::store::{Object, Store, at, meta, metadata_mut, set_meta, text_at, unset_meta};
 use super::{admission, apply, crd, defaults, patch, validation, watch};
 
@@ -452,6 +452,7 @@ impl<'a> Write<'a> {
         validation::types(self.kind, self.version, &object)?;
         drop_nulls(&self.version.of, &mut object);
         defaults::before_schema(self.kind, &mut object);
+        normalise(&self.version.of, &mut object);
         fill_in(&self.version.of, &mut object);
         defaults::after_schema(self.kind, &mut object);
         Ok(object)
@@ -490,6 +491,7 @@ impl<'a> Write<'a> {
         let resource = self.kind.resource();
         self.check_namespace(&object)?;
         admission::mutate(self.store, self.kind, &mut object, None)?;
+        self.warnings.extend(admission::warnings(self.kind, &object));
         if !applied {
             let now = self.call.stamp();
             let api_version = self.kind.api_version(&self.version.name);
