@@ -348,7 +348,7 @@ fn launch(
             cluster.spawn(ingress::serve(Arc::clone(&edge), Arc::clone(&cluster.bell)));
             starts.add(
                 (Arc::clone(cluster), Arc::clone(&controller)),
-                |cluster, client| Ingresses::new(cluster, client, edge),
+                |cluster, client| Ingresses::new(cluster, client, edge, &settings.objects),
             );
         }
     }

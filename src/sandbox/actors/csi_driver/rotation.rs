@@ -83,9 +83,9 @@ impl Rotation {
         }
         let class_name = text(status, "/status/secretProviderClassName");
         let Some(class) = self
-            .client
+            .cluster
+            .cache
             .get(Kind::SecretProviderClass, space, class_name)
-            .await?
         else {
             return Ok(());
         };
@@ -152,7 +152,7 @@ impl Rotation {
                     .await;
             }
         };
-        let found = self.client.get(Kind::Secret, namespace(pod), secret_name).await?;
+        let found = self.cluster.cache.get(Kind::Secret, namespace(pod), secret_name);
         let Some(secret) = found.filter(|secret| is_managed(secret)) else {
             return Ok(());
         };

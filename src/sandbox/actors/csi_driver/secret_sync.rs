@@ -133,11 +133,7 @@ impl SecretSync {
             return Ok(End::Rest);
         }
         let class_name = text(status, "/status/secretProviderClassName");
-        let Some(class) = self
-            .client
-            .get(Kind::SecretProviderClass, space, class_name)
-            .await?
-        else {
+        let Some(class) = cache.get(Kind::SecretProviderClass, space, class_name) else {
             return Ok(End::Again(AFTER_MISSING));
         };
         if list(&class, "/spec/secretObjects").is_empty() {
@@ -169,7 +165,7 @@ impl SecretSync {
                     continue;
                 }
             };
-            let secret = match self.client.get(Kind::Secret, space, secret_name).await? {
+            let secret = match cache.get(Kind::Secret, space, secret_name) {
                 // 1.5 leaves a Secret that exists alone, whoever made it.
                 Some(secret) => secret,
                 None => match self
@@ -178,6 +174,12 @@ impl SecretSync {
                     .await
                 {
                     Ok(secret) => secret,
+                    // Somebody was faster than our picture of the cluster.
+                    Err(error) if error.is_conflict() => {
+                        self.client.get(Kind::Secret, space, secret_name).await?;
+                        end = End::Failed;
+                        continue;
+                    }
                     Err(ApiError::Status { .. }) => {
                         let message = format!(
                             "failed to create Kubernetes secret {secret_name} for spc {space}/{class_name}, err: timed \

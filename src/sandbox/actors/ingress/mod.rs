@@ -79,7 +79,13 @@ impl Actor for Ingresses {
 }
 
 impl Ingresses {
-    pub(super) fn new(cluster: Arc<Cluster>, client: Arc<Client>, edge: Arc<Edge>) -> Self {
+    /// `objects` are the world's own: a class among them is not installed a second time.
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        client: Arc<Client>,
+        edge: Arc<Edge>,
+        objects: &[Value],
+    ) -> Self {
         let events = Recorder::new(
             Arc::clone(&client),
             cluster.clock.clone(),
@@ -90,8 +96,10 @@ impl Ingresses {
             cluster,
             client,
             events,
+            installed: objects.iter().any(|object| {
+                text(object, "/kind") == "IngressClass" && text(object, "/metadata/name") == edge.class
+            }),
             edge,
-            installed: false,
             due: None,
             told: HashMap::new(),
         }

@@ -217,7 +217,7 @@ impl Rig {
         let issued = self.issuers.issue_vault_certificate(CertificateSpec {
             common_name: None,
             hosts: vec![HOST.into()],
-            key: KeyKind::parse("RSA-2048").unwrap(),
+            key: KeyKind::parse("P-256").unwrap(),
             chain: ChainShape::Full,
             issuer: "Contoso".into(),
             from: now - time::Duration::days(1),
