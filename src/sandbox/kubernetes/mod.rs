@@ -30,6 +30,7 @@ mod scale;
 mod schema;
 mod selectors;
 mod server;
+mod shaping;
 mod store;
 mod stream;
 mod validation;

@@ -422,7 +422,8 @@ impl ApiServer {
         let result = work(&mut store);
         let revision = store.revision();
         drop(store);
-        self.changed.send_modify(|told| *told = revision);
+        self.changed
+            .send_if_modified(|told| std::mem::replace(told, revision) != revision);
         result
     }
 
