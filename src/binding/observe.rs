@@ -132,7 +132,7 @@ async fn read_certificates(
         return BTreeMap::new();
     };
     let reads = question.certificates.iter().map(|(key, name)| async move {
-        let answer = match world.azure().certificate(&vault.uri, name, None).await {
+        let answer = match world.certificate(vault, name, question.freshness).await {
             Ok(found) => Seen::Known(found),
             Err(error) => Seen::NotSeen(error.service_said()),
         };

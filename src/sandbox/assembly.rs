@@ -538,6 +538,8 @@ impl Running {
         self.ends.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // Not left to the last handle: a task that still ends must not keep credentials on disk.
+        self.dir.clear();
     }
 }
 
@@ -722,6 +724,7 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.running.ends.cancel();
+        self.running.dir.clear();
         for cluster in self.running.core.clusters.all() {
             cluster.ends.cancel();
         }

@@ -40,7 +40,7 @@ pub(crate) enum DirError {
     },
 }
 
-/// The locked directory. Dropped, it is cleared of everything that is worthless or dangerous afterwards.
+/// The locked directory. At the end it is cleared of everything that is worthless or dangerous afterwards.
 pub(crate) struct Dir {
     path: PathBuf,
     /// Whether it was made for this run only.
@@ -105,8 +105,9 @@ impl Dir {
     }
 }
 
-impl Drop for Dir {
-    fn drop(&mut self) {
+impl Dir {
+    /// Removes everything but the journal and the lock.
+    pub(crate) fn clear(&self) {
         // Whatever cannot be removed is worthless without the process anyway.
         for name in WRITTEN {
             let _removed = std::fs::remove_file(self.path.join(name)).is_ok();
@@ -114,6 +115,12 @@ impl Drop for Dir {
         if self.temporary {
             let _removed = std::fs::remove_dir_all(&self.path).is_ok();
         }
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod certificates;
 pub mod clock;
 pub(crate) mod control;
 pub(crate) mod core;
+pub mod demo;
 pub(crate) mod entra;
 pub(crate) mod environment;
 pub(crate) mod faults;

@@ -5,8 +5,10 @@
     reason = "clippy knows tests but not their helpers; a panic there is the test's failure"
 )]
 
+mod arm;
 mod client;
 mod control;
 mod entra;
 mod front;
 mod process;
+mod vault;

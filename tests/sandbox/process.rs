@@ -88,6 +88,7 @@ fn run_exits_as_its_command_does_and_gives_it_the_environment() {
     let (code, stdout, stderr) = ended(&mut command);
     assert_eq!((code, stdout.as_str()), (Some(7), ""), "{stderr}");
     assert!(stderr.starts_with("This is a sandbox on 127.0.0.1."), "{stderr}");
+    assert!(!dir.path().join("kubeconfig").exists(), "credentials are removed");
 }
 
 #[test]

@@ -51,11 +51,18 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     } else {
         Announced::Only(kept.announced.iter().cloned().collect())
     };
+    kept.cloud_name = match world.cloud_name().await {
+        Ok(name) => name,
+        Err(error) => {
+            let diagnostic = explain::azure_error(&error, &Changed::nothing());
+            return unchanged(request, Diagnostics::from(diagnostic));
+        }
+    };
     let memory = Memory {
         instance: instance.clone(),
         admitted: kept.admitted.clone(),
         retired: retired(&desired, &request.prior),
-        cloud_name: None,
+        cloud_name: kept.cloud_name.clone(),
     };
     let limits = limits(&request.deadline);
     let outcome = match converge(&world, &desired, &memory, &known, &announced, &limits).await {

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::cluster_document as document;
 use super::key_vault::DataCall;
+use super::tree;
 use crate::sandbox::certificates::{CertificateSpec, ChainShape, Issued, KeyKind, Material};
 
 /// A certificate.
@@ -124,7 +124,7 @@ impl Certificate {
     }
 
     pub(super) fn content_type(&self) -> &str {
-        match document::text(&self.policy, "secret_props.contentType") {
+        match tree::text(&self.policy, "secret_props.contentType") {
             "" => "application/x-pkcs12",
             other => other,
         }
@@ -133,7 +133,7 @@ impl Certificate {
     /// The policy as a bundle shows it.
     pub(super) fn policy_body(&self, base: &str) -> Value {
         let mut policy = self.policy.clone();
-        document::set(
+        tree::set(
             &mut policy,
             "id",
             json!(format!("{base}/certificates/{}/policy", self.name)),
@@ -143,7 +143,7 @@ impl Certificate {
             "created": self.policy_created.unix_timestamp(),
             "updated": self.policy_updated.unix_timestamp(),
         });
-        document::set(&mut policy, "attributes", attributes);
+        tree::set(&mut policy, "attributes", attributes);
         policy
     }
 
@@ -167,14 +167,14 @@ impl Certificate {
             "attributes": version.attributes(Some(recovery), &call.version),
         });
         if whole {
-            document::set(&mut body, "policy", self.policy_body(base));
+            tree::set(&mut body, "policy", self.policy_body(base));
             if !self.imported {
                 let id = format!("{base}/certificates/{}/pending", self.name);
-                document::set(&mut body, "pending", json!({"id": id}));
+                tree::set(&mut body, "pending", json!({"id": id}));
             }
         }
         if let Some(tags) = version.tags.as_ref().or(self.tags.as_ref()) {
-            document::set(&mut body, "tags", tags.clone());
+            tree::set(&mut body, "tags", tags.clone());
         }
         body
     }
@@ -193,7 +193,7 @@ impl Certificate {
             "subject": "",
         });
         if let Some(tags) = version.tags.as_ref().or(self.tags.as_ref()) {
-            document::set(&mut body, "tags", tags.clone());
+            tree::set(&mut body, "tags", tags.clone());
         }
         body
     }
@@ -211,7 +211,7 @@ impl Certificate {
         });
         if pending.completed {
             let target = format!("{base}/certificates/{}", self.name);
-            document::set(&mut body, "target", json!(target));
+            tree::set(&mut body, "target", json!(target));
         } else {
             let details = if pending.issuer == "Unknown" {
                 "Pending certificate created. Please Perform Merge to complete the request."
@@ -219,7 +219,7 @@ impl Certificate {
                 "Pending certificate created. Certificate request is in progress. This may take some time based on the \
                  issuer provider. Please check again later."
             };
-            document::set(&mut body, "status_details", json!(details));
+            tree::set(&mut body, "status_details", json!(details));
         }
         Some(body)
     }
@@ -282,9 +282,9 @@ impl Version {
             "updated": self.updated.unix_timestamp(),
         });
         if let Some(recovery) = recovery {
-            document::set(&mut attributes, "recoveryLevel", json!(recovery.level));
+            tree::set(&mut attributes, "recoveryLevel", json!(recovery.level));
             if version != "7.0" {
-                document::set(&mut attributes, "recoverableDays", json!(recovery.days));
+                tree::set(&mut attributes, "recoverableDays", json!(recovery.days));
             }
         }
         attributes
@@ -318,10 +318,10 @@ pub(super) fn policy_of(shape: &Shape, exportable: bool, content: &str, months: 
         KeyKind::P384 => (384, Some("P-384")),
         KeyKind::P521 => (521, Some("P-521")),
     };
-    document::set(&mut key, "key_size", json!(size));
+    tree::set(&mut key, "key_size", json!(size));
     if let Some(curve) = curve {
-        document::set(&mut key, "kty", json!("EC"));
-        document::set(&mut key, "crv", json!(curve));
+        tree::set(&mut key, "kty", json!("EC"));
+        tree::set(&mut key, "crv", json!(curve));
     }
     let mut x509 = json!({
         "subject": format!("CN={subject}"),
@@ -331,7 +331,7 @@ pub(super) fn policy_of(shape: &Shape, exportable: bool, content: &str, months: 
         "basic_constraints": {"ca": false},
     });
     if !shape.hosts.is_empty() {
-        document::set(&mut x509, "sans", json!({"dns_names": shape.hosts}));
+        tree::set(&mut x509, "sans", json!({"dns_names": shape.hosts}));
     }
     let issuer = if shape.issuer.is_empty() {
         "Unknown"
@@ -354,7 +354,7 @@ pub(super) fn policy_of(shape: &Shape, exportable: bool, content: &str, months: 
 pub(super) fn shape_of(policy: &Value) -> Result<Shape, String> {
     let key = &policy["key_props"];
     let size = key["key_size"].as_u64();
-    let kind = match (document::text(key, "kty"), document::text(key, "crv"), size) {
+    let kind = match (tree::text(key, "kty"), tree::text(key, "crv"), size) {
         ("" | "RSA" | "RSA-HSM", _, None | Some(2048)) => KeyKind::Rsa2048,
         ("RSA" | "RSA-HSM", _, Some(3072)) => KeyKind::Rsa3072,
         ("RSA" | "RSA-HSM", _, Some(4096)) => KeyKind::Rsa4096,
@@ -363,7 +363,7 @@ pub(super) fn shape_of(policy: &Value) -> Result<Shape, String> {
         ("EC" | "EC-HSM", "P-521", _) => KeyKind::P521,
         _ => return Err("Property key_props has an unsupported key type or size.".to_owned()),
     };
-    let subject = document::text(policy, "x509_props.subject");
+    let subject = tree::text(policy, "x509_props.subject");
     let common_name = subject
         .split(',')
         .find_map(|part| part.trim().strip_prefix("CN="))
@@ -378,7 +378,7 @@ pub(super) fn shape_of(policy: &Value) -> Result<Shape, String> {
     if common_name.is_none() && hosts.is_empty() {
         return Err("Property x509_props must have a subject or subject alternative names.".to_owned());
     }
-    let issuer = match document::text(policy, "issuer.name") {
+    let issuer = match tree::text(policy, "issuer.name") {
         "" => "Unknown".to_owned(),
         name => name.to_owned(),
     };

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use super::Azure;
 use super::call::{Call, Reply};
-use super::cluster_document as document;
-use super::managed_clusters::{KUBERNETES, may_change};
+use super::cluster_calls::may_change;
+use super::cluster_template as template;
+use super::managed_clusters::KUBERNETES;
 use super::operations::Work;
 use super::refusal::Refusal;
+use super::tree;
 use crate::sandbox::core::{Effect, KubeCredential};
 use crate::sandbox::entra::AKS_AUDIENCE;
 
@@ -134,7 +136,7 @@ impl Azure {
         let fqdn = self.core.names.cluster_fqdn(&cluster.name);
         let shown = |pool: &Value| {
             json!({
-                "id": format!("{}/agentPools/{}", cluster.id(), document::text(pool, "name")),
+                "id": format!("{}/agentPools/{}", cluster.id(), tree::text(pool, "name")),
                 "name": pool["name"],
                 "type": "Microsoft.ContainerService/managedClusters/agentPools",
                 "properties": pool,
@@ -153,7 +155,7 @@ impl Azure {
         let name = call.name(1);
         let found = pools
             .iter()
-            .find(|pool| document::text(pool, "name").eq_ignore_ascii_case(name));
+            .find(|pool| tree::text(pool, "name").eq_ignore_ascii_case(name));
         if call.method == Method::GET {
             return found.map(|pool| Reply::ok(shown(pool))).ok_or_else(|| {
                 Refusal::aks(
@@ -177,19 +179,19 @@ impl Azure {
             "nodeImageVersion",
             "name",
         ] {
-            drop(document::take(&mut asked, member));
+            drop(tree::take(&mut asked, member));
         }
-        document::set(&mut asked, "name", json!(name));
+        tree::set(&mut asked, "name", json!(name));
         if let Some(cluster) = state.clusters.get_mut(&key) {
-            let fresh = document::pool(&asked, KUBERNETES);
-            let pools = document::list_mut(&mut cluster.document, "properties.agentPoolProfiles");
+            let fresh = template::pool(&asked, KUBERNETES);
+            let pools = tree::list_mut(&mut cluster.document, "properties.agentPoolProfiles");
             let old = pools
                 .iter_mut()
-                .find(|pool| document::text(pool, "name").eq_ignore_ascii_case(name));
+                .find(|pool| tree::text(pool, "name").eq_ignore_ascii_case(name));
             match old {
-                Some(old) => document::merge(old, &asked),
+                Some(old) => tree::merge(old, &asked),
                 None => {
-                    let list = document::at_mut(&mut cluster.document, "properties.agentPoolProfiles");
+                    let list = tree::at_mut(&mut cluster.document, "properties.agentPoolProfiles");
                     if let Some(list) = list.and_then(Value::as_array_mut) {
                         list.push(fresh);
                     }
@@ -206,7 +208,7 @@ impl Azure {
             .unwrap_or_default();
         let pool = pools
             .into_iter()
-            .find(|pool| document::text(pool, "name").eq_ignore_ascii_case(name));
+            .find(|pool| tree::text(pool, "name").eq_ignore_ascii_case(name));
         let status = if is_new {
             StatusCode::CREATED
         } else {

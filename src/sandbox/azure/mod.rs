@@ -1,20 +1,27 @@
 //! Azure as this world plays it: ARM, AKS, Key Vault, role assignments, and the metadata service of cluster nodes.
 //!
 //! A call to ARM passes the front-end ([`arm`]), which judges token, path ([`routes`]), api-version, rights
-//! ([`access`]), locks and policies, and ends at [`managed_clusters`], [`vaults`] or [`role_assignments`]. A call to a
-//! vault's data plane passes [`key_vault`] and ends at [`certificate_calls`] or [`vault_content`].
+//! ([`access`]), locks and policies, and ends at [`cluster_calls`], [`vault_calls`] or [`role_assignments`]. A call to
+//! a vault's data plane passes [`key_vault`] and ends at [`certificate_calls`], [`certificate_issuance`] or
+//! [`vault_content`]. [`staging`] fills the state from the world file.
 //!
 //! What takes time is data with a moment in it: an operation that is due, an assignment that is not yet effective.
 //! Everything that looks at the state first lets happen what is due by now, so the answer never depends on which task
 //! ran first; tasks wait on the clock only so that time has something to stop at, and actors hear of changes.
 
 mod access;
+mod access_policies;
 mod arm;
 mod call;
 mod certificate_calls;
+mod certificate_issuance;
 mod certificates;
+mod cluster_calls;
+mod cluster_changes;
 mod cluster_document;
+mod cluster_template;
 mod credentials;
+mod deleted_vaults;
 mod identity;
 mod key_vault;
 mod managed_clusters;
@@ -24,10 +31,13 @@ mod refusal;
 mod role_assignments;
 mod roles;
 mod routes;
+mod staged_vaults;
 mod staging;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod vault_calls;
 mod vault_content;
 mod vaults;
 mod versions;
@@ -126,7 +136,7 @@ impl Azure {
                     "id": cluster.id(),
                     "etag": cluster.etag.map(|tag| tag.to_string()),
                     "state": cluster.state,
-                    "power": cluster_document::text(&cluster.document, "properties.powerState.code"),
+                    "power": tree::text(&cluster.document, "properties.powerState.code"),
                     "addon": addon,
                 });
                 (cluster.name.clone(), shown)
@@ -207,7 +217,7 @@ impl Azure {
                     .map(str::to_owned)
                     .collect();
                 let dns_names = json!(found.shape.hosts);
-                cluster_document::set(&mut found.policy, "x509_props.sans.dns_names", dns_names);
+                tree::set(&mut found.policy, "x509_props.sans.dns_names", dns_names);
             }
             let until = match how.get("until").and_then(Value::as_str) {
                 Some(text) => moment(text, now).ok_or_else(|| format!("'{text}' is no moment"))?,

@@ -1,27 +1,25 @@
 //! From the world file to what there is at the start, and its live members later.
 
 use serde_json::{Map, Value, json};
-use time::{Duration, OffsetDateTime};
-use uuid::Uuid;
+use time::Duration;
 
 use super::access::Assignment;
-use super::certificates::{Certificate, DeletedCertificate, Pending, Shape, Source, Version, policy_of};
-use super::cluster_document::{self as document, Birth};
-use super::key_vault::Objects;
+use super::cluster_document as document;
+use super::cluster_template::{self as template, Birth};
 use super::managed_clusters::{KUBERNETES, ManagedCluster};
 use super::path::same;
 use super::roles::Role;
+use super::staged_vaults::live_vault;
 use super::surroundings::{ResourceGroup, Subscription, UserIdentity};
-use super::vault_content::csr;
-use super::vaults::{Deleted, Touch, Vault};
+use super::tree;
+use super::vaults::Vault;
 use super::{Azure, State};
-use crate::sandbox::certificates::{ChainShape, KeyKind};
 use crate::sandbox::core::{PatchError, WorldError};
 use crate::sandbox::entra::Directory;
-use crate::sandbox::world::{id_of, moment};
+use crate::sandbox::world::id_of;
 
 /// The members of an object.
-fn members<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+pub(super) fn members<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
     value
         .get(name)
         .and_then(Value::as_object)
@@ -30,18 +28,18 @@ fn members<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = (&'a String
 }
 
 /// The items of a list.
-fn items<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+pub(super) fn items<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     value.get(name).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn texts(value: &Value, name: &str) -> Vec<String> {
+pub(super) fn texts(value: &Value, name: &str) -> Vec<String> {
     items(value, name)
         .filter_map(Value::as_str)
         .map(str::to_owned)
         .collect()
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str()
 }
 
@@ -133,7 +131,7 @@ impl Azure {
     }
 
     /// The resource group a thing of the world is in: its own, or the first.
-    fn home(&self, state: &State, source: &Value) -> (String, String, String) {
+    pub(super) fn home(&self, state: &State, source: &Value) -> (String, String, String) {
         let named = text(source, "resource_group");
         let found = state
             .groups
@@ -173,7 +171,7 @@ impl Azure {
         state.aged.push(kubelet.object_id.clone());
         let kubernetes = text(source, "kubernetes").unwrap_or(KUBERNETES);
         let suffix = id_of(&format!("/clusters/{}/fqdn", name.to_ascii_lowercase()));
-        let mut own = document::fresh(&Birth {
+        let mut own = template::fresh(&Birth {
             name,
             subscription: &subscription,
             group: &group,
@@ -184,7 +182,7 @@ impl Azure {
             suffix: suffix.get(..8).unwrap_or_default(),
             kubelet: Value::Null,
         });
-        let mut set = |path: &str, value: Value| document::set(&mut own, path, value);
+        let mut set = |path: &str, value: Value| tree::set(&mut own, path, value);
         set(
             "identity.principalId",
             json!(id_of(&format!("/clusters/{name}/identity"))),
@@ -250,7 +248,7 @@ impl Azure {
             Some(extra) => json!({"properties": extra}),
             None => Value::Null,
         };
-        document::merge(&mut own, &extra);
+        tree::merge(&mut own, &extra);
         let linked = texts(source, "linked").into_iter().map(|scope| {
             let action = linked_action(&scope).to_owned();
             (scope, action)
@@ -281,163 +279,6 @@ impl Azure {
                 .map(|identity| identity.object_id.clone()),
         );
         cluster
-    }
-
-    fn staged_vault(&self, state: &State, name: &str, source: &Value) -> Result<Vault, WorldError> {
-        let (subscription, group, location) = self.home(state, source);
-        let start = self.core.clock.now();
-        let tenant = text(source, "tenant").and_then(|tenant| self.core.directory.tenant(tenant));
-        let tenant = tenant.map_or_else(|| self.tenant_of(&subscription), |tenant| tenant.id.clone());
-        let mut properties = json!({
-            "sku": {"family": "A", "name": "standard"},
-            "tenantId": tenant,
-            "accessPolicies": [],
-            "enabledForDeployment": false,
-            "enableSoftDelete": true,
-            "softDeleteRetentionInDays": 90,
-            "enableRbacAuthorization": source.get("rbac").cloned().unwrap_or(json!(true)),
-            "publicNetworkAccess": "Enabled",
-        });
-        if source.get("purge_protection") == Some(&json!(true)) {
-            document::set(&mut properties, "enablePurgeProtection", json!(true));
-        }
-        let policies: Vec<_> = items(source, "policies")
-            .map(|policy| {
-                let named =
-                    text(policy, "principal").and_then(|name| self.core.directory.principal_by_name(name));
-                let object = text(policy, "object_id").map(str::to_owned);
-                let object = object
-                    .or(named.map(|principal| principal.object_id))
-                    .unwrap_or_default();
-                let mut permissions = json!({});
-                for kind in ["keys", "secrets", "certificates"] {
-                    document::set(&mut permissions, kind, json!(texts(policy, kind)));
-                }
-                json!({"tenantId": tenant, "objectId": object, "permissions": permissions})
-            })
-            .collect();
-        document::set(&mut properties, "accessPolicies", json!(policies));
-        let long_ago = start - Duration::days(40);
-        let touch = Touch {
-            by: id_of("/staged"),
-            kind: "Application",
-            at: long_ago,
-        };
-        let soft_deleted = text(source, "state") == Some("soft_deleted");
-        let mut vault = Vault {
-            name: name.to_owned(),
-            subscription,
-            group,
-            location,
-            tags: source.get("tags").cloned().unwrap_or(json!({})),
-            properties,
-            created: touch.clone(),
-            modified: touch,
-            dns_at: long_ago,
-            revision: 1,
-            deleted: soft_deleted.then_some(Deleted {
-                at: start - Duration::days(1),
-                purge: None,
-            }),
-            objects: Objects::default(),
-        };
-        live_vault(&mut vault, source);
-        for (name, source) in members(source, "certificates") {
-            let pointer = format!("/vaults/{}/certificates/{name}", vault.name);
-            let certificate = self.staged_certificate(name, source, start, &pointer)?;
-            let key = name.to_ascii_lowercase();
-            if source.get("deleted") == Some(&json!(true)) {
-                let gone = DeletedCertificate {
-                    certificate,
-                    at: start - Duration::hours(1),
-                };
-                vault.objects.deleted.insert(key, gone);
-            } else {
-                vault.objects.certificates.insert(key, certificate);
-            }
-        }
-        Ok(vault)
-    }
-
-    fn staged_certificate(
-        &self,
-        name: &str,
-        source: &Value,
-        start: OffsetDateTime,
-        pointer: &str,
-    ) -> Result<Certificate, WorldError> {
-        let wrong = |member: &str, what: &str| WorldError::new(format!("{pointer}/{member}"), what);
-        let key = KeyKind::parse(text(source, "key").unwrap_or("RSA-2048"));
-        let chain = ChainShape::parse(text(source, "chain").unwrap_or("full"));
-        let chain = chain.ok_or_else(|| wrong("chain", "is no chain shape"))?;
-        let shape = Shape {
-            common_name: text(source, "common_name").map(str::to_owned),
-            hosts: texts(source, "hosts"),
-            key: key.ok_or_else(|| wrong("key", "is no key kind"))?,
-            issuer: text(source, "issuer")
-                .unwrap_or(if chain == ChainShape::SelfSigned {
-                    "Self"
-                } else {
-                    "Unknown"
-                })
-                .to_owned(),
-            chain,
-        };
-        let content = match text(source, "content").unwrap_or("pfx") {
-            "pem" => "application/x-pem-file",
-            _ => "application/x-pkcs12",
-        };
-        let exportable = source.get("exportable") != Some(&json!(false));
-        let pending = source
-            .get("pending")
-            .filter(|pending| !matches!(pending, Value::Null | Value::Bool(false)));
-        let mut certificate = Certificate {
-            name: name.to_owned(),
-            versions: Vec::new(),
-            policy: policy_of(&shape, exportable, content, 12),
-            policy_created: start,
-            policy_updated: start,
-            pending: Some(Pending {
-                request_id: Uuid::new_v4().simple().to_string(),
-                issuer: shape.issuer.clone(),
-                csr: csr(&shape).unwrap_or_default(),
-                cancelled: false,
-                due: None,
-                completed: pending.is_none(),
-                enabled: true,
-                validity_months: 12,
-                began: start,
-            }),
-            imported: false,
-            tags: source.get("tags").cloned(),
-            shape,
-            modern_pfx: text(source, "content") == Some("pfx-modern"),
-        };
-        let default = json!([{}]);
-        let versions = match source.get("versions") {
-            Some(versions) => versions,
-            None if pending.is_some() => &Value::Null,
-            None => &default,
-        };
-        for version in versions.as_array().into_iter().flatten() {
-            let at = |member: &str, default: Duration| {
-                text(version, member)
-                    .and_then(|text| moment(text, start))
-                    .unwrap_or(start + default)
-            };
-            let from = at("from", -Duration::days(22));
-            let until = at("until", Duration::days(68));
-            let issued = self
-                .core
-                .issuers
-                .issue_vault_certificate(certificate.spec(from, until, None));
-            let mut made = Version::new(Source::Issued(issued), from, until, from + Duration::minutes(10));
-            made.enabled = version.get("enabled") != Some(&json!(false));
-            certificate.policy_created = certificate.policy_created.min(made.created);
-            certificate.policy_updated = made.created;
-            certificate.versions.push(made);
-        }
-        Ok(certificate)
     }
 
     /// The assignments of one principal, in place of those it had from the world file.
@@ -538,7 +379,7 @@ impl Azure {
             }
             if let Some(power) = change.get("power") {
                 let power = power.as_str().unwrap_or("Running");
-                document::set(&mut cluster.document, "properties.powerState.code", json!(power));
+                tree::set(&mut cluster.document, "properties.powerState.code", json!(power));
             }
         }
         for (name, change) in members(merge, "vaults") {
@@ -571,20 +412,6 @@ impl Azure {
         } else {
             Err(PatchError::Invalid(errors))
         }
-    }
-}
-
-/// The live members of a vault. `firewall` says who is kept out.
-fn live_vault(vault: &mut Vault, source: &Value) {
-    if let Some(firewall) = source.get("firewall") {
-        vault.objects.blocks_caller = firewall.get("caller") == Some(&json!(true));
-        vault.objects.blocks_cluster = firewall.get("cluster") == Some(&json!(true));
-    }
-    if let Some(public) = source.get("public_network") {
-        vault.objects.private_only = public == &json!(false);
-    }
-    if let Some(throttle) = source.get("throttle") {
-        vault.objects.throttled = !matches!(throttle, Value::Null | Value::Bool(false));
     }
 }
 

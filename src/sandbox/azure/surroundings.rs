@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::access::Question;
 use super::call::{Call, Reply};
-use super::cluster_document as document;
 use super::path::same;
 use super::refusal::Refusal;
 use super::role_assignments::quoted;
+use super::tree;
 use super::{Azure, State};
 use crate::sandbox::core::{Effect, ManagedIdentity};
 
@@ -207,7 +207,7 @@ impl Azure {
     }
 
     fn put_group(&self, call: &Call) -> Result<Reply, Refusal> {
-        let location = document::text(&call.body, "location")
+        let location = tree::text(&call.body, "location")
             .replace(' ', "")
             .to_ascii_lowercase();
         if location.is_empty() {

@@ -17,9 +17,9 @@ use x509_parser::public_key::PublicKey;
 use super::Azure;
 use super::call::Reply;
 use super::certificates::{Certificate, Shape, Version, policy_of};
-use super::cluster_document as document;
 use super::key_vault::{DataCall, page};
 use super::refusal::Refusal;
+use super::tree;
 use crate::sandbox::certificates::{ChainShape, KeyKind, Material};
 
 const PEM: &str = "application/x-pem-file";
@@ -124,9 +124,9 @@ impl Azure {
         let leaf = super::certificate_calls::leaf_of(version).await?;
         let mut key = web_key(&leaf).unwrap_or_default();
         let id = format!("{}/keys/{}/{}", call.base, certificate.name, version.id);
-        document::set(&mut key, "kid", json!(id));
+        tree::set(&mut key, "kid", json!(id));
         let operations = json!(["sign", "verify", "wrapKey", "unwrapKey", "encrypt", "decrypt"]);
-        document::set(&mut key, "key_ops", operations);
+        tree::set(&mut key, "key_ops", operations);
         let attributes = version.attributes(Some(&recovery), &call.version);
         Ok(Reply::ok(
             json!({"key": key, "attributes": attributes, "managed": true}),
@@ -299,7 +299,7 @@ impl Upload {
     pub(super) fn read(body: &Value) -> Result<Self, String> {
         let value = body["value"].as_str().ok_or("Property value is required.")?;
         let is_pem = value.contains("-----BEGIN");
-        let asked = document::text(body, "policy.secret_props.contentType");
+        let asked = tree::text(body, "policy.secret_props.contentType");
         if is_pem && asked != PEM {
             return Err(format!(
                 "The specified PEM X.509 certificate content needs the content type {PEM}."
@@ -341,7 +341,7 @@ impl Upload {
             } else {
                 ChainShape::SelfSigned
             },
-            issuer: match document::text(body, "policy.issuer.name") {
+            issuer: match tree::text(body, "policy.issuer.name") {
                 "" => "Unknown".to_owned(),
                 name => name.to_owned(),
             },
@@ -350,7 +350,7 @@ impl Upload {
         let content = if is_pem { PEM } else { "application/x-pkcs12" };
         let mut policy = policy_of(&shape, exportable, content, months);
         // The subject is read back from the certificate, most specific part first.
-        document::set(
+        tree::set(
             &mut policy,
             "x509_props.subject",
             json!(parsed.subject().to_string()),

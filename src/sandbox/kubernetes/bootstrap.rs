@@ -13,13 +13,13 @@ const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 /// Fills an empty cluster.
 pub(super) fn fill(server: &ApiServer) {
     for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-        create(server, "/api/v1/namespaces", json!({"metadata": {"name": name}}));
+        create(server, "/api/v1/namespaces", &json!({"metadata": {"name": name}}));
     }
     let kubernetes = json!({
         "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {"clusterIP": "10.0.0.1", "ports": [{"name": "https", "port": 443, "targetPort": 443}]},
     });
-    create(server, "/api/v1/namespaces/default/services", kubernetes);
+    create(server, "/api/v1/namespaces/default/services", &kubernetes);
     for (name, rules, labels) in roles() {
         let mut metadata = json!({
             "name": name, "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
@@ -35,7 +35,7 @@ pub(super) fn fill(server: &ApiServer) {
                 json!({"matchLabels": {format!("rbac.authorization.k8s.io/aggregate-to-{name}"): "true"}});
             role["aggregationRule"] = json!({"clusterRoleSelectors": [selector]});
         }
-        create(server, &format!("{RBAC}/clusterroles"), role);
+        create(server, &format!("{RBAC}/clusterroles"), &role);
     }
     for (name, role, group) in [
         ("cluster-admin", "cluster-admin", "system:masters"),
@@ -57,7 +57,7 @@ pub(super) fn fill(server: &ApiServer) {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
             "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": group}],
         });
-        create(server, &format!("{RBAC}/clusterrolebindings"), binding);
+        create(server, &format!("{RBAC}/clusterrolebindings"), &binding);
     }
 }
 
@@ -172,7 +172,7 @@ fn roles() -> Vec<Role> {
     ]
 }
 
-fn create(server: &ApiServer, path: &str, object: Value) {
+fn create(server: &ApiServer, path: &str, object: &Value) {
     let user = Identity {
         name: "system:apiserver".to_owned(),
         uid: String::new(),

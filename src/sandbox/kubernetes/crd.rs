@@ -97,7 +97,7 @@ fn defined(definition: &Value) -> Kind {
         .filter(|version| version["served"] == true)
         .map(|version| served(&group, &kind, version))
         .collect();
-    versions.sort_by(|a, b| priority(&b.name).cmp(&priority(&a.name)));
+    versions.sort_by_key(|version| std::cmp::Reverse(priority(&version.name)));
     Kind {
         plural: word(&["names", "plural"]),
         singular: word(&["names", "singular"]),
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn stable_versions_come_first() {
         let mut names = ["v1alpha1", "v2", "v1beta2", "v1", "v1beta1", "foo"];
-        names.sort_by(|a, b| priority(b).cmp(&priority(a)));
+        names.sort_by_key(|name| std::cmp::Reverse(priority(name)));
         assert_eq!(names, ["v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "foo"]);
     }
 }

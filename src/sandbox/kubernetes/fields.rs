@@ -255,7 +255,7 @@ pub(super) fn element(of: &Type, listing: &Listing, item: &Value) -> Option<Elem
 }
 
 /// Whether a list merges item by item.
-fn merging<'a>(of: &'a Type) -> Option<(&'a Type, &'a Listing)> {
+fn merging(of: &Type) -> Option<(&Type, &Listing)> {
     match of.view() {
         View::List(item, listing) if !of.atomic && *listing != Listing::Atomic => Some((item, listing)),
         _ => None,

@@ -40,7 +40,8 @@ fn json_patched(live: &Value, body: Value) -> Outcome<Value> {
     let patch: json_patch::Patch = serde_json::from_value(body)
         .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
     let mut object = live.clone();
-    json_patch::patch(&mut object, &patch).map_err(|_| {
+    json_patch::patch(&mut object, &patch).map_err(|error| {
+        tracing::debug!(%error, "a JSON patch does not fit");
         let message = "the server rejected our request due to an error in our request";
         Refusal::new(422, "Invalid", message)
     })?;

@@ -14,7 +14,7 @@ use crate::sandbox::http::{Answer, json as answer_json};
 /// Answers a review or a token request; `None` if the call is neither.
 pub(super) fn answer(server: &ApiServer, call: &Call) -> Option<Outcome<Answer>> {
     let target = &call.target;
-    let work: fn(&ApiServer, &Call, Value) -> Outcome<Value> = match (
+    let work: fn(&ApiServer, &Call, &Value) -> Outcome<Value> = match (
         target.group.as_str(),
         target.resource.as_str(),
         target.subresource.as_str(),
@@ -30,7 +30,7 @@ pub(super) fn answer(server: &ApiServer, call: &Call) -> Option<Outcome<Answer>>
     if call.method != Method::POST {
         return Some(Err(Refusal::method_not_allowed()));
     }
-    let answer = call.json().and_then(|body| work(server, call, body));
+    let answer = call.json().and_then(|body| work(server, call, &body));
     Some(answer.map(|object| answer_json(StatusCode::CREATED, &object)))
 }
 
@@ -42,7 +42,7 @@ fn user_json(user: &Identity) -> Value {
     json
 }
 
-fn answered(kind: &str, group: &str, body: &Value, status: Value) -> Value {
+fn answered(kind: &str, group: &str, body: &Value, status: &Value) -> Value {
     let mut object = json!({
         "kind": kind, "apiVersion": format!("{group}/v1"), "metadata": {"creationTimestamp": null}, "status": status,
     });
@@ -52,16 +52,20 @@ fn answered(kind: &str, group: &str, body: &Value, status: Value) -> Value {
     object
 }
 
-fn self_review(_server: &ApiServer, call: &Call, body: Value) -> Outcome<Value> {
-    drop(body);
+fn self_review(_server: &ApiServer, call: &Call, _body: &Value) -> Outcome<Value> {
     let status = json!({"userInfo": user_json(&call.user)});
-    let mut object = answered("SelfSubjectReview", "authentication.k8s.io", &Value::Null, status);
+    let mut object = answered(
+        "SelfSubjectReview",
+        "authentication.k8s.io",
+        &Value::Null,
+        &status,
+    );
     object["metadata"]["creationTimestamp"] = Value::from(call.stamp());
     Ok(object)
 }
 
-fn token_review(server: &ApiServer, _call: &Call, body: Value) -> Outcome<Value> {
-    let status = match server.judge(text_at(&body, &["spec", "token"])) {
+fn token_review(server: &ApiServer, _call: &Call, body: &Value) -> Outcome<Value> {
+    let status = match server.judge(text_at(body, &["spec", "token"])) {
         Some(user) => {
             let user = authentication::complete(user);
             let audiences = body
@@ -72,7 +76,7 @@ fn token_review(server: &ApiServer, _call: &Call, body: Value) -> Outcome<Value>
         }
         None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
     };
-    Ok(answered("TokenReview", "authentication.k8s.io", &body, status))
+    Ok(answered("TokenReview", "authentication.k8s.io", body, &status))
 }
 
 /// What the attributes of a review are about.
@@ -111,17 +115,17 @@ fn judged(server: &ApiServer, user: &Identity, spec: &Value) -> Outcome<Value> {
     )
 }
 
-fn self_access(server: &ApiServer, call: &Call, body: Value) -> Outcome<Value> {
+fn self_access(server: &ApiServer, call: &Call, body: &Value) -> Outcome<Value> {
     let status = judged(server, &call.user, &body["spec"])?;
     Ok(answered(
         "SelfSubjectAccessReview",
         "authorization.k8s.io",
-        &body,
-        status,
+        body,
+        &status,
     ))
 }
 
-fn access_of_others(server: &ApiServer, call: &Call, body: Value) -> Outcome<Value> {
+fn access_of_others(server: &ApiServer, call: &Call, body: &Value) -> Outcome<Value> {
     let spec = &body["spec"];
     let groups = spec.get("groups").and_then(Value::as_array);
     let user = Identity {
@@ -141,11 +145,11 @@ fn access_of_others(server: &ApiServer, call: &Call, body: Value) -> Outcome<Val
     } else {
         "SubjectAccessReview"
     };
-    Ok(answered(kind, "authorization.k8s.io", &body, status))
+    Ok(answered(kind, "authorization.k8s.io", body, &status))
 }
 
-fn self_rules(server: &ApiServer, call: &Call, body: Value) -> Outcome<Value> {
-    let namespace = text_at(&body, &["spec", "namespace"]);
+fn self_rules(server: &ApiServer, call: &Call, body: &Value) -> Outcome<Value> {
+    let namespace = text_at(body, &["spec", "namespace"]);
     let masters = call.user.groups.iter().any(|group| group == "system:masters");
     let rules = if masters {
         vec![
@@ -162,12 +166,12 @@ fn self_rules(server: &ApiServer, call: &Call, body: Value) -> Outcome<Value> {
     Ok(answered(
         "SelfSubjectRulesReview",
         "authorization.k8s.io",
-        &body,
-        status,
+        body,
+        &status,
     ))
 }
 
-fn token_request(server: &ApiServer, call: &Call, body: Value) -> Outcome<Value> {
+fn token_request(server: &ApiServer, call: &Call, body: &Value) -> Outcome<Value> {
     let (namespace, name) = (call.target.place(), call.target.name.as_str());
     let account = server.with_store(|store| store.get_at("", "serviceaccounts", namespace, name));
     let account = account.ok_or_else(|| Refusal::not_found("serviceaccounts", name))?;

@@ -34,7 +34,7 @@ struct Wanted {
 pub(super) fn port_forward(
     mut request: Incoming,
     call: &Call,
-    forwarder: Option<Forwarder>,
+    forwarder: Option<&Forwarder>,
 ) -> Outcome<Answer> {
     let accept = accepted(request.headers())?;
     let (namespace, pod) = (call.target.place().to_owned(), call.target.name.clone());
@@ -46,9 +46,7 @@ pub(super) fn port_forward(
                 "unable to parse {text:?} as a port: must be between 1 and 65535"
             ))
         })?;
-        let address = forwarder
-            .as_ref()
-            .and_then(|forwarder| forwarder(&namespace, &pod, port));
+        let address = forwarder.and_then(|forwarder| forwarder(&namespace, &pod, port));
         ports.push(Wanted { port, address });
     }
     if ports.is_empty() || ports.len() > 100 {
@@ -96,7 +94,7 @@ fn accepted(headers: &HeaderMap) -> Outcome<HeaderValue> {
     }
     let key = word(header::SEC_WEBSOCKET_KEY);
     HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
-        .map_err(|_| Refusal::bad_request("Sec-WebSocket-Key is not a key"))
+        .map_err(|error| Refusal::bad_request(format!("Sec-WebSocket-Key is not a key: {error}")))
 }
 
 /// Carries bytes between the WebSocket and the ports until either side is done.
