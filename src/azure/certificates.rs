@@ -172,6 +172,10 @@ fn parse(name: &str, body: &Value, answer: &Answer) -> Result<VaultCertificate, 
             .pointer("/policy/key_props/exportable")
             .and_then(Value::as_bool),
         content_type: text("/policy/secret_props/contentType").map(str::to_owned),
+        created_at: body
+            .pointer("/attributes/created")
+            .and_then(Value::as_i64)
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok()),
         seen_at: answer.date().unwrap_or_else(OffsetDateTime::now_utc),
     })
 }

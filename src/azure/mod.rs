@@ -108,7 +108,7 @@ impl Azure {
     /// # Errors
     /// [`Error::Unreachable`], [`Error::Unexpected`] if there is no such document.
     pub async fn cloud(&self) -> Result<&Cloud, Error> {
-        self.0.cloud.get_or_try_init(|| self.find_cloud()).await
+        self.0.cloud.get_or_try_init(|| Box::pin(self.find_cloud())).await
     }
 
     async fn find_cloud(&self) -> Result<Cloud, Error> {
@@ -152,7 +152,9 @@ impl Azure {
     }
 
     async fn send(&self, call: &Call) -> Result<Answer, Error> {
-        self.0.pipeline.send(self.cloud().await?, call).await
+        let cloud = self.cloud().await?;
+        // Boxed, so that a caller's future does not carry a whole HTTP request for each place one may be under way.
+        Box::pin(self.0.pipeline.send(cloud, call)).await
     }
 
     async fn arm_scope(&self) -> Result<String, Error> {

@@ -67,4 +67,6 @@ pub struct VaultCertificate {
     pub content_type: Option<String>,
     /// The vault's own clock when it answered.
     pub seen_at: OffsetDateTime,
+    /// When this version was made, by the vault.
+    pub created_at: Option<OffsetDateTime>,
 }

@@ -2,6 +2,9 @@
 
 use super::path::AttributePath;
 
+/// Where bugs of this provider are reported.
+pub const ISSUES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/issues");
+
 /// How serious a diagnostic is. There is no third kind: Terraform takes an unset severity for success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -37,6 +40,17 @@ impl Diagnostic {
     /// A warning about the whole resource.
     pub fn warning(summary: impl Into<String>, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::new(Severity::Warning, summary.into(), detail.into(), fix.into())
+    }
+
+    /// The provider broke a promise it made to Terraform or to itself; nothing in the configuration is to blame.
+    pub fn bug(detail: impl Into<String>) -> Self {
+        Self::error(
+            "Bug in the provider",
+            detail,
+            format!(
+                "This is not caused by the configuration. Please report it with the text above: {ISSUES}"
+            ),
+        )
     }
 
     fn new(severity: Severity, summary: String, detail: String, fix: String) -> Self {

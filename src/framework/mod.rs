@@ -11,23 +11,27 @@
 //!    has its say ([`Resource::plan`]).
 //! 5. **apply**: create, update or delete. A failed apply still returns the state that is true.
 //!
-//! Whatever leaves the framework has passed [`contract`], which knows the rules Terraform checks: a violation is a
-//! diagnostic of ours that names the attribute.
+//! [`lifecycle`] runs these steps. Whatever leaves it has passed [`contract`], which knows the rules Terraform
+//! checks: a violation is a diagnostic of ours that names the attribute.
 //!
 //! Next: [`resource`] for the traits to implement, [`schema`] to describe attributes, [`value`] for what flows.
 
 pub mod contract;
 pub mod diagnostic;
+pub mod json;
+pub mod lifecycle;
 pub mod object;
 pub mod path;
 pub mod planning;
 pub mod resource;
 pub mod schema;
+pub mod set;
 pub mod ty;
 pub mod validate;
 pub mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use object::{Known, Reader};
 pub use path::{AttributePath, Step};
 pub use resource::{
     ApplyRequest, ApplyResponse, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse, Provider,

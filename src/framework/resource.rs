@@ -33,7 +33,7 @@ impl Deadline {
     /// A deadline this far from now.
     pub fn after(duration: Duration, stop: StopSignal) -> Self {
         Self {
-            until: Instant::now() + duration,
+            until: from_now(duration),
             stop,
         }
     }
@@ -42,10 +42,16 @@ impl Deadline {
     #[must_use]
     pub fn at_most(&self, duration: Duration) -> Self {
         Self {
-            until: self.until.min(Instant::now() + duration),
+            until: self.until.min(from_now(duration)),
             stop: self.stop.clone(),
         }
     }
+}
+
+/// A configuration may ask for a million years; the clock cannot hold them.
+fn from_now(duration: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    Instant::now() + duration.min(FAR)
 }
 
 /// The root of a provider: its settings and what it offers.
@@ -122,7 +128,8 @@ pub trait Resource: Send + Sync + 'static {
     /// Finds an existing object by its ID; read follows.
     async fn import(&self, id: &str, deadline: Deadline) -> ImportResponse;
 
-    /// How long `operation` (`create`, `read`, `update`, `delete`) may take for this configuration or state.
+    /// How long `operation` (`create`, `read`, `update`, `delete`) may take for this configuration or state. A plan is
+    /// a `read` of the planned state, an import one of null; anything in the value may be unknown.
     fn timeout(&self, operation: &str, value: &Value) -> Duration {
         let _ = (operation, value);
         Duration::from_secs(20 * 60)
@@ -146,6 +153,12 @@ pub trait DataSource: Send + Sync + 'static {
 
     /// Reads it; the configuration is wholly known.
     async fn read(&self, config: Value, deadline: Deadline) -> ReadDataResponse;
+
+    /// How long a read may take for this configuration.
+    fn timeout(&self, config: &Value) -> Duration {
+        let _ = config;
+        Duration::from_secs(5 * 60)
+    }
 }
 
 /// Private data: bytes a resource keeps beside its state, invisible to the practitioner. Keys are the author's.
@@ -173,6 +186,17 @@ pub struct ReadResponse {
     pub diagnostics: Diagnostics,
 }
 
+impl ReadRequest {
+    /// The answer that nothing changed.
+    pub fn unchanged(self) -> ReadResponse {
+        ReadResponse {
+            state: self.state,
+            private: self.private,
+            diagnostics: Diagnostics::new(),
+        }
+    }
+}
+
 /// See [`Resource::plan`].
 #[derive(Debug)]
 pub struct PlanRequest {
@@ -197,6 +221,16 @@ impl PlanRequest {
     /// Whether it is to go.
     pub fn is_destroy(&self) -> bool {
         self.proposed.is_null()
+    }
+
+    /// The answer that what is proposed is planned.
+    pub fn as_proposed(self) -> PlanResponse {
+        PlanResponse {
+            planned: self.proposed,
+            requires_replace: Vec::new(),
+            private: self.private,
+            diagnostics: Diagnostics::new(),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::contract;
 use super::diagnostic::Diagnostic;
 use super::path::AttributePath;
 use super::ty::Type;
@@ -81,6 +82,8 @@ pub struct Attribute {
     pub keeps_prior: bool,
     /// Different spellings of the same meaning.
     pub equality: Option<Equality>,
+    /// Only ever in the configuration: null in every plan and state.
+    pub write_only: bool,
 }
 
 impl std::fmt::Debug for Attribute {
@@ -143,6 +146,7 @@ impl Attribute {
             requires_replace: false,
             keeps_prior: false,
             equality: None,
+            write_only: false,
         }
     }
 
@@ -191,6 +195,25 @@ impl Attribute {
         self
     }
 
+    /// Read from the configuration only, and stored nowhere. Needs Terraform 1.11 or newer where it is set.
+    #[must_use]
+    pub fn write_only(mut self) -> Self {
+        self.write_only = true;
+        self
+    }
+
+    /// Whether an omitted object becomes the object of its children's defaults.
+    pub fn fills_when_omitted(&self) -> bool {
+        let AttributeKind::Nested(Nesting::Single, children) = &self.kind else {
+            return false;
+        };
+        self.presence == Presence::OptionalComputed
+            && self.default.is_none()
+            && children
+                .values()
+                .any(|child| child.default.is_some() || child.fills_when_omitted())
+    }
+
     /// Whether the provider may set it.
     pub fn is_computed(&self) -> bool {
         matches!(self.presence, Presence::Computed | Presence::OptionalComputed)
@@ -231,6 +254,171 @@ impl Schema {
     pub fn ty(&self) -> Type {
         object_type(&self.attributes)
     }
+
+    /// What is wrong with this schema, one sentence each; for a test of the provider. Terraform crashes on some of
+    /// these, and misbehaves quietly on the others.
+    pub fn check(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.version < 0 {
+            faults.push("the version is negative".to_owned());
+        }
+        for name in self.attributes.keys() {
+            if RESERVED.contains(&name.as_str()) {
+                faults.push(format!("{name}: the name is Terraform's own"));
+            }
+        }
+        let place = Place {
+            path: AttributePath::root(),
+            in_set: false,
+            in_computed: false,
+        };
+        check_attributes(&self.attributes, &place, &mut faults);
+        faults
+    }
+}
+
+/// Meta-arguments of resources and of provider blocks.
+const RESERVED: [&str; 9] = [
+    "alias",
+    "connection",
+    "count",
+    "depends_on",
+    "for_each",
+    "lifecycle",
+    "provider",
+    "provisioner",
+    "version",
+];
+
+struct Place {
+    path: AttributePath,
+    in_set: bool,
+    in_computed: bool,
+}
+
+fn check_attributes(attributes: &BTreeMap<String, Attribute>, place: &Place, faults: &mut Vec<String>) {
+    if attributes.is_empty() && !place.path.is_root() {
+        faults.push(format!("{}: an object without attributes", place.path));
+    }
+    for (name, attribute) in attributes {
+        let path = place.path.attribute(name);
+        let mut characters = name.chars();
+        let starts_well = characters
+            .next()
+            .is_some_and(|first| first.is_ascii_lowercase() || first == '_');
+        if !starts_well || !characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
+            faults.push(format!(
+                "{path}: a name has lower-case letters, digits and underscores, a digit never first"
+            ));
+        }
+        check_attribute(attribute, &path, place, faults);
+        if let AttributeKind::Nested(nesting, children) = &attribute.kind {
+            let inside = Place {
+                path,
+                in_set: place.in_set || *nesting == Nesting::Set,
+                in_computed: place.in_computed || attribute.presence == Presence::Computed,
+            };
+            check_attributes(children, &inside, faults);
+        }
+    }
+}
+
+fn check_attribute(attribute: &Attribute, path: &AttributePath, place: &Place, faults: &mut Vec<String>) {
+    let computed_only = attribute.presence == Presence::Computed;
+    let mut fault = |wrong: bool, sentence: &str| {
+        if wrong {
+            faults.push(format!("{path}: {sentence}"));
+        }
+    };
+    fault(attribute.description.trim().is_empty(), "no description");
+    fault(
+        place.in_computed && !computed_only,
+        "everything inside a computed object is computed only",
+    );
+    fault(
+        attribute.default.is_some() && attribute.presence != Presence::OptionalComputed,
+        "a default needs optional and computed",
+    );
+    fault(
+        attribute.keeps_prior && !attribute.is_computed(),
+        "only a computed attribute can keep its prior value",
+    );
+    fault(
+        attribute.keeps_prior && attribute.default.is_some(),
+        "a default leaves nothing to keep",
+    );
+    fault(
+        attribute.requires_replace && computed_only,
+        "a computed attribute would replace the resource whenever it is recomputed",
+    );
+    fault(
+        attribute.requires_replace && place.in_set,
+        "elements of sets have no path; put requires_replace on the set",
+    );
+    fault(
+        computed_only && !attribute.validators.is_empty(),
+        "nobody can set it, so its validators never run",
+    );
+    fault(
+        attribute.write_only && attribute.is_computed(),
+        "write-only and computed exclude each other",
+    );
+    fault(
+        attribute.write_only && place.in_set,
+        "a set cannot hold write-only attributes",
+    );
+    fault(
+        attribute.write_only && attribute.requires_replace,
+        "a write-only value is stored nowhere, so its change cannot be seen",
+    );
+    let ty = attribute.ty();
+    fault(
+        has_dynamic_elements(&ty) || (place.in_set && has_dynamic(&ty)),
+        "a collection of dynamic values makes Terraform panic",
+    );
+    if let AttributeKind::Nested(Nesting::Single, children) = &attribute.kind {
+        fault(
+            attribute.fills_when_omitted()
+                && children
+                    .values()
+                    .any(|child| child.presence == Presence::Required),
+            "it is filled with defaults when omitted, and a required child would then be null",
+        );
+    }
+    if let Some(default) = &attribute.default {
+        fault(default.is_null(), "a null default is no default");
+        fault(!default.is_wholly_known(), "a default must be known");
+        fault(
+            matches!(attribute.kind, AttributeKind::Value(_)) && !contract::has_shape(&ty, default),
+            "the default is of another type",
+        );
+        fault(
+            attribute
+                .validators
+                .iter()
+                .any(|validator| !validator(default, path).is_empty()),
+            "the default does not pass the validators",
+        );
+    }
+}
+
+fn has_dynamic(ty: &Type) -> bool {
+    match ty {
+        Type::Dynamic => true,
+        Type::Bool | Type::Number | Type::String => false,
+        Type::List(element) | Type::Set(element) | Type::Map(element) => has_dynamic(element),
+        Type::Object(attributes) => attributes.values().any(has_dynamic),
+        Type::Tuple(elements) => elements.iter().any(has_dynamic),
+    }
+}
+
+fn has_dynamic_elements(ty: &Type) -> bool {
+    match ty {
+        Type::List(element) | Type::Set(element) | Type::Map(element) => has_dynamic(element),
+        Type::Object(attributes) => attributes.values().any(has_dynamic_elements),
+        Type::Tuple(elements) => elements.iter().any(has_dynamic_elements),
+        Type::Bool | Type::Number | Type::String | Type::Dynamic => false,
+    }
 }
 
 fn object_type(attributes: &BTreeMap<String, Attribute>) -> Type {
@@ -240,4 +428,106 @@ fn object_type(attributes: &BTreeMap<String, Attribute>) -> Type {
             .map(|(name, attribute)| (name.clone(), attribute.ty()))
             .collect(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(attribute: Attribute) -> Vec<String> {
+        Schema::new("x", [("it", attribute)]).check()
+    }
+
+    fn computed() -> Attribute {
+        Attribute::string(Presence::OptionalComputed, "x")
+    }
+
+    #[test]
+    fn a_sound_schema_has_no_faults() {
+        let nested = Attribute::nested(
+            Nesting::Single,
+            Presence::OptionalComputed,
+            "x",
+            [
+                ("mode", computed().default("auto")),
+                ("id", computed().keeps_prior()),
+            ],
+        );
+        assert_eq!(faults(nested), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_fault_is_found_and_named() {
+        let required = || Attribute::string(Presence::Required, "x");
+        let only_computed = || Attribute::string(Presence::Computed, "x");
+        let set_of = |child| Attribute::nested(Nesting::Set, Presence::Optional, "x", [("child", child)]);
+        for (attribute, words) in [
+            (Attribute::string(Presence::Optional, " "), "no description"),
+            (required().default("x"), "needs optional and computed"),
+            (required().keeps_prior(), "keep its prior"),
+            (computed().default("x").keeps_prior(), "nothing to keep"),
+            (only_computed().requires_replace(), "whenever it is recomputed"),
+            (set_of(required().requires_replace()), "have no path"),
+            (only_computed().valid(|_, _| Vec::new()), "never run"),
+            (computed().write_only(), "exclude each other"),
+            (set_of(required().write_only()), "cannot hold write-only"),
+            (required().write_only().requires_replace(), "cannot be seen"),
+            (
+                Attribute::value(Type::list(Type::Dynamic), Presence::Optional, "x"),
+                "makes Terraform panic",
+            ),
+            (
+                set_of(Attribute::value(Type::Dynamic, Presence::Optional, "x")),
+                "makes Terraform panic",
+            ),
+            (computed().default(Value::Null), "null default"),
+            (computed().default(Value::Unknown), "must be known"),
+            (computed().default(true), "another type"),
+            (
+                computed()
+                    .default("x")
+                    .valid(|_, path| vec![Diagnostic::error("x", "x", "x").at(path.clone())]),
+                "does not pass",
+            ),
+            (
+                Attribute::nested(Nesting::Single, Presence::Computed, "x", [("child", required())]),
+                "is computed only",
+            ),
+            (
+                Attribute::nested(
+                    Nesting::Single,
+                    Presence::OptionalComputed,
+                    "x",
+                    [("child", required()), ("mode", computed().default("auto"))],
+                ),
+                "would then be null",
+            ),
+            (
+                Attribute::nested(Nesting::Single, Presence::Optional, "x", []),
+                "without attributes",
+            ),
+        ] {
+            let found = faults(attribute);
+            assert!(
+                found.iter().any(|fault| fault.contains(words)),
+                "{words}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn reserved_and_ill_formed_names_are_refused() {
+        for name in ["count", "Upper", "1st", "a-b", ""] {
+            assert_ne!(
+                Schema::new("x", [(name, computed())]).check(),
+                Vec::<String>::new(),
+                "{name}"
+            );
+        }
+        let negative = Schema {
+            version: -1,
+            ..Schema::default()
+        };
+        assert_eq!(negative.check(), ["the version is negative"]);
+    }
 }

@@ -7,10 +7,11 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::set::same_elements;
 use super::ty::Type;
 
-/// A value tree.
-#[derive(Clone, Debug, PartialEq)]
+/// A value tree. Two sets are equal whatever the order of their elements, two numbers however they are written.
+#[derive(Clone, Debug)]
 pub enum Value {
     /// Not set.
     Null,
@@ -73,6 +74,31 @@ impl Value {
         }
     }
 
+    /// Puts a member into an object or map; anything else first becomes an object.
+    pub fn set(&mut self, name: impl Into<String>, value: impl Into<Value>) {
+        if !matches!(self, Self::Map(_)) {
+            *self = Self::Map(BTreeMap::new());
+        }
+        if let Self::Map(members) = self {
+            members.insert(name.into(), value.into());
+        }
+    }
+
+    /// What kind of value this is, in words that do not show it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Unknown => "unknown",
+            Self::Bool(_) => "a bool",
+            Self::Number(_) => "a number",
+            Self::String(_) => "a string",
+            Self::List(_) => "a list",
+            Self::Set(_) => "a set",
+            Self::Map(_) => "an object",
+            Self::Dynamic(..) => "a dynamic value",
+        }
+    }
+
     /// The text of a known string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
@@ -122,6 +148,24 @@ impl Value {
     }
 }
 
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) | (Self::Unknown, Self::Unknown) => true,
+            (Self::Bool(left), Self::Bool(right)) => left == right,
+            (Self::Number(left), Self::Number(right)) => left == right,
+            (Self::String(left), Self::String(right)) => left == right,
+            (Self::List(left), Self::List(right)) => left == right,
+            (Self::Set(left), Self::Set(right)) => same_elements(left, right),
+            (Self::Map(left), Self::Map(right)) => left == right,
+            (Self::Dynamic(left_type, left), Self::Dynamic(right_type, right)) => {
+                left_type == right_type && left == right
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self::String(text.to_owned())
@@ -137,6 +181,12 @@ impl From<String> for Value {
 impl From<bool> for Value {
     fn from(value: bool) -> Self {
         Self::Bool(value)
+    }
+}
+
+impl From<Number> for Value {
+    fn from(number: Number) -> Self {
+        Self::Number(number)
     }
 }
 
@@ -185,6 +235,38 @@ impl Number {
     /// The text it was made from.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The number as decimal text without an exponent. Text that has none is returned as it is.
+    pub fn to_plain(&self) -> String {
+        if !self.0.contains(['e', 'E', '+']) {
+            return self.0.clone();
+        }
+        let Some(normal) = Normal::of(&self.0) else {
+            return self.0.clone();
+        };
+        let sign = if normal.negative { "-" } else { "" };
+        let shift = usize::try_from(normal.exponent.unsigned_abs()).unwrap_or(0);
+        if normal.digits.is_empty() {
+            return "0".to_owned();
+        }
+        if normal.exponent >= 0 {
+            return format!("{sign}{}{}", normal.digits, "0".repeat(shift));
+        }
+        let padded = format!("{:0>width$}", normal.digits, width = shift + 1);
+        let (whole, fraction) = padded.split_at(padded.len() - shift);
+        format!("{sign}{whole}.{fraction}")
+    }
+
+    /// One text for each number, however it is written. Not for reading.
+    pub fn to_canonical(&self) -> String {
+        Normal::of(&self.0).map_or_else(
+            || self.0.clone(),
+            |normal| {
+                let sign = if normal.negative { "-" } else { "" };
+                format!("{sign}{}e{}", normal.digits, normal.exponent)
+            },
+        )
     }
 
     /// The number as an integer, if it is one and fits.
@@ -300,6 +382,30 @@ mod tests {
             Number::parse("123456789012345678901"),
             Number::parse("123456789012345678902")
         );
+    }
+
+    #[test]
+    fn a_set_is_the_same_set_in_any_order() {
+        let set = |items: &[&str]| Value::Set(items.iter().map(|item| Value::from(*item)).collect());
+        assert_eq!(set(&["a", "b", "a"]), set(&["a", "a", "b"]));
+        assert_ne!(set(&["a", "b", "b"]), set(&["a", "a", "b"]));
+        assert_ne!(set(&["a"]), set(&["a", "b"]));
+    }
+
+    #[test]
+    fn plain_text_of_a_number_has_no_exponent_and_is_the_same_number() {
+        for (written, plain) in [
+            ("1e3", "1000"),
+            ("-1.5e-3", "-0.0015"),
+            ("1.25E1", "12.5"),
+            ("0e9", "0"),
+            ("+7", "7"),
+            ("1.50", "1.50"),
+        ] {
+            let number = Number::parse(written).expect(written);
+            assert_eq!(number.to_plain(), plain);
+            assert_eq!(Number::parse(plain), Some(number), "{written}");
+        }
     }
 
     #[test]

@@ -1,1 +1,133 @@
-//! placeholder
+//! What Terraform sees: settings, resources, and every error in a practitioner's words.
+
+mod duration;
+pub mod environment;
+pub mod explain;
+pub mod ingress_binding;
+pub mod settings;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+
+use self::environment::Environment;
+use self::ingress_binding::IngressBinding;
+use crate::azure::Azure;
+use crate::binding::world::World;
+use crate::framework::{Diagnostic, Diagnostics, Provider, Resource, Schema, Value};
+use crate::k8s::ConnectSettings;
+
+/// The provider `kvtls`.
+pub struct Kvtls {
+    schema: Schema,
+    resources: Vec<Arc<dyn Resource>>,
+    environment: Environment,
+    configured: Configured,
+}
+
+/// The world as the provider block describes it; replaced as a whole by every configuration.
+#[derive(Clone, Default)]
+pub struct Configured(Arc<RwLock<State>>);
+
+#[derive(Clone, Default)]
+enum State {
+    /// Nothing yet.
+    #[default]
+    Not,
+    /// The block holds values that are known only after apply.
+    Undecided,
+    /// Ready.
+    Ready(World),
+}
+
+impl Configured {
+    /// The world, if the provider block is known.
+    pub fn world(&self) -> Option<World> {
+        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Ready(world) => Some(world.clone()),
+            State::Not | State::Undecided => None,
+        }
+    }
+
+    /// The world, where nothing can be done without it.
+    ///
+    /// # Errors
+    /// If the provider block holds values that are not known yet.
+    pub fn need(&self) -> Result<World, Diagnostic> {
+        self.world().ok_or_else(|| {
+            Diagnostic::error(
+                "Provider settings are not known yet",
+                "The provider block refers to values that are known only after apply, and they are needed now. \
+                 Nothing was changed.",
+                "Apply what they come from first (terraform apply -target=…), or write them as literals or variables.",
+            )
+            .code("KVTLS-E013")
+        })
+    }
+
+    fn set(&self, state: State) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+impl Kvtls {
+    /// The provider, with the variables of this process.
+    pub fn new() -> Self {
+        Self::with_environment(Environment::of_process())
+    }
+
+    /// The provider with these variables.
+    pub fn with_environment(environment: Environment) -> Self {
+        let configured = Configured::default();
+        let binding: Arc<dyn Resource> = Arc::new(IngressBinding::new(configured.clone()));
+        Self {
+            schema: settings::schema(),
+            resources: vec![binding],
+            environment,
+            configured,
+        }
+    }
+}
+
+impl Default for Kvtls {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Provider for Kvtls {
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    fn resources(&self) -> &[Arc<dyn Resource>] {
+        &self.resources
+    }
+
+    async fn configure(&self, config: Value, terraform_version: &str) -> Diagnostics {
+        let settings = match settings::read(&config, &self.environment) {
+            Ok(Some(settings)) => settings,
+            Ok(None) => {
+                self.configured.set(State::Undecided);
+                return Diagnostics::new();
+            }
+            Err(diagnostics) => return diagnostics,
+        };
+        let connect = ConnectSettings {
+            proxy_url: None,
+            user_agent: format!(
+                "kvtls/{} (Terraform {terraform_version})",
+                env!("CARGO_PKG_VERSION")
+            ),
+        };
+        match Azure::new(settings) {
+            Ok(azure) => {
+                let world = World::new(azure, connect, settings::proxy(&self.environment));
+                self.configured.set(State::Ready(world));
+                Diagnostics::new()
+            }
+            Err(error) => Diagnostics::from(explain::azure_error(&error, &explain::Changed::nothing())),
+        }
+    }
+}

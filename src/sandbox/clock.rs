@@ -178,7 +178,7 @@ impl State {
             .into_iter()
             .map(|((at, _), waiter)| {
                 // A closed receiver is a waiter that was dropped meanwhile.
-                drop(waiter.wake.send(()));
+                let _heard = waiter.wake.send(()).is_ok();
                 Due {
                     at,
                     what: waiter.what,

@@ -1,1 +1,4 @@
-//! placeholder
+//! Where requests arrive.
+
+pub(crate) mod names;
+pub(crate) mod refusals;

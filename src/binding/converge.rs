@@ -1,0 +1,247 @@
+//! The flow on one page: observe, judge, plan, guard, execute, observe again.
+
+use std::time::Duration;
+
+use super::desired::Desired;
+use super::execute::{Done, Executor, Limits};
+use super::findings::{Class, Finding, Known, judge};
+use super::guard::{Announced, unannounced};
+use super::manifests;
+use super::observation::{Observation, Seen};
+use super::observe::{Question, observe, observe_served, published_address};
+use super::plan::{Memory, Owned, plan, plan_absent};
+use super::step::object_key;
+use super::world::{Freshness, World};
+use crate::azure;
+use crate::k8s::edge::Endpoint;
+use crate::k8s::{DEPLOYMENT, ObjectRef, SECRET_PROVIDER_CLASS};
+
+/// A plan that never completes would loop; two passes are the longest there is reason for, one is spare.
+const PASSES: usize = 3;
+
+/// What an apply led to. Whatever happened, `observation` is what is true now.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was found before the first write.
+    pub findings: Vec<Finding>,
+    /// Targets that the plan had not shown; nothing was written.
+    pub unannounced: Vec<String>,
+    /// What was done, and what failed.
+    pub done: Done,
+    /// The world afterwards.
+    pub observation: Observation,
+}
+
+/// What to read for a whole binding.
+pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) -> Question {
+    let mut objects = vec![
+        manifests::secret_provider_class(desired),
+        manifests::deployment(desired),
+    ];
+    objects.extend(
+        desired
+            .ingress
+            .iter()
+            .map(|wanted| manifests::ingress(desired, &wanted.name)),
+    );
+    objects.extend(retired.iter().cloned());
+    let redirects = desired
+        .ingress
+        .as_ref()
+        .filter(|wanted| wanted.ssl_redirect.is_some());
+    Question {
+        cluster: desired.cluster.clone(),
+        vault: desired.vault.clone(),
+        namespace: desired.namespace.clone(),
+        certificates: desired
+            .certificates
+            .iter()
+            .map(|(key, it)| (key.clone(), it.certificate.clone()))
+            .collect(),
+        objects,
+        secrets: desired
+            .certificates
+            .values()
+            .map(|it| it.secret_name.clone())
+            .collect(),
+        namespace_exists: true,
+        class: redirects.and_then(|wanted| wanted.class_name.clone()),
+        other_classes: false,
+        cluster_objects: true,
+        freshness,
+    }
+}
+
+/// Makes the world as desired, as far as it goes.
+///
+/// # Errors
+/// If there is no usable credential; nothing was written then.
+pub async fn converge(
+    world: &World,
+    desired: &Desired,
+    memory: &Memory,
+    known: &Known,
+    announced: &Announced,
+    limits: &Limits,
+) -> Result<Outcome, azure::Error> {
+    let question = question(desired, &memory.retired, Freshness::Fresh);
+    let mut observation = observe(world, &question).await?;
+    let findings = judge(desired, &observation, known);
+    let mut outcome = Outcome {
+        findings,
+        unannounced: Vec::new(),
+        done: Done::default(),
+        observation: observation.clone(),
+    };
+    if outcome
+        .findings
+        .iter()
+        .any(|finding| finding.class() != Class::Decay)
+    {
+        return Ok(outcome);
+    }
+    outcome.done.admitted = memory.admitted.clone();
+    let executor = Executor {
+        world,
+        cluster: &desired.cluster,
+        desired: Some(desired),
+        limits,
+    };
+    for pass in 0..PASSES {
+        let next = plan(desired, &observation, memory);
+        if pass == 0 {
+            outcome.unannounced = unannounced(&next.steps, announced);
+            if !outcome.unannounced.is_empty() {
+                return Ok(outcome);
+            }
+        }
+        executor.run(&next.steps, &mut outcome.done).await;
+        observation = observe(world, &question).await?;
+        if outcome.done.failure.is_some() || next.complete || next.steps.is_empty() {
+            break;
+        }
+    }
+    observation.served = outcome.done.served.clone();
+    outcome.observation = observation;
+    Ok(outcome)
+}
+
+/// Removes what a binding owns, and nothing else.
+///
+/// # Errors
+/// If there is no usable credential; nothing was removed then.
+pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Outcome, azure::Error> {
+    let question = Question {
+        cluster: owned.cluster.clone(),
+        vault: owned.vault.clone(),
+        namespace: owned.namespace.clone(),
+        certificates: std::collections::BTreeMap::new(),
+        objects: owned.objects.clone(),
+        secrets: Vec::new(),
+        namespace_exists: false,
+        class: None,
+        other_classes: true,
+        cluster_objects: true,
+        freshness: Freshness::Fresh,
+    };
+    let mut done = Done::default();
+    let mut observation = observe(world, &question).await?;
+    let executor = Executor {
+        world,
+        cluster: &owned.cluster,
+        desired: None,
+        limits,
+    };
+    for _ in 0..PASSES {
+        let next = plan_absent(owned, &observation);
+        executor.run(&next.steps, &mut done).await;
+        if next.steps.is_empty() {
+            break;
+        }
+        observation = observe(world, &question).await?;
+        if done.failure.is_some() || next.complete {
+            break;
+        }
+    }
+    Ok(Outcome {
+        findings: Vec::new(),
+        unannounced: Vec::new(),
+        done,
+        observation,
+    })
+}
+
+/// Reads a binding as a refresh does: no Secret unless the edge does not already prove what is in it.
+///
+/// # Errors
+/// If there is no usable credential.
+pub async fn refresh(world: &World, desired: &Desired) -> Result<Observation, azure::Error> {
+    let mut question = question(desired, &[], Freshness::Shared);
+    question.namespace_exists = false;
+    question.class = None;
+    question.secrets.clear();
+    let mut observation = observe(world, &question).await?;
+    let ingress = desired
+        .ingress
+        .as_ref()
+        .map(|wanted| manifests::ingress(desired, &wanted.name));
+    let live = ingress.and_then(|ingress| observation.object(&object_key(&ingress)));
+    let endpoint = match (&desired.verify.endpoint, live.and_then(published_address)) {
+        (Some((address, port)), _) => Some(Endpoint {
+            address: address.clone(),
+            port: *port,
+        }),
+        (None, Some(address)) => Some(Endpoint { address, port: 443 }),
+        (None, None) => None,
+    };
+    if let Some(endpoint) = endpoint {
+        // A refresh dials briefly and never insists.
+        let hosts = desired.hosts().map(|(host, _)| host);
+        observation.served = observe_served(world, &endpoint, hosts, Duration::from_secs(3)).await;
+    }
+    if observation.cluster.present().is_some() && !edge_proves_secrets(desired, &observation) {
+        let secrets = Question {
+            objects: Vec::new(),
+            certificates: std::collections::BTreeMap::new(),
+            secrets: desired
+                .certificates
+                .values()
+                .map(|it| it.secret_name.clone())
+                .collect(),
+            ..question
+        };
+        observation.secrets = observe(world, &secrets).await?.secrets;
+    }
+    Ok(observation)
+}
+
+fn edge_proves_secrets(desired: &Desired, seen: &Observation) -> bool {
+    desired.certificates.iter().all(|(key, certificate)| {
+        let vault = seen
+            .certificates
+            .get(key)
+            .and_then(Seen::present)
+            .map(|found| &found.leaf.thumbprint);
+        !certificate.hosts.is_empty()
+            && vault.is_some()
+            && certificate.hosts.iter().all(|host| {
+                let served = seen.served.get(host).and_then(Seen::known);
+                served.map(|served| &served.leaf.thumbprint) == vault
+            })
+    })
+}
+
+/// The objects of a binding by the keys of `manifests`, which hold every object we ever applied for it.
+pub fn owned_objects<'a>(namespace: &str, keys: impl IntoIterator<Item = &'a str>) -> Vec<ObjectRef> {
+    keys.into_iter()
+        .filter_map(|key| {
+            let (kind, name) = key.split_once('/')?;
+            Some(super::observe::kind_named(kind)?.named(namespace, name))
+        })
+        .collect()
+}
+
+/// Whether an object is one that every binding has.
+pub fn is_core(object: &ObjectRef) -> bool {
+    object.kind == SECRET_PROVIDER_CLASS || object.kind == DEPLOYMENT
+}

@@ -1,0 +1,98 @@
+//! A failed step: which, and why.
+
+use std::time::Duration;
+
+use super::diagnose::Diagnosis;
+use super::step::Step;
+use crate::{azure, k8s};
+
+/// A step that did not come to its end. What was done before it is in the outcome beside this error.
+#[derive(Clone, Debug)]
+pub struct StepError {
+    /// The step.
+    pub step: Step,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a step failed.
+#[derive(Clone, Debug)]
+pub enum Cause {
+    /// Azure said no, or nothing.
+    Azure(azure::Error),
+    /// The cluster said no, or nothing.
+    Kubernetes(k8s::Error),
+    /// A wait came to its deadline; what the evidence says about it.
+    TimedOut {
+        /// How long it waited.
+        waited: Duration,
+        /// What was waited for.
+        what: String,
+        /// What the evidence says.
+        diagnosis: Diagnosis,
+    },
+    /// A handshake returned another certificate than the vault's, until the deadline.
+    WrongCertificate {
+        /// The host.
+        host: String,
+        /// The address that was asked.
+        address: String,
+        /// Subject of what it returned.
+        subject: String,
+        /// Thumbprint of what it returned.
+        thumbprint: String,
+        /// Thumbprint of the vault's certificate.
+        wanted: String,
+    },
+    /// The edge could not be asked, and it had to be.
+    EdgeUnreachable {
+        /// The host.
+        host: String,
+        /// The last reason.
+        reason: String,
+    },
+    /// Terraform was asked to stop.
+    Stopped,
+}
+
+impl From<azure::Error> for Cause {
+    fn from(error: azure::Error) -> Self {
+        Self::Azure(error)
+    }
+}
+
+impl From<k8s::Error> for Cause {
+    fn from(error: k8s::Error) -> Self {
+        Self::Kubernetes(error)
+    }
+}
+
+/// What the cluster's API said, in its own words, with the operation.
+pub fn kubernetes_said(error: &k8s::Error) -> String {
+    use std::error::Error as _;
+    let words = match error {
+        k8s::Error::Settings { reason } => reason.clone(),
+        k8s::Error::NotServed { message, .. }
+        | k8s::Error::Forbidden { message, .. }
+        | k8s::Error::Unauthorized { message, .. }
+        | k8s::Error::Conflict { message, .. }
+        | k8s::Error::Invalid { message, .. }
+        | k8s::Error::Terminating { message, .. }
+        | k8s::Error::Unexpected { message, .. } => message.clone(),
+        k8s::Error::NamespaceMissing { .. } => String::new(),
+        k8s::Error::Unreachable { source, .. } => {
+            let mut text = source.to_string();
+            let mut next = source.source();
+            while let Some(cause) = next {
+                text = format!("{text}: {cause}");
+                next = cause.source();
+            }
+            text
+        }
+    };
+    if words.is_empty() {
+        error.to_string()
+    } else {
+        format!("{error}: {words}")
+    }
+}

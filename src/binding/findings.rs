@@ -1,0 +1,364 @@
+//! Judges the world before the first write. Pure.
+//!
+//! Findings have five classes. **A** contradictions are found when the configuration is parsed. Here: **B** a fact
+//! that no sibling of the same apply can cure fails the plan already when it is newly bound; **C** a sibling may cure
+//! it, so the plan warns and apply fails before its first write; **E** decay of what already serves warns and never
+//! blocks. (**D**, the caller's rights, is found by asking.)
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+
+use super::desired::{Desired, Mode};
+use super::grant;
+use super::manifests;
+use super::observation::{Observation, Seen};
+use super::plan::addon_wish;
+use super::step::object_key;
+use crate::azure::VaultCertificate;
+use crate::k8s::ObjectRef;
+
+/// Something worth telling before anything is written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finding {
+    /// The cluster's ID leads nowhere.
+    ClusterMissing,
+    /// The vault's ID leads nowhere.
+    VaultMissing,
+    /// The vault trusts another tenant than the cluster's identities live in.
+    OtherTenant {
+        /// The vault's tenant.
+        vault: String,
+        /// The cluster's tenant.
+        cluster: String,
+    },
+    /// The add-on has to be on already, and is not as wished.
+    AddonNotAsRequired {
+        /// Whether it is on at all.
+        enabled: bool,
+    },
+    /// The add-on's identity has to be allowed already, and is not.
+    GrantMissing {
+        /// The identity.
+        principal_id: String,
+        /// Whether the vault uses roles.
+        rbac: bool,
+    },
+    /// The vault has no such certificate.
+    CertificateMissing {
+        /// Logical name.
+        key: String,
+        /// Name in the vault.
+        certificate: String,
+    },
+    /// Something is wrong with a certificate that exists.
+    CertificateUnfit {
+        /// Logical name.
+        key: String,
+        /// Name in the vault.
+        certificate: String,
+        /// Its version.
+        version: String,
+        /// What.
+        flaw: Flaw,
+        /// Whether it already served under this binding, so that it only decays.
+        bound: bool,
+    },
+    /// A certificate does not cover a host.
+    HostNotCovered {
+        /// Logical name.
+        key: String,
+        /// Name in the vault.
+        certificate: String,
+        /// Position in `hosts`.
+        index: usize,
+        /// The host.
+        host: String,
+        /// What it covers.
+        covers: Vec<String>,
+        /// Whether it already served under this binding.
+        bound: bool,
+    },
+    /// An object of that name exists and nobody says it is ours.
+    Foreign {
+        /// Which.
+        object: ObjectRef,
+        /// Who manages it, if it says so.
+        managed_by: Option<String>,
+    },
+    /// An object of that name belongs to a complete binding that this state does not know.
+    AlreadyBound {
+        /// Which.
+        object: ObjectRef,
+        /// The binding's ID, to import.
+        binding: String,
+    },
+    /// The Secret exists and was not made by the driver.
+    ForeignSecret {
+        /// Logical name.
+        key: String,
+        /// The Secret.
+        secret_name: String,
+    },
+    /// The namespace does not exist.
+    NamespaceMissing,
+    /// `ssl_redirect` is set and we do not know how this controller is told.
+    RedirectUnknown {
+        /// The controller.
+        controller: Option<String>,
+    },
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Past its end.
+    Expired(OffsetDateTime),
+    /// Not yet valid.
+    NotYetValid(OffsetDateTime),
+    /// Switched off in the vault.
+    Disabled,
+    /// Its key cannot leave the vault.
+    NotExportable,
+    /// Ends within thirty days.
+    EndsSoon(OffsetDateTime),
+}
+
+/// How serious a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Fails the plan.
+    Fact,
+    /// Warns in the plan, fails apply before the first write.
+    Curable,
+    /// Warns.
+    Decay,
+}
+
+impl Finding {
+    /// Its class.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::CertificateUnfit { bound: true, .. }
+            | Self::HostNotCovered { bound: true, .. }
+            | Self::CertificateUnfit {
+                flaw: Flaw::EndsSoon(_),
+                ..
+            } => Class::Decay,
+            Self::AddonNotAsRequired { .. }
+            | Self::GrantMissing { .. }
+            | Self::CertificateMissing { .. }
+            | Self::NamespaceMissing => Class::Curable,
+            Self::ClusterMissing
+            | Self::VaultMissing
+            | Self::OtherTenant { .. }
+            | Self::CertificateUnfit { .. }
+            | Self::HostNotCovered { .. }
+            | Self::Foreign { .. }
+            | Self::AlreadyBound { .. }
+            | Self::ForeignSecret { .. }
+            | Self::RedirectUnknown { .. } => Class::Fact,
+        }
+    }
+}
+
+/// What of this binding is already known to the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Stamps of this and earlier creations of the binding, whose objects may be taken over.
+    pub instances: BTreeSet<String>,
+    /// Certificates that were bound before with the same vault, name and hosts.
+    pub bound: BTreeSet<String>,
+}
+
+/// Thirty days, the warning time of the specification.
+const ENDS_SOON: Duration = Duration::days(30);
+
+/// Everything worth telling, in the order of the attributes.
+pub fn judge(desired: &Desired, seen: &Observation, known: &Known) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if seen.cluster.is_absent() {
+        findings.push(Finding::ClusterMissing);
+    }
+    if seen.vault.is_absent() {
+        findings.push(Finding::VaultMissing);
+    }
+    judge_access(desired, seen, &mut findings);
+    for key in desired.certificates.keys() {
+        judge_certificate(desired, seen, known, key, &mut findings);
+    }
+    if seen.namespace == Seen::Known(false) {
+        findings.push(Finding::NamespaceMissing);
+    }
+    judge_objects(desired, seen, known, &mut findings);
+    findings
+}
+
+fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Finding>) {
+    let (Some(cluster), Some(vault)) = (seen.cluster.present(), seen.vault.present()) else {
+        return;
+    };
+    if let Some(tenant) = &cluster.tenant_id
+        && !tenant.eq_ignore_ascii_case(&vault.tenant_id)
+    {
+        findings.push(Finding::OtherTenant {
+            vault: vault.tenant_id.clone(),
+            cluster: tenant.clone(),
+        });
+    }
+    if desired.addon.mode != Mode::Ensure && !cluster.addon.enabled
+        || desired.addon.mode == Mode::Require && !addon_wish(desired).is_met_by(&cluster.addon)
+    {
+        findings.push(Finding::AddonNotAsRequired {
+            enabled: cluster.addon.enabled,
+        });
+    }
+    if desired.access == Mode::Require
+        && let (Some(identity), Some(assignments)) = (&cluster.addon.identity, seen.assignments.known())
+        && grant::find(vault, assignments, &identity.object_id).is_none()
+    {
+        findings.push(Finding::GrantMissing {
+            principal_id: identity.object_id.0.clone(),
+            rbac: vault.rbac,
+        });
+    }
+}
+
+fn judge_certificate(
+    desired: &Desired,
+    seen: &Observation,
+    known: &Known,
+    key: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(wanted) = desired.certificates.get(key) else {
+        return;
+    };
+    let Some(found) = seen.certificates.get(key).and_then(Seen::known) else {
+        return;
+    };
+    let Some(found) = found else {
+        findings.push(Finding::CertificateMissing {
+            key: key.to_owned(),
+            certificate: wanted.certificate.clone(),
+        });
+        return;
+    };
+    let bound = known.bound.contains(key);
+    for flaw in flaws(found) {
+        findings.push(Finding::CertificateUnfit {
+            key: key.to_owned(),
+            certificate: wanted.certificate.clone(),
+            version: found.version.clone(),
+            flaw,
+            bound,
+        });
+    }
+    for (index, host) in wanted
+        .hosts
+        .iter()
+        .enumerate()
+        .filter(|(_, host)| !found.leaf.covers(host))
+    {
+        findings.push(Finding::HostNotCovered {
+            key: key.to_owned(),
+            certificate: wanted.certificate.clone(),
+            index,
+            host: host.clone(),
+            covers: found.leaf.hosts.clone(),
+            bound,
+        });
+    }
+}
+
+fn flaws(found: &VaultCertificate) -> Vec<Flaw> {
+    let now = found.seen_at;
+    let mut flaws = Vec::new();
+    if !found.enabled {
+        flaws.push(Flaw::Disabled);
+    }
+    if found.exportable == Some(false) {
+        flaws.push(Flaw::NotExportable);
+    }
+    if found.leaf.not_before > now {
+        flaws.push(Flaw::NotYetValid(found.leaf.not_before));
+    }
+    if found.leaf.is_expired_at(now) {
+        flaws.push(Flaw::Expired(found.leaf.not_after));
+    } else if found.leaf.not_after - now < ENDS_SOON {
+        flaws.push(Flaw::EndsSoon(found.leaf.not_after));
+    }
+    flaws
+}
+
+fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings: &mut Vec<Finding>) {
+    let mut objects = vec![
+        manifests::secret_provider_class(desired),
+        manifests::deployment(desired),
+    ];
+    if let Some(wanted) = &desired.ingress {
+        objects.push(manifests::ingress(desired, &wanted.name));
+    }
+    let class = seen.object(&object_key(&objects[0]));
+    let unfinished =
+        class.and_then(|live| manifests::annotation(live, manifests::PHASE)) == Some(manifests::UNFINISHED);
+    let mut ours = false;
+    for object in objects {
+        let Some(live) = seen.object(&object_key(&object)) else {
+            continue;
+        };
+        match ownership(desired, live, known, unfinished) {
+            Ownership::Ours => ours = true,
+            Ownership::OtherBinding(binding) => findings.push(Finding::AlreadyBound { object, binding }),
+            Ownership::Foreign(managed_by) => findings.push(Finding::Foreign { object, managed_by }),
+        }
+    }
+    for (key, certificate) in &desired.certificates {
+        let secret = seen.secrets.get(&certificate.secret_name).and_then(Seen::present);
+        if secret.is_some_and(|secret| !secret.managed) && !ours {
+            findings.push(Finding::ForeignSecret {
+                key: key.clone(),
+                secret_name: certificate.secret_name.clone(),
+            });
+        }
+    }
+    if let Some(wanted) = &desired.ingress
+        && wanted.ssl_redirect.is_some()
+        && let Seen::Known(controller) = &seen.controller
+        && !controller
+            .as_deref()
+            .is_some_and(|name| manifests::NGINX_CONTROLLERS.contains(&name))
+    {
+        findings.push(Finding::RedirectUnknown {
+            controller: controller.clone(),
+        });
+    }
+}
+
+enum Ownership {
+    Ours,
+    OtherBinding(String),
+    Foreign(Option<String>),
+}
+
+fn ownership(desired: &Desired, live: &Value, known: &Known, unfinished: bool) -> Ownership {
+    let binding = manifests::annotation(live, manifests::BINDING);
+    let instance = manifests::annotation(live, manifests::INSTANCE);
+    let same_binding = binding.is_some_and(|binding| binding.eq_ignore_ascii_case(&desired.id()));
+    let known_instance = instance.is_some_and(|instance| known.instances.contains(instance));
+    match binding {
+        _ if same_binding && (known_instance || unfinished) => Ownership::Ours,
+        Some(binding) => Ownership::OtherBinding(binding.to_owned()),
+        None => {
+            let label = live["metadata"]["labels"][manifests::MANAGED_BY.0].as_str();
+            // The stamps of an object that this state knows can be lost to a careless edit; the label alone is not
+            // enough to take over what we do not know.
+            if label == Some(manifests::MANAGED_BY.1) && !known.instances.is_empty() {
+                Ownership::Ours
+            } else {
+                Ownership::Foreign(label.map(str::to_owned))
+            }
+        }
+    }
+}

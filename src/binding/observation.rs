@@ -1,0 +1,131 @@
+//! What is there, at one moment, and what could not be seen.
+//!
+//! Plain immutable values: no clients, no keys. Not seeing something is an answer of its own, so that a reader
+//! without rights plans nothing instead of planning nonsense.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::azure::{Cluster, RoleAssignment, Vault, VaultCertificate};
+use crate::k8s::SecretCertificate;
+use crate::k8s::edge::Served;
+
+/// Something looked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen<T> {
+    /// It was read.
+    Known(T),
+    /// It could not be read; why, for the practitioner.
+    NotSeen(String),
+    /// Nobody asked, because it was not needed.
+    NotAsked,
+}
+
+impl<T> Seen<T> {
+    /// What was read, if it was.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::NotSeen(_) | Self::NotAsked => None,
+        }
+    }
+
+    /// Why it was not seen, if it was asked for.
+    pub fn why_not(&self) -> Option<&str> {
+        match self {
+            Self::NotSeen(why) => Some(why),
+            Self::Known(_) | Self::NotAsked => None,
+        }
+    }
+}
+
+impl<T> Seen<Option<T>> {
+    /// What is there, if it was read and is there.
+    pub fn present(&self) -> Option<&T> {
+        self.known().and_then(Option::as_ref)
+    }
+
+    /// Whether it was read and is not there.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Known(None))
+    }
+}
+
+/// The world around one binding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// When, by the clock of whoever answered last.
+    pub taken_at: OffsetDateTime,
+    /// The cluster in Azure.
+    pub cluster: Seen<Option<Cluster>>,
+    /// The vault in Azure.
+    pub vault: Seen<Option<Vault>>,
+    /// Role assignments of the add-on's identity at the vault and above.
+    pub assignments: Seen<Vec<RoleAssignment>>,
+    /// The vault's certificates, by logical name.
+    pub certificates: BTreeMap<String, Seen<Option<VaultCertificate>>>,
+    /// Whether the namespace exists.
+    pub namespace: Seen<bool>,
+    /// Objects by `Kind/name`.
+    pub objects: BTreeMap<String, Seen<Option<Value>>>,
+    /// The controller of the Ingress class, if it was needed.
+    pub controller: Seen<Option<String>>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, Seen<Option<SecretCertificate>>>,
+    /// Other bindings' and hand-made SecretProviderClasses of the whole cluster, if it was needed.
+    pub other_classes: Seen<Vec<Value>>,
+    /// What a handshake returned, by host.
+    pub served: BTreeMap<String, Seen<Served>>,
+}
+
+impl Observation {
+    /// Nothing seen yet.
+    pub fn blind(taken_at: OffsetDateTime) -> Self {
+        Self {
+            taken_at,
+            cluster: Seen::NotAsked,
+            vault: Seen::NotAsked,
+            assignments: Seen::NotAsked,
+            certificates: BTreeMap::new(),
+            namespace: Seen::NotAsked,
+            objects: BTreeMap::new(),
+            controller: Seen::NotAsked,
+            secrets: BTreeMap::new(),
+            other_classes: Seen::NotAsked,
+            served: BTreeMap::new(),
+        }
+    }
+
+    /// An object, if it was read and is there.
+    pub fn object(&self, key: &str) -> Option<&Value> {
+        self.objects.get(key).and_then(Seen::present)
+    }
+
+    /// Everything that was asked for and not seen: what, and why.
+    pub fn blind_spots(&self) -> Vec<(String, String)> {
+        let mut spots = Vec::new();
+        let mut add = |what: &str, why: Option<&str>| {
+            if let Some(why) = why {
+                spots.push((what.to_owned(), why.to_owned()));
+            }
+        };
+        add("cluster", self.cluster.why_not());
+        add("vault", self.vault.why_not());
+        add("role assignments", self.assignments.why_not());
+        for seen in self.certificates.values() {
+            add("vault certificates", seen.why_not());
+        }
+        add("namespace", self.namespace.why_not());
+        for seen in self.objects.values() {
+            add("cluster objects", seen.why_not());
+        }
+        for seen in self.secrets.values() {
+            add("Secrets", seen.why_not());
+        }
+        spots.sort();
+        spots.dedup();
+        spots
+    }
+}

@@ -1,0 +1,321 @@
+//! Reads the world around a binding. Whatever cannot be read is said, not guessed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::error::kubernetes_said;
+use super::observation::{Observation, Seen};
+use super::step::object_key;
+use super::world::{ConnectError, Freshness, World};
+use crate::azure::ids::{ClusterId, VaultId};
+use crate::azure::{self, Cluster, Vault};
+use crate::k8s::edge::{Endpoint, Served, handshake};
+use crate::k8s::{INGRESS_CLASS, Kind, Kubernetes, NAMESPACE, ObjectRef, SECRET_PROVIDER_CLASS};
+
+/// What to read. Each member costs at least one request, so ask for what a decision needs.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The vault.
+    pub vault: VaultId,
+    /// The binding's namespace.
+    pub namespace: String,
+    /// Names in the vault, by logical name.
+    pub certificates: BTreeMap<String, String>,
+    /// Objects of the cluster.
+    pub objects: Vec<ObjectRef>,
+    /// Secrets of the namespace.
+    pub secrets: Vec<String>,
+    /// Whether the namespace's existence matters.
+    pub namespace_exists: bool,
+    /// The Ingress class whose controller matters.
+    pub class: Option<String>,
+    /// Whether other SecretProviderClasses matter.
+    pub other_classes: bool,
+    /// Whether anything of the cluster's API is to be asked at all.
+    pub cluster_objects: bool,
+    /// Whether an earlier answer of this run will do.
+    pub freshness: Freshness,
+}
+
+/// Reads what `question` asks for.
+///
+/// # Errors
+/// Only if there is no usable credential at all: then nothing could be read.
+pub async fn observe(world: &World, question: &Question) -> Result<Observation, azure::Error> {
+    let (cluster, vault) = tokio::join!(
+        world.cluster(&question.cluster, question.freshness),
+        world.vault(&question.vault, question.freshness),
+    );
+    let mut observation = Observation::blind(now());
+    observation.cluster = seen(cluster)?;
+    observation.vault = seen(vault)?;
+    let cluster = observation.cluster.present();
+    let vault = observation.vault.present();
+    let (assignments, certificates, objects) = tokio::join!(
+        read_assignments(world, question, cluster, vault),
+        read_certificates(world, question, vault),
+        read_cluster(world, question, cluster),
+    );
+    observation.assignments = assignments;
+    if let Some(moment) = certificates
+        .values()
+        .filter_map(Seen::present)
+        .map(|found| found.seen_at)
+        .max()
+    {
+        observation.taken_at = moment;
+    }
+    observation.certificates = certificates;
+    let ClusterPart {
+        namespace,
+        objects,
+        controller,
+        secrets,
+        other_classes,
+    } = objects;
+    observation.namespace = namespace;
+    observation.objects = objects;
+    observation.controller = controller;
+    observation.secrets = secrets;
+    observation.other_classes = other_classes;
+    Ok(observation)
+}
+
+/// Real time; everything that is judged by time prefers the vault's own `Date`.
+fn now() -> OffsetDateTime {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the domain reads real time"
+    )]
+    OffsetDateTime::from(std::time::SystemTime::now())
+}
+
+fn seen<T>(answer: Result<T, azure::Error>) -> Result<Seen<T>, azure::Error> {
+    match answer {
+        Ok(value) => Ok(Seen::Known(value)),
+        Err(error) if error.is_credential() => Err(error),
+        Err(error) => Ok(Seen::NotSeen(error.service_said())),
+    }
+}
+
+async fn read_assignments(
+    world: &World,
+    question: &Question,
+    cluster: Option<&Cluster>,
+    vault: Option<&Vault>,
+) -> Seen<Vec<azure::RoleAssignment>> {
+    let identity = cluster.and_then(|cluster| cluster.addon.identity.as_ref());
+    let (Some(identity), Some(true)) = (identity, vault.map(|vault| vault.rbac)) else {
+        return Seen::NotAsked;
+    };
+    match world
+        .assignments(&question.vault, &identity.object_id, question.freshness)
+        .await
+    {
+        Ok(found) => Seen::Known(found),
+        Err(error) => Seen::NotSeen(error.service_said()),
+    }
+}
+
+async fn read_certificates(
+    world: &World,
+    question: &Question,
+    vault: Option<&Vault>,
+) -> BTreeMap<String, Seen<Option<azure::VaultCertificate>>> {
+    let Some(vault) = vault else {
+        return BTreeMap::new();
+    };
+    let reads = question.certificates.iter().map(|(key, name)| async move {
+        let answer = match world.azure().certificate(&vault.uri, name, None).await {
+            Ok(found) => Seen::Known(found),
+            Err(error) => Seen::NotSeen(error.service_said()),
+        };
+        (key.clone(), answer)
+    });
+    join_all(reads).await.into_iter().collect()
+}
+
+struct ClusterPart {
+    namespace: Seen<bool>,
+    objects: BTreeMap<String, Seen<Option<Value>>>,
+    controller: Seen<Option<String>>,
+    secrets: BTreeMap<String, Seen<Option<crate::k8s::SecretCertificate>>>,
+    other_classes: Seen<Vec<Value>>,
+}
+
+async fn read_cluster(world: &World, question: &Question, cluster: Option<&Cluster>) -> ClusterPart {
+    let connection = match cluster.filter(|_| question.cluster_objects) {
+        None => return ClusterPart::unseen(question, None),
+        Some(cluster) => world.kubernetes(cluster).await,
+    };
+    match connection {
+        Ok(kubernetes) => read_objects(&kubernetes, question).await,
+        Err(ConnectError::Azure(error)) => ClusterPart::unseen(question, Some(&error.service_said())),
+        Err(ConnectError::Kubernetes(error)) => ClusterPart::unseen(question, Some(&kubernetes_said(&error))),
+    }
+}
+
+impl ClusterPart {
+    /// Nothing of the cluster's API could be asked.
+    fn unseen(question: &Question, why: Option<&str>) -> Self {
+        fn no<T>(why: Option<&str>) -> Seen<T> {
+            why.map_or(Seen::NotAsked, |why| Seen::NotSeen(why.to_owned()))
+        }
+        Self {
+            namespace: no(why),
+            objects: question
+                .objects
+                .iter()
+                .map(|object| (object_key(object), no(why)))
+                .collect(),
+            controller: Seen::NotAsked,
+            secrets: question
+                .secrets
+                .iter()
+                .map(|name| (name.clone(), no(why)))
+                .collect(),
+            other_classes: no(why),
+        }
+    }
+}
+
+async fn read_objects(kubernetes: &Kubernetes, question: &Question) -> ClusterPart {
+    let objects = join_all(
+        question
+            .objects
+            .iter()
+            .map(|object| async move { (object_key(object), told(kubernetes.get(object).await)) }),
+    );
+    let secrets = join_all(question.secrets.iter().map(|name| async move {
+        (
+            name.clone(),
+            told(kubernetes.secret_certificate(&question.namespace, name).await),
+        )
+    }));
+    let namespace = async {
+        if !question.namespace_exists {
+            return Seen::NotAsked;
+        }
+        match kubernetes.get(&NAMESPACE.named("", &question.namespace)).await {
+            Ok(found) => Seen::Known(found.is_some()),
+            Err(error) => Seen::NotSeen(kubernetes_said(&error)),
+        }
+    };
+    let other_classes = async {
+        if question.other_classes {
+            told(kubernetes.list(SECRET_PROVIDER_CLASS, None, "").await)
+        } else {
+            Seen::NotAsked
+        }
+    };
+    let (objects, secrets, namespace, controller, other_classes) = tokio::join!(
+        objects,
+        secrets,
+        namespace,
+        read_controller(kubernetes, question.class.as_deref()),
+        other_classes,
+    );
+    ClusterPart {
+        namespace,
+        objects: objects.into_iter().collect(),
+        controller,
+        secrets: secrets.into_iter().collect(),
+        other_classes,
+    }
+}
+
+async fn read_controller(kubernetes: &Kubernetes, class: Option<&str>) -> Seen<Option<String>> {
+    let Some(class) = class else { return Seen::NotAsked };
+    let found = kubernetes.get(&INGRESS_CLASS.named("", class)).await;
+    told(found.map(|found| found.and_then(|class| class["spec"]["controller"].as_str().map(str::to_owned))))
+}
+
+fn told<T>(answer: Result<T, crate::k8s::Error>) -> Seen<T> {
+    match answer {
+        Ok(value) => Seen::Known(value),
+        Err(error) => Seen::NotSeen(kubernetes_said(&error)),
+    }
+}
+
+/// Asks the edge for each host, all at once.
+pub async fn observe_served<'a>(
+    world: &World,
+    endpoint: &Endpoint,
+    hosts: impl IntoIterator<Item = &'a str>,
+    timeout: Duration,
+) -> BTreeMap<String, Seen<Served>> {
+    let asks = hosts.into_iter().map(|host| async move {
+        let seen = match handshake(endpoint, &dialled(host), world.proxy(), timeout).await {
+            Ok(served) => Seen::Known(served),
+            Err(error) => Seen::NotSeen(error.to_string()),
+        };
+        (host.to_owned(), seen)
+    });
+    join_all(asks).await.into_iter().collect()
+}
+
+/// A wildcard host is proven by any one name under it.
+pub fn dialled(host: &str) -> String {
+    host.strip_prefix("*.")
+        .map_or_else(|| host.to_owned(), |rest| format!("kvtls-probe.{rest}"))
+}
+
+/// Events and pod states that explain why a mount does not come up, newest first.
+pub async fn mount_messages(kubernetes: &Kubernetes, namespace: &str, binding: &str) -> Vec<String> {
+    let selector = format!("app.kubernetes.io/name=kvtls-sync,app.kubernetes.io/instance={binding}");
+    let (pods, events) = tokio::join!(
+        kubernetes.list(crate::k8s::POD, Some(namespace), &selector),
+        kubernetes.list(crate::k8s::EVENT, Some(namespace), ""),
+    );
+    let pods: Vec<String> = names(pods.unwrap_or_default());
+    let mut found: Vec<(String, String)> = events
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|event| event["type"] == "Warning")
+        .filter(|event| {
+            pods.iter()
+                .any(|pod| event["involvedObject"]["name"] == pod.as_str())
+        })
+        .map(|event| {
+            let time = event["lastTimestamp"]
+                .as_str()
+                .or(event["eventTime"].as_str())
+                .unwrap_or_default();
+            (
+                time.to_owned(),
+                event["message"].as_str().unwrap_or_default().to_owned(),
+            )
+        })
+        .collect();
+    found.sort_by(|left, right| right.0.cmp(&left.0));
+    found.into_iter().map(|(_, message)| message).collect()
+}
+
+fn names(objects: Vec<Value>) -> Vec<String> {
+    objects
+        .into_iter()
+        .filter_map(|object| object["metadata"]["name"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// The address an Ingress publishes, if it does.
+pub fn published_address(ingress: &Value) -> Option<String> {
+    let first = &ingress["status"]["loadBalancer"]["ingress"][0];
+    first["ip"]
+        .as_str()
+        .or(first["hostname"].as_str())
+        .map(str::to_owned)
+}
+
+/// The kind of an object in `manifests`, by its name there.
+pub fn kind_named(kind: &str) -> Option<Kind> {
+    [SECRET_PROVIDER_CLASS, crate::k8s::DEPLOYMENT, crate::k8s::INGRESS]
+        .into_iter()
+        .find(|known| known.kind == kind)
+}

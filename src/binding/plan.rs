@@ -1,0 +1,431 @@
+//! Decides which steps turn the observed world into the desired one.
+//!
+//! Pure: no I/O, no clock, no randomness. Order is part of the decision: the grant comes before whatever reads the
+//! vault, and the Ingress comes after the Secrets, so that a failure half way never leaves a host without a
+//! certificate. What cannot be decided yet (the add-on's identity exists only once it is on) is left to the next
+//! pass: [`Plan::complete`] says whether one is needed.
+//!
+//! Next: [`super::execute`] runs the steps.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::desired::{Desired, Mode, VerifyLevel};
+use super::grant;
+use super::manifests::{self, Facts};
+use super::observation::{Observation, Seen};
+use super::step::{Awaited, Step, object_key};
+use super::text::{shown, without_bookkeeping};
+use crate::azure::AddonWish;
+use crate::azure::ids::{ClusterId, VaultId};
+use crate::k8s::{Kind, ObjectRef, SECRET};
+
+/// What to do, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// Whether these steps suffice; if not, observe and plan again after them.
+    pub complete: bool,
+}
+
+/// Everything beyond wish and world that a decision needs, all of it from earlier answers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// This creation's stamp.
+    pub instance: String,
+    /// What the server made of our last write, by `Kind/name`.
+    pub admitted: BTreeMap<String, Value>,
+    /// Objects of this binding that it no longer wants, for example an Ingress under its old name.
+    pub retired: Vec<ObjectRef>,
+    /// The name of the cloud as the driver's Azure provider wants it.
+    pub cloud_name: Option<String>,
+}
+
+/// What an absent binding still owns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owned {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The vault.
+    pub vault: VaultId,
+    /// The namespace.
+    pub namespace: String,
+    /// The binding's name.
+    pub name: String,
+    /// Only objects with this stamp are ours.
+    pub instance: String,
+    /// The objects, by the state.
+    pub objects: Vec<ObjectRef>,
+    /// The Secrets that go with them.
+    pub secrets: Vec<String>,
+    /// Grants that kvtls made.
+    pub grants: Vec<OwnedGrant>,
+}
+
+/// A grant that kvtls made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedGrant {
+    /// `role_assignment` or `access_policy`.
+    pub kind: String,
+    /// The assignment's ID; for a policy the vault's.
+    pub id: String,
+    /// Whom it was for.
+    pub principal_id: String,
+}
+
+/// The wish for the add-on.
+pub fn addon_wish(desired: &Desired) -> AddonWish {
+    AddonWish {
+        rotation_enabled: desired.addon.rotation_enabled,
+        rotation_poll_interval: desired.addon.rotation_poll_interval.clone(),
+    }
+}
+
+/// The steps for a binding that is to be there.
+pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
+    let mut steps = Vec::new();
+    let addon = seen.cluster.present().map(|cluster| &cluster.addon);
+    if desired.addon.mode == Mode::Ensure && addon.is_none_or(|addon| !addon_wish(desired).is_met_by(addon)) {
+        steps.push(Step::SwitchAddon {
+            rotation_enabled: desired.addon.rotation_enabled,
+            rotation_poll_interval: desired.addon.rotation_poll_interval.clone(),
+        });
+    }
+    let identity = addon
+        .filter(|addon| addon.enabled)
+        .and_then(|addon| addon.identity.as_ref());
+    let (Some(identity), Some(vault)) = (identity, seen.vault.present()) else {
+        return Plan {
+            steps,
+            complete: false,
+        };
+    };
+    let none = Vec::new();
+    let assignments = seen.assignments.known().unwrap_or(&none);
+    let granted = grant::find(vault, assignments, &identity.object_id).is_some();
+    if desired.access == Mode::Ensure && !granted {
+        steps.push(if vault.rbac {
+            Step::AssignRole {
+                vault: desired.vault.clone(),
+                principal: identity.object_id.clone(),
+                description: grant::description(&desired.cluster.to_string()),
+            }
+        } else {
+            Step::AddAccessPolicy {
+                vault: desired.vault.clone(),
+                tenant: vault.tenant_id.clone(),
+                principal: identity.object_id.clone(),
+            }
+        });
+    }
+    let facts = Facts {
+        client_id: identity.client_id.clone(),
+        tenant_id: vault.tenant_id.clone(),
+        cloud_name: memory.cloud_name.clone(),
+    };
+    Objects {
+        desired,
+        seen,
+        memory,
+        facts,
+    }
+    .push_steps(&mut steps);
+    Plan {
+        steps,
+        complete: true,
+    }
+}
+
+/// The part of a plan that concerns the cluster's objects.
+struct Objects<'a> {
+    desired: &'a Desired,
+    seen: &'a Observation,
+    memory: &'a Memory,
+    facts: Facts,
+}
+
+impl Objects<'_> {
+    fn push_steps(&self, steps: &mut Vec<Step>) {
+        let class = manifests::secret_provider_class(self.desired);
+        let class_manifest = manifests::secret_provider_class_manifest(self.desired, &self.facts);
+        let live_class = self.seen.object(&object_key(&class));
+        let finished = live_class.and_then(|live| manifests::annotation(live, manifests::PHASE))
+            == Some(manifests::FINISHED);
+        let phase = if finished {
+            manifests::FINISHED
+        } else {
+            manifests::UNFINISHED
+        };
+        let marked = manifests::with_phase(class_manifest.clone(), phase, &self.desired.vault);
+        self.push_apply(steps, &class, &marked);
+
+        let deployment = manifests::deployment(self.desired);
+        let mounted = manifests::deployment_manifest(self.desired);
+        let inputs = self.inputs(&class_manifest, self.seen.object(&object_key(&deployment)));
+        self.push_apply(steps, &deployment, &manifests::with_inputs(mounted, &inputs));
+
+        let proves = self.desired.verify.level != VerifyLevel::None;
+        if proves {
+            steps.push(Step::AwaitSynced {
+                secrets: self.awaited(),
+            });
+        }
+        if let Some(wanted) = &self.desired.ingress {
+            let ingress = manifests::ingress(self.desired, &wanted.name);
+            self.push_apply(
+                steps,
+                &ingress,
+                &manifests::ingress_manifest(self.desired, wanted),
+            );
+            if matches!(self.desired.verify.level, VerifyLevel::Auto | VerifyLevel::Served) {
+                steps.push(Step::AwaitServed {
+                    ingress,
+                    hosts: self.awaited_hosts(),
+                });
+            }
+        }
+        for object in &self.memory.retired {
+            if let Some(live) = self.seen.object(&object_key(object))
+                && manifests::annotation(live, manifests::INSTANCE) == Some(self.memory.instance.as_str())
+            {
+                steps.push(Step::Delete {
+                    object: object.clone(),
+                    uid: uid(live),
+                });
+            }
+        }
+        if !finished {
+            let manifest = self.stamp(manifests::with_phase(
+                class_manifest,
+                manifests::FINISHED,
+                &self.desired.vault,
+            ));
+            steps.push(Step::Finish {
+                object: class,
+                manifest,
+            });
+        }
+    }
+
+    /// Applies an object unless it is as wished. A difference in bookkeeping alone is applied too, silently.
+    fn push_apply(&self, steps: &mut Vec<Step>, object: &ObjectRef, manifest: &Value) {
+        let key = object_key(object);
+        let wanted = self.stamp(manifest.clone());
+        let bookkeeping = match self.seen.object(&key) {
+            None => false,
+            Some(live) => {
+                let visible = without_bookkeeping(&wanted);
+                let same = shown(live, &visible, self.memory.admitted.get(&key)) == visible;
+                if same && super::text::project(live, &stamps(&wanted)) == stamps(&wanted) {
+                    return;
+                }
+                same
+            }
+        };
+        steps.push(Step::Apply {
+            object: object.clone(),
+            manifest: wanted,
+            bookkeeping,
+        });
+    }
+
+    fn stamp(&self, manifest: Value) -> Value {
+        manifests::stamped(manifest, &self.desired.id(), &self.memory.instance)
+    }
+
+    /// The hash of the mount's inputs. A live mount keeps its restart token, unless a Secret is behind the vault: then
+    /// the vault's versions become the token and the pods are replaced.
+    fn inputs(&self, class: &Value, deployment: Option<&Value>) -> String {
+        let hash = manifests::inputs(class, None);
+        let live = deployment
+            .and_then(|live| live["spec"]["template"]["metadata"]["annotations"][manifests::INPUTS].as_str());
+        let Some(live) = live else { return hash };
+        if live.split('.').next() == Some(hash.as_str()) && self.is_stale() {
+            let versions: Vec<&str> = self.vault_versions().collect();
+            return format!(
+                "{hash}.{}",
+                manifests::inputs(&Value::Null, Some(&versions.join(",")))
+            );
+        }
+        match live.split_once('.') {
+            Some((live_hash, token)) if live_hash == hash => format!("{hash}.{token}"),
+            _ => hash,
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.awaited().iter().any(|awaited| {
+            let secret = self
+                .seen
+                .secrets
+                .get(&awaited.secret_name)
+                .and_then(Seen::present);
+            let leaf = secret.and_then(|secret| secret.leaf.as_ref());
+            match (leaf, &awaited.thumbprint) {
+                (Some(leaf), Some(wanted)) => leaf.thumbprint.to_string() != *wanted,
+                _ => false,
+            }
+        })
+    }
+
+    fn vault_versions(&self) -> impl Iterator<Item = &str> {
+        self.seen
+            .certificates
+            .values()
+            .filter_map(|seen| seen.present().map(|found| found.version.as_str()))
+    }
+
+    fn awaited(&self) -> Vec<Awaited> {
+        self.desired
+            .certificates
+            .keys()
+            .filter_map(|key| self.awaited_of(key))
+            .collect()
+    }
+
+    fn awaited_of(&self, key: &str) -> Option<Awaited> {
+        let certificate = self.desired.certificates.get(key)?;
+        let found = self.seen.certificates.get(key).and_then(Seen::present);
+        Some(Awaited {
+            certificate: key.to_owned(),
+            secret_name: certificate.secret_name.clone(),
+            thumbprint: found.map(|found| found.leaf.thumbprint.to_string()),
+        })
+    }
+
+    fn awaited_hosts(&self) -> Vec<(String, Awaited)> {
+        self.desired
+            .hosts()
+            .filter_map(|(host, key)| Some((host.to_owned(), self.awaited_of(key)?)))
+            .collect()
+    }
+}
+
+/// The bookkeeping annotations of a manifest, as a mask.
+fn stamps(manifest: &Value) -> Value {
+    let only = |metadata: &Value| {
+        let kept: serde_json::Map<String, Value> = metadata["annotations"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| name.starts_with(manifests::BOOKKEEPING))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        serde_json::json!({ "annotations": kept })
+    };
+    let mut mask = serde_json::json!({ "metadata": only(&manifest["metadata"]) });
+    if manifest["spec"]["template"]["metadata"].is_object() {
+        mask["spec"] = serde_json::json!({ "template": { "metadata": only(&manifest["spec"]["template"]["metadata"]) } });
+    }
+    mask
+}
+
+fn uid(live: &Value) -> String {
+    live["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The steps for a binding that is to be gone. The grant is decided in a pass of its own, after our
+/// SecretProviderClass is gone, so that of two bindings destroyed at once the last one revokes.
+pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
+    let mut steps = Vec::new();
+    let rank = |kind: &Kind| match kind.kind {
+        "Ingress" => 0,
+        "Deployment" => 1,
+        _ => 3,
+    };
+    let mut objects: Vec<(&ObjectRef, &Value)> = owned
+        .objects
+        .iter()
+        .filter_map(|object| seen.object(&object_key(object)).map(|live| (object, live)))
+        .filter(|(_, live)| manifests::annotation(live, manifests::INSTANCE) == Some(owned.instance.as_str()))
+        .collect();
+    objects.sort_by_key(|(object, _)| rank(&object.kind));
+    let removes_mount = objects.iter().any(|(object, _)| object.kind.kind == "Deployment");
+    for (object, live) in &objects {
+        if rank(&object.kind) < 3 {
+            steps.push(Step::Delete {
+                object: (*object).clone(),
+                uid: uid(live),
+            });
+        }
+    }
+    if removes_mount {
+        // Kubernetes removes the Secrets with the ReplicaSet that owned the mount.
+        steps.extend(owned.secrets.iter().map(|name| Step::AwaitGone {
+            object: SECRET.named(&owned.namespace, name),
+        }));
+    }
+    for (object, live) in &objects {
+        if rank(&object.kind) == 3 {
+            steps.push(Step::Delete {
+                object: (*object).clone(),
+                uid: uid(live),
+            });
+        }
+    }
+    if !steps.is_empty() {
+        return Plan {
+            steps,
+            complete: false,
+        };
+    }
+    Plan {
+        steps: revocations(owned, seen),
+        complete: true,
+    }
+}
+
+/// Revokes what kvtls granted, if it can be shown that nobody else in the cluster reads this vault with that identity.
+fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
+    let Some(classes) = seen.other_classes.known() else {
+        return Vec::new();
+    };
+    let Some(vault) = seen.vault.present() else {
+        return Vec::new();
+    };
+    if classes.iter().any(|class| reads_vault(class, owned.vault.name())) {
+        return Vec::new();
+    }
+    let none = Vec::new();
+    let assignments = seen.assignments.known().unwrap_or(&none);
+    owned
+        .grants
+        .iter()
+        .filter_map(|grant| match grant.kind.as_str() {
+            "role_assignment" => {
+                let live = assignments
+                    .iter()
+                    .find(|live| live.id.eq_ignore_ascii_case(&grant.id))?;
+                grant::is_ours(live).then(|| Step::RemoveRole { id: live.id.clone() })
+            }
+            "access_policy" => {
+                let principal = crate::azure::ids::PrincipalId(grant.principal_id.clone());
+                grant::find(vault, &[], &principal)?;
+                let tenant = vault.tenant_id.clone();
+                Some(Step::RemoveAccessPolicy {
+                    vault: owned.vault.clone(),
+                    tenant,
+                    principal,
+                })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Whether a SecretProviderClass reads this vault with the add-on's identity; one that we cannot judge counts as a
+/// reader, because a grant too many is cheaper than an outage.
+fn reads_vault(class: &Value, vault: &str) -> bool {
+    let parameters = &class["spec"]["parameters"];
+    let same_vault = parameters["keyvaultName"]
+        .as_str()
+        .is_none_or(|name| name.eq_ignore_ascii_case(vault));
+    let other_identity = parameters["useVMManagedIdentity"].as_str().is_some_and(|text| {
+        !["1", "t", "true"]
+            .iter()
+            .any(|yes| text.trim().eq_ignore_ascii_case(yes))
+    });
+    class["spec"]["provider"] == "azure" && same_vault && !other_identity
+}

@@ -1,0 +1,130 @@
+//! One change to the world: what, on what, with which content.
+
+use serde_json::Value;
+
+use crate::azure::ids::{PrincipalId, VaultId};
+use crate::k8s::ObjectRef;
+
+/// A step carries every value it needs, so nothing is left to decide when it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// One update of the cluster's add-on profile.
+    SwitchAddon {
+        /// Whether rotation is to be on.
+        rotation_enabled: bool,
+        /// The poll interval to set; `None` keeps what is there.
+        rotation_poll_interval: Option<String>,
+    },
+    /// A role assignment at the vault.
+    AssignRole {
+        /// The vault.
+        vault: VaultId,
+        /// The add-on's identity.
+        principal: PrincipalId,
+        /// Marks the assignment as ours.
+        description: String,
+    },
+    /// An entry in the vault's access policies.
+    AddAccessPolicy {
+        /// The vault.
+        vault: VaultId,
+        /// The vault's tenant.
+        tenant: String,
+        /// The add-on's identity.
+        principal: PrincipalId,
+    },
+    /// Server-side apply of one of our objects.
+    Apply {
+        /// Which.
+        object: ObjectRef,
+        /// The fields we own.
+        manifest: Value,
+        /// Whether only bookkeeping differs: nothing that a plan would show.
+        bookkeeping: bool,
+    },
+    /// Wait until the Secrets hold the vault's certificates.
+    AwaitSynced {
+        /// Logical name, Secret, thumbprint of the leaf to wait for (any leaf if the vault could not be read).
+        secrets: Vec<Awaited>,
+    },
+    /// Wait until a handshake at the edge returns the vault's certificate.
+    AwaitServed {
+        /// The Ingress that publishes the address.
+        ingress: ObjectRef,
+        /// Host, logical name of its certificate, Secret, thumbprint to wait for.
+        hosts: Vec<(String, Awaited)>,
+    },
+    /// Writes on the SecretProviderClass that the binding is complete.
+    Finish {
+        /// The SecretProviderClass.
+        object: ObjectRef,
+        /// Its manifest with the mark.
+        manifest: Value,
+    },
+    /// Deletes an object of ours and waits until it is gone.
+    Delete {
+        /// Which.
+        object: ObjectRef,
+        /// Only if it is still this one.
+        uid: String,
+    },
+    /// Waits until an object that Kubernetes removes by itself is gone.
+    AwaitGone {
+        /// Which.
+        object: ObjectRef,
+    },
+    /// Removes a role assignment that we made.
+    RemoveRole {
+        /// Its ID.
+        id: String,
+    },
+    /// Removes an access policy entry that we made.
+    RemoveAccessPolicy {
+        /// The vault.
+        vault: VaultId,
+        /// The vault's tenant.
+        tenant: String,
+        /// The identity it was for.
+        principal: PrincipalId,
+    },
+}
+
+/// A Secret and the leaf that it is to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Logical name of the certificate.
+    pub certificate: String,
+    /// The Secret.
+    pub secret_name: String,
+    /// Upper-case SHA-1 hex of the leaf; `None` accepts any leaf, because the vault could not be read.
+    pub thumbprint: Option<String>,
+}
+
+impl Step {
+    /// What it changes, as the guard compares it; `None` for steps that change nothing.
+    pub fn target(&self) -> Option<String> {
+        match self {
+            Self::SwitchAddon { .. } => Some("addon".to_owned()),
+            Self::AssignRole { .. } | Self::AddAccessPolicy { .. } => Some("grant".to_owned()),
+            Self::Apply {
+                object,
+                bookkeeping: false,
+                ..
+            }
+            | Self::Delete { object, .. } => Some(object_key(object)),
+            Self::RemoveRole { .. } | Self::RemoveAccessPolicy { .. } => Some("revoke".to_owned()),
+            Self::Apply {
+                bookkeeping: true, ..
+            }
+            | Self::Finish { .. }
+            | Self::AwaitSynced { .. }
+            | Self::AwaitServed { .. }
+            | Self::AwaitGone { .. } => None,
+        }
+    }
+}
+
+/// `Kind/name`, the key of an object in `manifests`.
+pub fn object_key(object: &ObjectRef) -> String {
+    format!("{}/{}", object.kind.kind, object.name)
+}

@@ -1,0 +1,183 @@
+//! Manifests as text, and live objects seen through the fields we own.
+//!
+//! Pure. A live object holds far more than we sent: defaults, status, other managers' fields. [`project`] keeps what
+//! the manifest names, so that defaulting and admission never show as drift while every change of a field of ours does.
+
+use serde_json::{Map, Value};
+
+use super::manifests::BOOKKEEPING;
+use crate::k8s::FIELD_MANAGER;
+use crate::k8s::ownership::owned;
+
+/// Canonical YAML of a manifest: keys sorted, bookkeeping annotations left out.
+pub fn yaml(manifest: &Value) -> String {
+    let shown = without_bookkeeping(manifest);
+    // Only maps with keys that are not text can fail, and JSON has none.
+    serde_saphyr::to_string(&shown).unwrap_or_else(|_| shown.to_string())
+}
+
+/// The manifest without our bookkeeping annotations, at any depth.
+#[must_use]
+pub fn without_bookkeeping(manifest: &Value) -> Value {
+    match manifest {
+        Value::Object(members) => {
+            let mut kept = Map::new();
+            for (name, member) in members {
+                if name == "annotations" {
+                    let shown: Map<String, Value> = member
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .filter(|(key, _)| !key.starts_with(BOOKKEEPING))
+                        .map(|(key, value)| (key.clone(), value.clone()))
+                        .collect();
+                    if !shown.is_empty() {
+                        kept.insert(name.clone(), Value::Object(shown));
+                    }
+                } else {
+                    kept.insert(name.clone(), without_bookkeeping(member));
+                }
+            }
+            Value::Object(kept)
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_bookkeeping).collect()),
+        _ => manifest.clone(),
+    }
+}
+
+/// The live object reduced to the fields that `mask` names.
+///
+/// Lists are matched by the key that Kubernetes merges them by; a list without one is compared element by element,
+/// and elements that `mask` does not have are shown whole, because such a list belongs to one manager as a whole.
+#[must_use]
+pub fn project(live: &Value, mask: &Value) -> Value {
+    match (live, mask) {
+        (Value::Object(live), Value::Object(mask)) => Value::Object(
+            mask.iter()
+                .filter_map(|(name, inner)| live.get(name).map(|value| (name.clone(), project(value, inner))))
+                .collect(),
+        ),
+        (Value::Array(live), Value::Array(mask)) => Value::Array(project_list(live, mask)),
+        _ => live.clone(),
+    }
+}
+
+fn project_list(live: &[Value], mask: &[Value]) -> Vec<Value> {
+    if let Some(key) = merge_key(mask) {
+        return mask
+            .iter()
+            .filter_map(|wanted| {
+                let found = live.iter().find(|item| item[key] == wanted[key])?;
+                Some(project(found, wanted))
+            })
+            .collect();
+    }
+    live.iter()
+        .enumerate()
+        .map(|(index, item)| {
+            mask.get(index)
+                .map_or_else(|| item.clone(), |wanted| project(item, wanted))
+        })
+        .collect()
+}
+
+/// The key by which Kubernetes merges a list of this shape, for the lists in our manifests: containers and volumes
+/// by name, volume mounts by path. `rules`, `tls`, `paths`, `secretObjects` and `data` are atomic.
+fn merge_key(items: &[Value]) -> Option<&'static str> {
+    let all_have = |key: &str| !items.is_empty() && items.iter().all(|item| item[key].is_string());
+    if all_have("mountPath") {
+        Some("mountPath")
+    } else if all_have("name") {
+        Some("name")
+    } else {
+        None
+    }
+}
+
+/// What to show for a live object: `wanted` wherever the live value is what the server made of our last write
+/// (`admitted`), the live value everywhere else.
+#[must_use]
+pub fn shown(live: &Value, wanted: &Value, admitted: Option<&Value>) -> Value {
+    // What we own beyond what we want is a leftover of ours, and is shown so that it is taken back.
+    let seen = without_bookkeeping(&overlay(owned(live, FIELD_MANAGER), &project(live, wanted)));
+    admitted.map_or_else(
+        || seen.clone(),
+        |admitted| forgive(&seen, admitted, &without_bookkeeping(wanted)),
+    )
+}
+
+/// `over` on top of `under`: maps are joined, everything else is replaced.
+fn overlay(under: Value, over: &Value) -> Value {
+    match (under, over) {
+        (Value::Object(mut under), Value::Object(over)) => {
+            for (name, value) in over {
+                let below = under.remove(name).unwrap_or_default();
+                under.insert(name.clone(), overlay(below, value));
+            }
+            Value::Object(under)
+        }
+        (_, over) => over.clone(),
+    }
+}
+
+fn forgive(seen: &Value, admitted: &Value, wanted: &Value) -> Value {
+    if seen == admitted {
+        return wanted.clone();
+    }
+    match (seen, admitted, wanted) {
+        (Value::Object(seen), Value::Object(admitted), Value::Object(wanted)) => Value::Object(
+            seen.iter()
+                .map(|(name, value)| {
+                    let pair = admitted.get(name).zip(wanted.get(name));
+                    let value = pair.map_or_else(|| value.clone(), |(a, w)| forgive(value, a, w));
+                    (name.clone(), value)
+                })
+                .collect(),
+        ),
+        _ => seen.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn defaults_and_other_managers_fields_are_not_drift() {
+        let wanted = json!({ "spec": { "replicas": 1, "containers": [{ "name": "sync", "image": "a" }] } });
+        let live = json!({
+            "metadata": { "uid": "1" },
+            "spec": {
+                "replicas": 1,
+                "revisionHistoryLimit": 10,
+                "containers": [{ "name": "mesh", "image": "m" }, { "name": "sync", "image": "a", "tty": false }],
+            },
+        });
+        assert_eq!(shown(&live, &wanted, None), wanted);
+    }
+
+    #[test]
+    fn a_changed_field_and_an_added_element_of_an_atomic_list_are_drift() {
+        let wanted = json!({ "spec": { "tls": [{ "secretName": "ours" }] } });
+        let live = json!({ "spec": { "tls": [{ "secretName": "theirs" }, { "secretName": "more" }] } });
+        assert_eq!(shown(&live, &wanted, None), live);
+    }
+
+    #[test]
+    fn what_admission_made_of_our_write_is_forgiven_and_nothing_else() {
+        let wanted = json!({ "spec": { "image": "a", "replicas": 1 } });
+        let admitted = json!({ "spec": { "image": "mirror/a", "replicas": 1 } });
+        assert_eq!(shown(&admitted, &wanted, Some(&admitted)), wanted);
+        let scaled = json!({ "spec": { "image": "mirror/a", "replicas": 3 } });
+        let expected = json!({ "spec": { "image": "a", "replicas": 3 } });
+        assert_eq!(shown(&scaled, &wanted, Some(&admitted)), expected);
+    }
+
+    #[test]
+    fn bookkeeping_is_never_shown() {
+        let manifest = json!({ "metadata": { "name": "x", "annotations": { "kvtls.io/instance": "1" } } });
+        assert_eq!(yaml(&manifest).trim(), "metadata:\n  name: x");
+    }
+}

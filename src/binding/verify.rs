@@ -1,0 +1,233 @@
+//! Judges how far a binding has come. Pure.
+
+use std::collections::BTreeMap;
+
+use time::{Duration, OffsetDateTime};
+
+use super::desired::{Desired, VerifyLevel};
+use super::grant;
+use super::manifests;
+use super::observation::{Observation, Seen};
+use super::step::object_key;
+use crate::azure::VaultCertificate;
+use crate::tls::Leaf;
+
+/// How far a binding has come; later phases include earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Nothing yet.
+    Pending,
+    /// The add-on is on and its identity may read the vault.
+    Azure,
+    /// The objects are there.
+    Objects,
+    /// The Secrets hold the vault's certificates.
+    Synced,
+    /// As [`Phase::Synced`], and the edge could not be asked.
+    Unverified,
+    /// A handshake returned the vault's certificate.
+    Served,
+}
+
+/// A binding's status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// How far it has come.
+    pub phase: Phase,
+    /// Whether every part holds the vault's current certificate, or may still be on the way to it.
+    pub in_sync: bool,
+    /// By logical name.
+    pub certificates: BTreeMap<String, CertificateStatus>,
+}
+
+/// Where a certificate is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CertificateStatus {
+    /// In the vault.
+    pub vault: Option<Version>,
+    /// In the Secret.
+    pub synced: Option<Version>,
+    /// At the edge; of several hosts the worst.
+    pub served: Option<Version>,
+}
+
+/// A certificate as seen in one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The vault's version, where it is the vault's certificate.
+    pub version: Option<String>,
+    /// SHA-1, upper-case hex, as the portal shows it.
+    pub thumbprint: String,
+    /// The end of its validity.
+    pub not_after: OffsetDateTime,
+}
+
+/// The time a renewal may take beyond the poll interval before it counts as stalled.
+const GRACE: Duration = Duration::minutes(5);
+
+/// The status of a binding. What was not seen now keeps its value from `prior`.
+pub fn status(
+    desired: &Desired,
+    seen: &Observation,
+    prior: Option<&Status>,
+    poll_interval: Duration,
+) -> Status {
+    let mut certificates = BTreeMap::new();
+    for key in desired.certificates.keys() {
+        let before = prior.and_then(|prior| prior.certificates.get(key));
+        certificates.insert(key.clone(), certificate_status(desired, seen, key, before));
+    }
+    let phase =
+        phase(desired, seen, &certificates).unwrap_or_else(|| prior.map_or(Phase::Pending, |it| it.phase));
+    let in_sync = certificates.iter().all(|(key, status)| {
+        let found = seen.certificates.get(key).and_then(Seen::present);
+        is_current(desired, status) || found.is_some_and(|found| is_on_the_way(found, poll_interval))
+    });
+    Status {
+        phase,
+        in_sync,
+        certificates,
+    }
+}
+
+fn certificate_status(
+    desired: &Desired,
+    seen: &Observation,
+    key: &str,
+    before: Option<&CertificateStatus>,
+) -> CertificateStatus {
+    let before = before.cloned().unwrap_or_default();
+    let wanted = desired.certificates.get(key);
+    let vault = match seen.certificates.get(key) {
+        Some(Seen::Known(found)) => found.as_ref().map(|found| Version {
+            version: Some(found.version.clone()),
+            thumbprint: found.leaf.thumbprint.to_string(),
+            not_after: found.leaf.not_after,
+        }),
+        _ => before.vault.clone(),
+    };
+    let named = |leaf: &Leaf| located(leaf, vault.as_ref(), &before);
+    let served_leaves: Vec<&Seen<_>> = wanted
+        .map(|wanted| {
+            wanted
+                .hosts
+                .iter()
+                .filter_map(|host| seen.served.get(host))
+                .collect()
+        })
+        .unwrap_or_default();
+    let served = if served_leaves.iter().all(|it| it.known().is_none()) {
+        before.served.clone()
+    } else {
+        let versions = served_leaves
+            .iter()
+            .filter_map(|it| it.known())
+            .map(|served| named(&served.leaf));
+        let is_vaults = |it: &Version| {
+            vault
+                .as_ref()
+                .is_some_and(|vault| vault.thumbprint == it.thumbprint)
+        };
+        versions.min_by_key(is_vaults)
+    };
+    let synced = match wanted.and_then(|wanted| seen.secrets.get(&wanted.secret_name)) {
+        Some(Seen::Known(found)) => found.as_ref().and_then(|found| found.leaf.as_ref()).map(named),
+        // What the edge serves came out of the Secret, so a current edge proves a current Secret.
+        _ if served.is_some() && served == vault => served.clone(),
+        _ => before.synced.clone(),
+    };
+    CertificateStatus {
+        vault,
+        synced,
+        served,
+    }
+}
+
+/// A leaf seen somewhere, with the vault's version if it is one that we know.
+fn located(leaf: &Leaf, vault: Option<&Version>, before: &CertificateStatus) -> Version {
+    let thumbprint = leaf.thumbprint.to_string();
+    let known = vault.into_iter().chain(&before.vault).chain(&before.synced);
+    let version = known
+        .into_iter()
+        .find(|it| it.thumbprint == thumbprint)
+        .and_then(|it| it.version.clone());
+    Version {
+        version,
+        thumbprint,
+        not_after: leaf.not_after,
+    }
+}
+
+/// Whether every place that matters holds the vault's certificate, as far as both were ever seen.
+fn is_current(desired: &Desired, status: &CertificateStatus) -> bool {
+    let Some(vault) = &status.vault else { return true };
+    let same = |place: &Option<Version>| place.as_ref().is_none_or(|it| it.thumbprint == vault.thumbprint);
+    match desired.verify.level {
+        VerifyLevel::None => true,
+        VerifyLevel::Synced => status.synced.is_some() && same(&status.synced),
+        VerifyLevel::Auto | VerifyLevel::Served => {
+            status.synced.is_some() && same(&status.synced) && same(&status.served)
+        }
+    }
+}
+
+fn is_on_the_way(found: &VaultCertificate, poll_interval: Duration) -> bool {
+    found
+        .created_at
+        .is_some_and(|created| found.seen_at - created <= poll_interval + GRACE)
+}
+
+/// The phase, or nothing if too little was seen to tell.
+fn phase(
+    desired: &Desired,
+    seen: &Observation,
+    certificates: &BTreeMap<String, CertificateStatus>,
+) -> Option<Phase> {
+    let cluster = seen.cluster.known()?.as_ref();
+    let Some(identity) = cluster.and_then(|cluster| cluster.addon.identity.as_ref()) else {
+        return Some(Phase::Pending);
+    };
+    let vault = seen.vault.known()?.as_ref();
+    let none = Vec::new();
+    let assignments = seen.assignments.known().unwrap_or(&none);
+    let is_granted =
+        vault.is_some_and(|vault| grant::find(vault, assignments, &identity.object_id).is_some());
+    if !is_granted && seen.assignments.why_not().is_none() {
+        return Some(Phase::Pending);
+    }
+    let mut objects = vec![
+        manifests::secret_provider_class(desired),
+        manifests::deployment(desired),
+    ];
+    objects.extend(
+        desired
+            .ingress
+            .iter()
+            .map(|wanted| manifests::ingress(desired, &wanted.name)),
+    );
+    let mut all_there = true;
+    for object in objects {
+        all_there &= seen.objects.get(&object_key(&object))?.known()?.is_some();
+    }
+    if !all_there {
+        return Some(Phase::Azure);
+    }
+    let holds = |place: fn(&CertificateStatus) -> &Option<Version>| {
+        certificates.values().all(|it| match (place(it), &it.vault) {
+            (Some(here), Some(vault)) => here.thumbprint == vault.thumbprint,
+            (Some(_), None) => true,
+            (None, _) => false,
+        })
+    };
+    if !holds(|it| &it.synced) {
+        return Some(Phase::Objects);
+    }
+    if desired.ingress.is_none() || matches!(desired.verify.level, VerifyLevel::Synced | VerifyLevel::None) {
+        return Some(Phase::Synced);
+    }
+    Some(if holds(|it| &it.served) {
+        Phase::Served
+    } else {
+        Phase::Unverified
+    })
+}

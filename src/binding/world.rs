@@ -1,0 +1,175 @@
+//! The clients a binding needs, and reads that bindings of one run share.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+
+use crate::azure::ids::{ClusterId, PrincipalId, VaultId};
+use crate::azure::{self, Azure, Cluster, RoleAssignment, Vault};
+use crate::k8s::edge::ProxySettings;
+use crate::k8s::{self, ConnectSettings, Kubernetes, TokenSource};
+
+/// Everything through which a binding reaches the world. Clones share connections and reads.
+#[derive(Clone)]
+pub struct World {
+    azure: Azure,
+    connect: ConnectSettings,
+    proxy: ProxySettings,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    clusters: Memo<ClusterId, Result<Option<Cluster>, azure::Error>>,
+    vaults: Memo<VaultId, Result<Option<Vault>, azure::Error>>,
+    assignments: Memo<(VaultId, PrincipalId), Result<Vec<RoleAssignment>, azure::Error>>,
+    connections: Memo<ClusterId, Result<Kubernetes, ConnectError>>,
+}
+
+/// Why a cluster's API could not be reached.
+#[derive(Clone, Debug)]
+pub enum ConnectError {
+    /// Azure did not hand out the credential.
+    Azure(azure::Error),
+    /// The credential could not be used.
+    Kubernetes(k8s::Error),
+}
+
+/// Whether an earlier answer of this run will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Bindings of one run share it: reading and planning.
+    Shared,
+    /// Asked anew: applying.
+    Fresh,
+}
+
+impl World {
+    /// A world reached through these clients.
+    pub fn new(azure: Azure, connect: ConnectSettings, proxy: ProxySettings) -> Self {
+        Self {
+            azure,
+            connect,
+            proxy,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Azure.
+    pub fn azure(&self) -> &Azure {
+        &self.azure
+    }
+
+    /// The environment's proxy.
+    pub fn proxy(&self) -> &ProxySettings {
+        &self.proxy
+    }
+
+    /// The cluster in Azure.
+    ///
+    /// # Errors
+    /// As [`Azure::cluster`].
+    pub async fn cluster(
+        &self,
+        id: &ClusterId,
+        freshness: Freshness,
+    ) -> Result<Option<Cluster>, azure::Error> {
+        let read = || self.azure.cluster(id);
+        self.shared.clusters.get(id.clone(), freshness, read).await
+    }
+
+    /// The vault in Azure.
+    ///
+    /// # Errors
+    /// As [`Azure::vault`].
+    pub async fn vault(&self, id: &VaultId, freshness: Freshness) -> Result<Option<Vault>, azure::Error> {
+        let read = || self.azure.vault(id);
+        self.shared.vaults.get(id.clone(), freshness, read).await
+    }
+
+    /// An identity's role assignments at the vault and above.
+    ///
+    /// # Errors
+    /// As [`Azure::role_assignments`].
+    pub async fn assignments(
+        &self,
+        vault: &VaultId,
+        principal: &PrincipalId,
+        freshness: Freshness,
+    ) -> Result<Vec<RoleAssignment>, azure::Error> {
+        let key = (vault.clone(), principal.clone());
+        let scope = vault.to_string();
+        self.shared
+            .assignments
+            .get(key, freshness, || self.azure.role_assignments(&scope, principal))
+            .await
+    }
+
+    /// A connection to the cluster's API; one per cluster and run.
+    ///
+    /// # Errors
+    /// If Azure does not hand out the credential, or it cannot be used.
+    pub async fn kubernetes(&self, cluster: &Cluster) -> Result<Kubernetes, ConnectError> {
+        let key = cluster.id.clone();
+        self.shared
+            .connections
+            .get(key, Freshness::Shared, || self.connect(cluster))
+            .await
+    }
+
+    async fn connect(&self, cluster: &Cluster) -> Result<Kubernetes, ConnectError> {
+        let credential = self
+            .azure
+            .user_credential(&cluster.id)
+            .await
+            .map_err(ConnectError::Azure)?;
+        let token: Option<Arc<dyn TokenSource>> = cluster
+            .entra
+            .then(|| Arc::new(EntraToken(self.azure.clone())) as Arc<dyn TokenSource>);
+        Kubernetes::connect(credential.expose(), token, &self.connect)
+            .await
+            .map_err(ConnectError::Kubernetes)
+    }
+}
+
+/// Kubernetes tokens from the same credential as everything else.
+struct EntraToken(Azure);
+
+#[async_trait]
+impl TokenSource for EntraToken {
+    async fn token(&self) -> Result<String, String> {
+        let token = self
+            .0
+            .kubernetes_token()
+            .await
+            .map_err(|error| error.service_said())?;
+        Ok(token.expose().to_owned())
+    }
+}
+
+/// Answers by question, each asked once; those who ask at the same time wait for the one answer.
+struct Memo<K, V>(Mutex<HashMap<K, Arc<OnceCell<V>>>>);
+
+impl<K, V> Default for Memo<K, V> {
+    fn default() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Memo<K, V> {
+    async fn get<F: Future<Output = V>>(&self, key: K, freshness: Freshness, read: impl FnOnce() -> F) -> V {
+        let cell = {
+            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let cell = cells.entry(key).or_default();
+            // Asking anew still shares an answer that is on its way.
+            if freshness == Freshness::Fresh && cell.initialized() {
+                *cell = Arc::default();
+            }
+            Arc::clone(cell)
+        };
+        cell.get_or_init(read).await.clone()
+    }
+}

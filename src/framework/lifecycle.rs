@@ -1,0 +1,248 @@
+//! Runs the steps of a resource's life, and lets nothing out that Terraform would refuse or lose.
+//!
+//! Each function asks the resource and then guards its answer:
+//!
+//! - what breaks a rule of [`super::contract`] becomes a diagnostic that says which attribute broke which rule;
+//! - what is returned beside an error can still be stored: unknown leftovers become null;
+//! - a resource that sleeps through its deadline is stopped, thirty seconds late.
+//!
+//! What an empty answer means beside an error is Terraform's rule: after a failed update or delete it keeps the prior
+//! state and private data, after a failed create it stores nothing.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::contract;
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::path::AttributePath;
+use super::planning;
+use super::resource::{
+    ApplyRequest, ApplyResponse, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse, Provider,
+    ReadDataResponse, ReadRequest, ReadResponse, Resource,
+};
+use super::schema::Schema;
+use super::validate;
+use super::value::Value;
+
+/// How long past its deadline an operation is waited for. It has then ignored the deadline; what it would still report
+/// is lost, but Terraform is not kept waiting for ever.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Judges a provider block.
+pub async fn validate_provider(provider: &dyn Provider, config: &Value) -> Diagnostics {
+    let mut diagnostics = validate::config(provider.schema(), config);
+    diagnostics.extend(provider.validate(config).await);
+    diagnostics
+}
+
+/// Judges a resource's configuration. Write-only attributes are an error if Terraform does not know of them.
+pub async fn validate(resource: &dyn Resource, config: &Value, write_only_allowed: bool) -> Diagnostics {
+    let mut diagnostics = validate::config(resource.schema(), config);
+    if !write_only_allowed {
+        diagnostics.extend(validate::write_only_unsupported(resource.schema(), config));
+    }
+    diagnostics.extend(resource.validate(config).await);
+    diagnostics
+}
+
+/// Judges a data source's configuration.
+pub async fn validate_data(source: &dyn DataSource, config: &Value) -> Diagnostics {
+    let mut diagnostics = validate::config(source.schema(), config);
+    diagnostics.extend(source.validate(config).await);
+    diagnostics
+}
+
+/// Turns stored state, as JSON of schema version `version`, into a value of today's schema, and shows it to the
+/// resource.
+///
+/// # Errors
+/// If the state cannot be read, or the resource has no upgrade for it.
+pub fn upgrade(resource: &dyn Resource, version: i64, json: &str) -> Result<Value, Diagnostics> {
+    let schema = resource.schema();
+    let mut state = if version == schema.version {
+        Value::from_json(&schema.ty(), json).map_err(|error| unreadable(resource, &error.to_string()))?
+    } else {
+        resource.upgrade(version, json)?
+    };
+    planning::null_write_only(schema, &mut state);
+    let faults = contract::check_upgrade(schema, &state);
+    if faults.has_errors() {
+        return Err(faults);
+    }
+    resource.remember(&state);
+    Ok(state)
+}
+
+fn unreadable(resource: &dyn Resource, why: &str) -> Diagnostic {
+    Diagnostic::error(
+        "Stored state is not readable",
+        format!(
+            "The stored state of a {} does not fit its schema: {why}.",
+            resource.type_name()
+        ),
+        "Restore the state from a backup, or remove the resource from it and import it again.",
+    )
+}
+
+/// What is there now. Beside an error the stored state and its private data stay as they were.
+pub async fn read(resource: &dyn Resource, request: ReadRequest) -> ReadResponse {
+    let schema = resource.schema();
+    let (stored, private, deadline) = (
+        request.state.clone(),
+        request.private.clone(),
+        request.deadline.clone(),
+    );
+    let mut response = match in_time(&deadline, "read", resource.read(request)).await {
+        Ok(response) => response,
+        Err(overrun) => ReadResponse {
+            state: Value::Null,
+            private: private.clone(),
+            diagnostics: overrun.into(),
+        },
+    };
+    planning::null_write_only(schema, &mut response.state);
+    planning::keep_spelling(schema, &stored, &mut response.state);
+    if !response.diagnostics.has_errors() {
+        response
+            .diagnostics
+            .extend(contract::check_read(schema, &response.state));
+    }
+    if response.diagnostics.has_errors() {
+        response.state = stored;
+        response.private = private;
+    }
+    response
+}
+
+/// The planned state. `request.proposed` is what Terraform proposes; the resource sees it after [`planning`].
+pub async fn plan(resource: &dyn Resource, mut request: PlanRequest) -> PlanResponse {
+    let schema = resource.schema();
+    request.proposed = planning::propose(schema, &request.config, &request.prior, &request.proposed);
+    let (config, prior, deadline) = (
+        request.config.clone(),
+        request.prior.clone(),
+        request.deadline.clone(),
+    );
+    let mut response = match in_time(&deadline, "plan", resource.plan(request)).await {
+        Ok(response) => response,
+        Err(overrun) => return failed_plan(overrun.into()),
+    };
+    if response.diagnostics.has_errors() {
+        return failed_plan(response.diagnostics);
+    }
+    planning::null_write_only(schema, &mut response.planned);
+    response
+        .diagnostics
+        .extend(contract::check_plan(schema, &config, &prior, &response.planned));
+    response.diagnostics.extend(contract::check_replacements(
+        &prior,
+        &response.planned,
+        &response.requires_replace,
+    ));
+    if response.diagnostics.has_errors() {
+        return failed_plan(response.diagnostics);
+    }
+    response.requires_replace = all_replacements(schema, &prior, &response);
+    response
+}
+
+fn failed_plan(diagnostics: Diagnostics) -> PlanResponse {
+    PlanResponse {
+        planned: Value::Null,
+        requires_replace: Vec::new(),
+        private: Default::default(),
+        diagnostics,
+    }
+}
+
+fn all_replacements(schema: &Schema, prior: &Value, response: &PlanResponse) -> Vec<AttributePath> {
+    if prior.is_null() || response.planned.is_null() {
+        return Vec::new();
+    }
+    let mut paths = planning::replacements(schema, prior, &response.planned);
+    paths.extend(response.requires_replace.iter().cloned());
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// Makes the plan true. The state that comes back can always be stored, whatever the resource returned.
+pub async fn apply(resource: &dyn Resource, request: ApplyRequest) -> ApplyResponse {
+    let schema = resource.schema();
+    let (planned, deadline) = (request.planned.clone(), request.deadline.clone());
+    let mut response = match in_time(&deadline, "apply", resource.apply(request)).await {
+        Ok(response) => response,
+        Err(overrun) => ApplyResponse {
+            state: Value::Null,
+            private: Default::default(),
+            diagnostics: overrun.into(),
+        },
+    };
+    planning::null_write_only(schema, &mut response.state);
+    planning::keep_spelling(schema, &planned, &mut response.state);
+    if !response.diagnostics.has_errors() {
+        response
+            .diagnostics
+            .extend(contract::check_apply(schema, &planned, &response.state));
+    }
+    response.state = contract::repair(schema, &response.state);
+    response
+}
+
+/// Finds an existing object by its ID.
+pub async fn import(resource: &dyn Resource, id: &str, deadline: Deadline) -> ImportResponse {
+    let schema = resource.schema();
+    let mut response = match in_time(&deadline.clone(), "import", resource.import(id, deadline)).await {
+        Ok(response) => response,
+        Err(overrun) => ImportResponse {
+            state: Value::Null,
+            private: Default::default(),
+            diagnostics: overrun.into(),
+        },
+    };
+    planning::null_write_only(schema, &mut response.state);
+    if !response.diagnostics.has_errors() {
+        response
+            .diagnostics
+            .extend(contract::check_import(schema, &response.state));
+    }
+    if response.diagnostics.has_errors() {
+        response.state = Value::Null;
+    }
+    response
+}
+
+/// Reads a data source.
+pub async fn read_data(source: &dyn DataSource, config: Value, deadline: Deadline) -> ReadDataResponse {
+    let mut response = match in_time(&deadline.clone(), "read", source.read(config, deadline)).await {
+        Ok(response) => response,
+        Err(overrun) => ReadDataResponse {
+            state: Value::Null,
+            diagnostics: overrun.into(),
+        },
+    };
+    if !response.diagnostics.has_errors() {
+        response
+            .diagnostics
+            .extend(contract::check_data(source.schema(), &response.state));
+    }
+    if response.diagnostics.has_errors() {
+        response.state = Value::Null;
+    }
+    response
+}
+
+/// The answer, unless it is more than [`GRACE`] late.
+async fn in_time<T>(deadline: &Deadline, what: &str, work: impl Future<Output = T>) -> Result<T, Diagnostic> {
+    match tokio::time::timeout_at(deadline.until + GRACE, work).await {
+        Ok(answer) => Ok(answer),
+        Err(_elapsed) => Err(Diagnostic::bug(format!(
+            "The {what} did not end by its deadline, nor {} seconds later, and was abandoned. The stored state is what it \
+             was before; what the {what} changed until then is not in it.",
+            GRACE.as_secs()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,659 @@
+//! Every finding and every error in a practitioner's words: what was tried on what, what the service said, what is
+//! now changed and what is not, and how to fix it. Only this file writes such sentences, and no match here has a
+//! catch-all arm, so that a new error does not compile until somebody has written its sentence.
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::azure;
+use crate::binding::desired::Desired;
+use crate::binding::error::{Cause, StepError, kubernetes_said};
+use crate::binding::findings::{Class, Finding, Flaw};
+use crate::binding::step::Step;
+use crate::framework::{AttributePath, Diagnostic, Severity};
+use crate::k8s;
+
+/// What an operation has changed so far.
+#[derive(Clone, Debug, Default)]
+pub struct Changed(Vec<String>);
+
+impl Changed {
+    /// Nothing at all.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// What these steps changed.
+    pub fn by(steps: &[Step]) -> Self {
+        Self(
+            steps
+                .iter()
+                .filter(|step| step.is_write())
+                .map(Step::describe)
+                .collect(),
+        )
+    }
+
+    fn sentence(&self) -> String {
+        if self.0.is_empty() {
+            return "Nothing was changed.".to_owned();
+        }
+        format!(
+            "Done before it, and kept in state: {}. The next apply goes on from there.",
+            self.0.join(", ")
+        )
+    }
+}
+
+/// Whether a finding is told in a plan or in an apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing is going to be written.
+    Plan,
+    /// Something would have been written next.
+    Apply,
+}
+
+/// A finding before the first write.
+pub fn finding(finding: &Finding, desired: &Desired, stage: Stage) -> Diagnostic {
+    let is_error = match finding.class() {
+        Class::Fact => true,
+        Class::Curable => stage == Stage::Apply,
+        Class::Decay => false,
+    };
+    let mut diagnostic = finding_words(finding, desired);
+    if is_error {
+        diagnostic.detail = format!("{} Nothing was changed.", diagnostic.detail);
+    } else {
+        diagnostic.severity = Severity::Warning;
+    }
+    diagnostic
+}
+
+fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
+    let certificate = |key: &str| AttributePath::of("certificates").key(key);
+    match finding {
+        Finding::ClusterMissing => Diagnostic::error(
+            "Cluster does not exist",
+            format!("Azure knows no AKS cluster {}.", desired.cluster),
+            "Check subscription, resource group and name. If this same apply creates the cluster, refer to its ID, \
+             for example  cluster_id = azurerm_kubernetes_cluster.main.id.",
+        )
+        .at(AttributePath::of("cluster_id"))
+        .code("KVTLS-E101"),
+        Finding::VaultMissing => Diagnostic::error(
+            "Key Vault does not exist",
+            format!("Azure knows no Key Vault {}.", desired.vault),
+            "Check subscription, resource group and name. If this same apply creates the vault, refer to its ID, \
+             for example  key_vault_id = azurerm_key_vault.main.id.",
+        )
+        .at(AttributePath::of("key_vault_id"))
+        .code("KVTLS-E201"),
+        Finding::OtherTenant { vault, cluster } => Diagnostic::error(
+            "Key Vault is in another tenant",
+            format!("The vault trusts tenant {vault}, the cluster's identities live in {cluster}."),
+            "Use a vault of the cluster's tenant.",
+        )
+        .at(AttributePath::of("key_vault_id"))
+        .code("KVTLS-E202"),
+        Finding::AddonNotAsRequired { enabled } => Diagnostic::error(
+            "Key Vault add-on is not as required",
+            format!(
+                "The add-on of cluster \"{}\" {}, and addon.mode forbids kvtls to change it.",
+                desired.cluster.name(),
+                if *enabled { "is on, but its rotation is set otherwise" } else { "is off" }
+            ),
+            "Let the cluster's owner set  key_vault_secrets_provider { secret_rotation_enabled = true }, or write \
+             addon = { mode = \"ensure\" }.",
+        )
+        .at(AttributePath::of("addon").attribute("mode"))
+        .code("KVTLS-E103"),
+        Finding::GrantMissing { principal_id, rbac } => Diagnostic::error(
+            "Add-on identity may not read vault",
+            format!("Identity {principal_id} has no grant on {}, and access.mode is \"require\".", desired.vault),
+            if *rbac {
+                format!(
+                    "Somebody who may:  az role assignment create --role \"Key Vault Secrets User\" \
+                     --assignee-object-id {principal_id} --assignee-principal-type ServicePrincipal --scope {}",
+                    desired.vault
+                )
+            } else {
+                format!(
+                    "Somebody who may:  az keyvault set-policy --name {} --object-id {principal_id} \
+                     --secret-permissions get",
+                    desired.vault.name()
+                )
+            },
+        )
+        .at(AttributePath::of("access").attribute("mode"))
+        .code("KVTLS-E203"),
+        Finding::CertificateMissing { key, certificate: name } => Diagnostic::error(
+            "Certificate does not exist in vault",
+            format!("Vault \"{}\" has no certificate \"{name}\".", desired.vault.name()),
+            "Check the name. If this same apply creates it, refer to it, for example  certificate = \
+             azurerm_key_vault_certificate.main.versionless_id, so that Terraform knows the order.",
+        )
+        .at(certificate(key))
+        .code("KVTLS-E301"),
+        Finding::CertificateUnfit { key, certificate: name, version, flaw, bound } => {
+            unfit(desired, name, version, flaw, *bound).at(certificate(key))
+        }
+        Finding::HostNotCovered { key, certificate: name, index, host, covers, bound: _ } => Diagnostic::error(
+            "Certificate does not cover host",
+            format!(
+                "\"{host}\" is not covered by certificate \"{name}\" of vault \"{}\", which covers {}. A wildcard \
+                 stands for exactly one label.",
+                desired.vault.name(),
+                if covers.is_empty() { "no host".to_owned() } else { covers.join(", ") }
+            ),
+            "Renew the certificate with the host, or bind one that covers it.",
+        )
+        .at(host_path(desired, key, *index))
+        .code("KVTLS-E302"),
+        Finding::Foreign { object, managed_by } => Diagnostic::error(
+            "Object exists and is not ours",
+            format!(
+                "{object} exists{}. kvtls takes over only what it made.",
+                managed_by.as_ref().map(|name| format!(" and says it is managed by \"{name}\"")).unwrap_or_default()
+            ),
+            "Choose another name, or delete the object.",
+        )
+        .at(AttributePath::of("name"))
+        .code("KVTLS-E401"),
+        Finding::AlreadyBound { object, binding } => Diagnostic::error(
+            "Binding already exists",
+            format!("{object} belongs to binding {binding}, which this state does not know."),
+            format!("To manage it from here:\n    import {{\n      to = ADDRESS_OF_THIS_RESOURCE\n      id = \"{binding}\"\n    }}"),
+        )
+        .at(AttributePath::of("name"))
+        .code("KVTLS-E402"),
+        Finding::ForeignSecret { key, secret_name } => Diagnostic::error(
+            "Secret exists and is not ours",
+            format!(
+                "Secret {}/{secret_name} was not made by the Secrets Store CSI driver, which would leave it alone, so \
+                 it would never be renewed.",
+                desired.namespace
+            ),
+            "Choose another  secret_name, or delete the Secret.",
+        )
+        .at(certificate(key).attribute("secret_name"))
+        .code("KVTLS-E403"),
+        Finding::NamespaceMissing => Diagnostic::error(
+            "Namespace does not exist",
+            format!("Cluster \"{}\" has no namespace \"{}\".", desired.cluster.name(), desired.namespace),
+            "Create it first. If this same apply creates it, refer to it, for example  namespace = \
+             kubernetes_namespace.shop.metadata[0].name.",
+        )
+        .at(AttributePath::of("namespace"))
+        .code("KVTLS-E404"),
+        Finding::RedirectUnknown { controller } => Diagnostic::error(
+            "Controller has no known redirect setting",
+            format!(
+                "ssl_redirect is set, and kvtls does not know how {} is told.",
+                controller.as_ref().map_or("this Ingress class's controller".to_owned(), |name| format!("\"{name}\""))
+            ),
+            "Remove ssl_redirect and write the controller's own annotation in  ingress.annotations.",
+        )
+        .at(AttributePath::of("ingress").attribute("ssl_redirect"))
+        .code("KVTLS-E405"),
+    }
+}
+
+/// The element of `hosts`, or the certificate where its hosts came from the rules.
+fn host_path(desired: &Desired, key: &str, index: usize) -> AttributePath {
+    let _ = desired;
+    AttributePath::of("certificates")
+        .key(key)
+        .attribute("hosts")
+        .index(index)
+}
+
+fn unfit(desired: &Desired, name: &str, version: &str, flaw: &Flaw, bound: bool) -> Diagnostic {
+    let vault = desired.vault.name();
+    let current = format!("Current version {version} of certificate \"{name}\" in vault \"{vault}\"");
+    let renew = "Renew it in the vault. If this same apply renews it, refer to it, for example  certificate = \
+                 azurerm_key_vault_certificate.main.versionless_id.";
+    let diagnostic = match flaw {
+        Flaw::Expired(end) => Diagnostic::error(
+            format!("Certificate expired on {}", day(*end)),
+            format!("{current} is past its end date; browsers refuse it."),
+            renew,
+        )
+        .code("KVTLS-E303"),
+        Flaw::NotYetValid(start) => Diagnostic::error(
+            "Certificate is not yet valid",
+            format!("{current} is valid only from {}.", moment(*start)),
+            renew,
+        )
+        .code("KVTLS-E303"),
+        Flaw::Disabled => Diagnostic::error(
+            "Certificate is disabled",
+            format!("{current} is disabled; the cluster cannot read it."),
+            "Enable it in the vault, or renew it.",
+        )
+        .code("KVTLS-E304"),
+        Flaw::NotExportable => Diagnostic::error(
+            "Certificate key cannot leave vault",
+            format!("{current} has a key that is not exportable, so its Secret would have no private key."),
+            "Set  exportable = true  in the certificate's policy and renew it.",
+        )
+        .code("KVTLS-E305"),
+        Flaw::EndsSoon(end) => Diagnostic::error(
+            "Certificate ends soon",
+            format!("{current} ends on {}.", moment(*end)),
+            "Renew it in the vault; with rotation on, the cluster follows by itself.",
+        )
+        .code("KVTLS-W301"),
+    };
+    if bound && !matches!(flaw, Flaw::EndsSoon(_)) {
+        return Diagnostic {
+            detail: format!(
+                "{} It already serves under this binding, so nothing is blocked.",
+                diagnostic.detail
+            ),
+            ..diagnostic
+        }
+        .code("KVTLS-W302");
+    }
+    diagnostic
+}
+
+fn day(moment: OffsetDateTime) -> String {
+    moment.date().to_string()
+}
+
+fn moment(moment: OffsetDateTime) -> String {
+    moment.format(&Rfc3339).unwrap_or_else(|_| moment.to_string())
+}
+
+/// A step that failed.
+pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
+    match &error.cause {
+        Cause::Azure(cause) => azure_step(&error.step, cause, changed),
+        Cause::Kubernetes(cause) => kubernetes_error(&error.step, cause, changed),
+        Cause::TimedOut { waited, what, diagnosis } => Diagnostic::error(
+            "Certificate did not arrive in time",
+            format!(
+                "Waited {} for {what}. {}.{} {}",
+                if waited.is_zero() { "until the operation's end".to_owned() } else { format!("{} s", waited.as_secs()) },
+                diagnosis.cause,
+                if diagnosis.evidence.is_empty() {
+                    String::new()
+                } else {
+                    format!("\nThe cluster says: {}\n", diagnosis.evidence)
+                },
+                changed.sentence()
+            ),
+            diagnosis.fix.clone(),
+        )
+        .code("KVTLS-E601"),
+        Cause::WrongCertificate { host, address, subject, thumbprint, wanted } => Diagnostic::error(
+            "Edge serves another certificate",
+            format!(
+                "A handshake with {address} for \"{host}\" returned \"{subject}\" (thumbprint {thumbprint}); the \
+                 vault's certificate has {wanted}. {}",
+                changed.sentence()
+            ),
+            if subject.contains("Fake Certificate") || subject.contains("TRAEFIK DEFAULT CERT") {
+                "This is the controller's own certificate: it has not taken the Ingress or its Secret. Look at the \
+                 controller's log and at  kubectl describe ingress."
+            } else {
+                "Another Ingress may claim the host, or the address belongs to another edge. Look for it with  kubectl \
+                 get ingress -A, or set  verify.endpoint."
+            },
+        )
+        .at(AttributePath::of("ingress"))
+        .code("KVTLS-E602"),
+        Cause::EdgeUnreachable { host, reason } => Diagnostic::error(
+            "Edge could not be verified",
+            format!("verify.level is \"served\" and \"{host}\" could not be asked: {reason}. {}", changed.sentence()),
+            "Run Terraform where the edge is reachable, set  verify.endpoint, or choose  verify = { level = \"auto\" }.",
+        )
+        .at(AttributePath::of("verify"))
+        .code("KVTLS-E603"),
+        Cause::Stopped => Diagnostic::error(
+            "Apply was stopped",
+            format!("Terraform was asked to stop before kvtls could {}. {}", error.step.describe(), changed.sentence()),
+            "Apply again to finish.",
+        )
+        .code("KVTLS-E604"),
+    }
+}
+
+fn azure_step(step: &Step, error: &azure::Error, changed: &Changed) -> Diagnostic {
+    let attribute = match step {
+        Step::SwitchAddon { .. } => AttributePath::of("cluster_id"),
+        Step::AssignRole { .. }
+        | Step::AddAccessPolicy { .. }
+        | Step::RemoveRole { .. }
+        | Step::RemoveAccessPolicy { .. } => AttributePath::of("key_vault_id"),
+        Step::Apply { .. }
+        | Step::AwaitSynced { .. }
+        | Step::AwaitServed { .. }
+        | Step::Finish { .. }
+        | Step::Delete { .. }
+        | Step::AwaitGone { .. } => AttributePath::root(),
+    };
+    let mut diagnostic = azure_error(error, changed);
+    if let (true, Step::AssignRole { vault, principal, .. }) = (error.is_forbidden(), step) {
+        diagnostic.fix = format!(
+            "Somebody who may:  az role assignment create --role \"Key Vault Secrets User\" --assignee-object-id {} \
+             --assignee-principal-type ServicePrincipal --scope {vault}\nand set  access = {{ mode = \"require\" }}.",
+            principal.0
+        );
+    }
+    if let (true, Step::SwitchAddon { .. }) = (error.is_forbidden(), step) {
+        diagnostic.fix =
+            "Give the identity \"Azure Kubernetes Service Contributor Role\" on the cluster, or let the \
+                          cluster's owner switch the add-on on and set  addon = { mode = \"require\" }."
+                .to_owned();
+    }
+    diagnostic.at(attribute)
+}
+
+/// An error of an Azure call.
+pub fn azure_error(error: &azure::Error, changed: &Changed) -> Diagnostic {
+    let said = error.service_said();
+    let ids = ids(error);
+    let detail = |lead: String| format!("{lead}: {said}.{ids} {}", changed.sentence());
+    match error {
+        azure::Error::Credential { .. } => Diagnostic::error(
+            "No Azure credential could be used",
+            format!("Tried, in this order:\n{said}\n{}", changed.sentence()),
+            "Set ARM_TENANT_ID, ARM_CLIENT_ID and ARM_CLIENT_SECRET (or the attributes of the same names in the \
+             provider block), or sign in with  az login.",
+        )
+        .code("KVTLS-E011"),
+        azure::Error::Settings { .. } => Diagnostic::error(
+            "Azure settings cannot be used",
+            format!("{said}. {}", changed.sentence()),
+            "Correct the provider block or the ARM_* variables.",
+        )
+        .code("KVTLS-E012"),
+        azure::Error::Unreachable { operation, target, .. } => Diagnostic::error(
+            "Azure could not be reached",
+            detail(format!("{operation} got no answer from {target}")),
+            "Check the network, HTTPS_PROXY and the proxy's certificate authority (SSL_CERT_FILE), then apply again.",
+        )
+        .code("KVTLS-E014"),
+        azure::Error::Throttled { operation, target, retry_after, .. } => Diagnostic::error(
+            "Azure throttled the request",
+            detail(format!("{operation} on {target} was throttled, also after retries")),
+            retry_after.map_or_else(
+                || "Wait a minute and apply again.".to_owned(),
+                |wait| format!("Wait {} s and apply again.", wait.as_secs()),
+            ),
+        )
+        .code("KVTLS-E015"),
+        azure::Error::Forbidden { operation, target, action, .. } => Diagnostic::error(
+            "Permission is missing",
+            detail(format!(
+                "{operation} on {target} is not allowed{}",
+                action.as_ref().map(|action| format!(" (needs {action})")).unwrap_or_default()
+            )),
+            "Ask somebody who may assign roles for one that has the action, see docs/guides/permissions.",
+        )
+        .code("KVTLS-E501"),
+        azure::Error::Conflict { operation, target, .. } => Diagnostic::error(
+            "Another operation is in the way",
+            detail(format!("{operation} on {target} conflicts with another operation")),
+            "Wait until it is done and apply again; order changes of one apply with depends_on.",
+        )
+        .code("KVTLS-E016"),
+        azure::Error::Rejected { operation, target, status, .. } => Diagnostic::error(
+            "Azure refused the request",
+            detail(format!("{operation} on {target} was refused with status {status}")),
+            "Read what the service says; if it is about something kvtls sent, report it.",
+        )
+        .code("KVTLS-E017"),
+        azure::Error::NotReady { operation, target, state } => Diagnostic::error(
+            "Cluster cannot be changed now",
+            format!("Could not {operation}: {target} is {state}. {}", changed.sentence()),
+            "Start or repair the cluster (az aks start, az aks update), then apply again. A write to a failed cluster \
+             would reconcile all of it.",
+        )
+        .at(AttributePath::of("cluster_id"))
+        .code("KVTLS-E102"),
+        azure::Error::OperationFailed { operation, target, status, .. } => Diagnostic::error(
+            "Azure operation failed",
+            detail(format!("{operation} on {target} was accepted and ended as {status}")),
+            "Look at the cluster's activity log, then apply again.",
+        )
+        .code("KVTLS-E018"),
+        azure::Error::Unexpected { operation, target, .. } => Diagnostic::error(
+            "Azure answered unexpectedly",
+            detail(format!("{operation} on {target} got an answer that cannot be used")),
+            "Apply again; if it stays, report it with the request ID.",
+        )
+        .code("KVTLS-E019"),
+    }
+}
+
+fn ids(error: &azure::Error) -> String {
+    let part = |name: &str, id: Option<&str>| id.map(|id| format!(" {name} {id}.")).unwrap_or_default();
+    format!(
+        "{}{}",
+        part("Request", error.request_id()),
+        part("Correlation", error.correlation_id())
+    )
+}
+
+/// An error of the cluster's API.
+pub fn kubernetes_error(step: &Step, error: &k8s::Error, changed: &Changed) -> Diagnostic {
+    let said = kubernetes_said(error);
+    let detail = format!(
+        "kvtls could not {}: {said}. {}",
+        step.describe(),
+        changed.sentence()
+    );
+    match error {
+        k8s::Error::Settings { .. } => Diagnostic::error(
+            "Cluster credential cannot be used",
+            detail,
+            "Check that the identity may call listClusterUserCredential, and the proxy settings.",
+        )
+        .code("KVTLS-E406"),
+        k8s::Error::NotServed { .. } => Diagnostic::error(
+            "Cluster does not know the kind",
+            detail,
+            "Check that the Key Vault add-on is on:  az aks show --query addonProfiles.",
+        )
+        .code("KVTLS-E407"),
+        k8s::Error::Forbidden { .. } => Diagnostic::error(
+            "Permission in cluster is missing",
+            detail,
+            "Bind a role with that verb to the identity: \"Azure Kubernetes Service RBAC Cluster Admin\" on clusters \
+             with Azure RBAC, a RoleBinding in the namespace on others.",
+        )
+        .code("KVTLS-E502"),
+        k8s::Error::Unauthorized { .. } => Diagnostic::error(
+            "Cluster does not accept credential",
+            detail,
+            "The identity must be of the cluster's tenant; on a cluster without local accounts it needs Entra.",
+        )
+        .code("KVTLS-E503"),
+        k8s::Error::Conflict { managers, .. } => Diagnostic::error(
+            "Another manager owns the fields",
+            format!("{detail} Fields: {}.", owners(managers)),
+            "Remove the fields there, or leave the object to that manager and choose another name here.",
+        )
+        .code("KVTLS-E408"),
+        k8s::Error::Invalid { causes, .. } => Diagnostic::error(
+            "Cluster refused the object",
+            format!("{detail}{}", causes.iter().map(|(field, why)| format!("\n  {field}: {why}")).collect::<String>()),
+            "If a policy of the cluster refuses it, change the policy or the attribute it names.",
+        )
+        .code("KVTLS-E409"),
+        k8s::Error::Unreachable { server, .. } => Diagnostic::error(
+            "Cluster API could not be reached",
+            detail,
+            format!("Run Terraform where {server} is reachable, or set HTTPS_PROXY."),
+        )
+        .code("KVTLS-E410"),
+        k8s::Error::NamespaceMissing { namespace, .. } => Diagnostic::error(
+            "Namespace does not exist",
+            detail,
+            format!("Create it first:  kubectl create namespace {namespace}"),
+        )
+        .at(AttributePath::of("namespace"))
+        .code("KVTLS-E404"),
+        k8s::Error::Terminating { .. } => Diagnostic::error(
+            "Namespace is being deleted",
+            detail,
+            "Wait until it is gone and create it again.",
+        )
+        .at(AttributePath::of("namespace"))
+        .code("KVTLS-E411"),
+        k8s::Error::Unexpected { .. } => Diagnostic::error(
+            "Cluster answered unexpectedly",
+            detail,
+            "Apply again; if it stays, look at the cluster's API server.",
+        )
+        .code("KVTLS-E412"),
+    }
+}
+
+fn owners(managers: &[(String, String)]) -> String {
+    managers
+        .iter()
+        .map(|(manager, field)| format!("{field} (\"{manager}\")"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The world changed between plan and apply.
+pub fn unannounced(targets: &[String]) -> Diagnostic {
+    Diagnostic::error(
+        "World changed since the plan",
+        format!(
+            "Apply would now also have to change {}, which the plan did not show. Nothing was changed.",
+            targets.join(", ")
+        ),
+        "Plan again and apply that.",
+    )
+    .code("KVTLS-E605")
+}
+
+/// Parts that could not be seen in a plan or a refresh.
+pub fn blind_spots(spots: &[(String, String)]) -> Diagnostic {
+    let list: Vec<String> = spots
+        .iter()
+        .map(|(what, why)| format!("{what} ({})", first_line(why)))
+        .collect();
+    Diagnostic::warning(
+        "Some parts could not be observed; their last known values are kept",
+        format!("Not seen: {}. Drift there is not detected.", list.join(", ")),
+        "Roles for a plan-only identity: docs/guides/permissions.",
+    )
+    .code("KVTLS-W001")
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// The first apply will switch the add-on on.
+pub fn addon_will_be_switched_on(desired: &Desired) -> Diagnostic {
+    let poll = desired.addon.rotation_poll_interval.as_deref().unwrap_or("2m");
+    let rotation = if desired.addon.rotation_enabled {
+        format!("rotation on, poll {poll}")
+    } else {
+        "rotation off".to_owned()
+    };
+    Diagnostic::warning(
+        "Key Vault add-on will be switched on",
+        format!(
+            "Apply sends one update to cluster \"{}\" ({rotation}). The cluster is \"Updating\" for about 2 minutes; \
+             other changes to it in this apply can fail with 409: order them with depends_on.",
+            desired.cluster.name()
+        ),
+        OWNER_ADVICE,
+    )
+    .at(AttributePath::of("cluster_id"))
+    .code("KVTLS-W101")
+}
+
+const OWNER_ADVICE: &str = "\
+If azurerm_kubernetes_cluster manages this cluster, its next plan will switch the add-on off and fail. Add to it:
+    lifecycle { ignore_changes = [key_vault_secrets_provider] }
+or declare  key_vault_secrets_provider { secret_rotation_enabled = true }  there and set addon = { mode = \"require\" } here.";
+
+/// Somebody changed the add-on since our last apply.
+pub fn addon_was_changed(desired: &Desired, enabled: bool) -> Diagnostic {
+    Diagnostic::warning(
+        "Key Vault add-on was changed elsewhere",
+        format!(
+            "The add-on of cluster \"{}\" {} since the last apply; apply sets it again, with one update of the cluster.",
+            desired.cluster.name(),
+            if enabled { "was set differently" } else { "was switched off" }
+        ),
+        OWNER_ADVICE,
+    )
+    .at(AttributePath::of("addon"))
+    .code("KVTLS-W102")
+}
+
+/// Somebody changed one of our objects.
+pub fn object_was_changed(key: &str, namespace: &str, manager: &str, when: &str) -> Diagnostic {
+    let (kind, name) = key.split_once('/').unwrap_or(("Object", key));
+    let when = if when.is_empty() {
+        String::new()
+    } else {
+        format!(" at {when}")
+    };
+    Diagnostic::warning(
+        format!("{kind} {namespace}/{name} was changed by \"{manager}\""),
+        format!("It was changed{when}. Apply takes it back."),
+        "",
+    )
+    .at(AttributePath::of("manifests").key(key))
+    .code("KVTLS-W207")
+}
+
+/// The edge could not be asked under `auto`.
+pub fn unverified(host: &str, reason: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "Served certificate could not be verified",
+        format!(
+            "The Secret holds the vault's certificate; what \"{host}\" serves could not be seen: {reason}."
+        ),
+        "To insist, set  verify = { level = \"served\" }; to dial elsewhere, set  verify.endpoint.",
+    )
+    .at(AttributePath::of("verify"))
+    .code("KVTLS-W601")
+}
+
+/// An unfinished creation is taken up again.
+pub fn resumes(phase: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "Unfinished binding will be resumed",
+        format!("An earlier apply stopped in phase \"{phase}\". What it made is kept and completed; nothing is deleted."),
+        "",
+    )
+    .code("KVTLS-W401")
+}
+
+/// A grant stays because others may use it.
+pub fn grant_kept(id: &str, why: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "Grant on vault was left in place",
+        format!("{id} was made by kvtls and stays: {why}."),
+        "When nobody uses it any more:  az role assignment delete --ids ID.",
+    )
+    .code("KVTLS-W402")
+}
+
+/// Objects could not be looked at, so nothing can be said about their removal.
+pub fn cannot_remove(spots: &[(String, String)]) -> Diagnostic {
+    let list: Vec<String> = spots
+        .iter()
+        .map(|(what, why)| format!("{what}: {}", first_line(why)))
+        .collect();
+    Diagnostic::error(
+        "Binding could not be looked at",
+        format!("What is to be removed could not be read ({}). Nothing was removed.", list.join("; ")),
+        "Run Terraform where the cluster is reachable. If the cluster is gone for good, remove the binding from the \
+         state with  terraform state rm.",
+    )
+    .code("KVTLS-E413")
+}

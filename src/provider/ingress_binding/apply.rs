@@ -1,0 +1,348 @@
+//! Makes a planned binding true, or removes one. Whatever fails, the state that is returned was read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::state::{self, Kept};
+use super::{IngressBinding, config, plan};
+use crate::azure::ids::{ClusterId, VaultId};
+use crate::binding::converge::{Outcome, converge, owned_objects, remove};
+use crate::binding::desired::Desired;
+use crate::binding::execute::Limits;
+use crate::binding::findings::{Class, Known};
+use crate::binding::grant;
+use crate::binding::guard::Announced;
+use crate::binding::observation::Seen;
+use crate::binding::plan::{Memory, Owned, OwnedGrant};
+use crate::binding::step::{Step, object_key};
+use crate::binding::world::World;
+use crate::framework::{ApplyRequest, ApplyResponse, Deadline, Diagnostic, Diagnostics, Value};
+use crate::provider::explain::{self, Changed, Stage};
+
+/// Creates or updates.
+pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> ApplyResponse {
+    let ready = resource
+        .configured
+        .need()
+        .and_then(|world| Ok((world, desired(&request.planned)?)));
+    let (world, desired) = match ready {
+        Ok(ready) => ready,
+        Err(diagnostic) => return unchanged(request, Diagnostics::from(diagnostic)),
+    };
+    let is_create = request.prior.is_null();
+    let mut kept = Kept::read(&request.private);
+    let remembered = resource.memories.of(&desired.id());
+    let instance = match request.prior.get("instance_id").as_str() {
+        Some(instance) => instance.to_owned(),
+        None => Uuid::new_v4().to_string(),
+    };
+    let mut instances: BTreeSet<String> = remembered.instances;
+    instances.extend(kept.resumes.clone());
+    if !is_create {
+        instances.insert(instance.clone());
+    }
+    let known = Known {
+        instances,
+        bound: plan::bound(&request.prior, &request.planned),
+    };
+    let announced = if is_create || kept.announced.iter().any(|it| it == "*") {
+        Announced::Everything
+    } else {
+        Announced::Only(kept.announced.iter().cloned().collect())
+    };
+    let memory = Memory {
+        instance: instance.clone(),
+        admitted: kept.admitted.clone(),
+        retired: retired(&desired, &request.prior),
+        cloud_name: None,
+    };
+    let limits = limits(&request.deadline);
+    let outcome = match converge(&world, &desired, &memory, &known, &announced, &limits).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let diagnostic = explain::azure_error(&error, &Changed::nothing());
+            return unchanged(request, Diagnostics::from(diagnostic));
+        }
+    };
+    let diagnostics = tell(&desired, &outcome);
+    let wrote = outcome.done.steps.iter().any(Step::is_write)
+        || outcome
+            .done
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.step.is_write());
+    if diagnostics.has_errors() && !wrote {
+        return unchanged(request, diagnostics);
+    }
+    kept.admitted = outcome.done.admitted.clone();
+    kept.announced.clear();
+    kept.resumes = None;
+    let mut state = new_state(&request, &desired, &instance, &outcome, &mut kept);
+    if outcome
+        .done
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::AddAccessPolicy { .. }))
+    {
+        state::mark_policies_managed(&mut state);
+    }
+    if !diagnostics.has_errors() {
+        keep_promises(&request.planned, &mut state);
+    }
+    ApplyResponse {
+        state,
+        private: kept.write(),
+        diagnostics,
+    }
+}
+
+fn desired(planned: &Value) -> Result<Desired, Diagnostic> {
+    let parsed = config::parse(planned).map_err(|diagnostics| {
+        let first = diagnostics.into_iter().next();
+        first.unwrap_or_else(|| Diagnostic::error("Configuration contradicts itself", "", ""))
+    })?;
+    parsed.ok_or_else(|| {
+        Diagnostic::error(
+            "Value is not known yet",
+            "The binding refers to a value that is still unknown during apply. Nothing was changed.",
+            "Plan and apply again.",
+        )
+    })
+}
+
+fn limits(deadline: &Deadline) -> Limits {
+    Limits {
+        until: deadline.until,
+        stop: deadline.stop.clone(),
+    }
+}
+
+/// The prior state: nothing was written.
+fn unchanged(request: ApplyRequest, diagnostics: Diagnostics) -> ApplyResponse {
+    let kept = Kept {
+        announced: Vec::new(),
+        resumes: None,
+        ..Kept::read(&request.private)
+    };
+    ApplyResponse {
+        state: request.prior,
+        private: kept.write(),
+        diagnostics,
+    }
+}
+
+/// Objects of the prior state that the binding no longer wants.
+fn retired(desired: &Desired, prior: &Value) -> Vec<crate::k8s::ObjectRef> {
+    let wanted = state::wanted(desired, None, None, None);
+    let objects = state::objects(desired, prior);
+    objects
+        .into_iter()
+        .filter(|object| !wanted.contains_key(&object_key(object)))
+        .collect()
+}
+
+fn new_state(
+    request: &ApplyRequest,
+    desired: &Desired,
+    instance: &str,
+    outcome: &Outcome,
+    kept: &mut Kept,
+) -> Value {
+    let mut base = request.planned.clone();
+    if let Some(members) = base.as_map_mut() {
+        let id = request
+            .prior
+            .get("id")
+            .as_str()
+            .map_or_else(|| desired.id(), str::to_owned);
+        members.insert("id".to_owned(), Value::from(id));
+        members.insert("instance_id".to_owned(), Value::from(instance));
+    }
+    state::observed(&base, &request.prior, desired, &outcome.observation, kept)
+}
+
+/// After a success, values that the plan promised stand as promised; between our last write and the reading back
+/// somebody else may have changed the world, which the next refresh shows.
+fn keep_promises(planned: &Value, state: &mut Value) {
+    let Some(members) = state.as_map_mut() else { return };
+    for name in [
+        "addon_identity",
+        "addon_state",
+        "grants",
+        "secret_names",
+        "manifests",
+        "addresses",
+    ] {
+        if let Some(value) = members.get_mut(name) {
+            promised(planned.get(name), value);
+        }
+    }
+}
+
+fn promised(planned: &Value, value: &mut Value) {
+    match (planned, value) {
+        (Value::Unknown, _) => {}
+        (Value::Map(planned), Value::Map(members)) => {
+            members.retain(|name, _| planned.contains_key(name));
+            for (name, planned) in planned {
+                promised(planned, members.entry(name.clone()).or_insert(Value::Null));
+            }
+        }
+        (planned, value) if planned.is_wholly_known() => *value = planned.clone(),
+        _ => {}
+    }
+}
+
+/// Everything to say about an apply.
+fn tell(desired: &Desired, outcome: &Outcome) -> Diagnostics {
+    let mut diagnostics: Diagnostics = outcome
+        .findings
+        .iter()
+        .map(|finding| explain::finding(finding, desired, Stage::Apply))
+        .collect();
+    let refused = outcome
+        .findings
+        .iter()
+        .any(|finding| finding.class() != Class::Decay);
+    if refused {
+        return diagnostics;
+    }
+    if !outcome.unannounced.is_empty() {
+        diagnostics.push(explain::unannounced(&outcome.unannounced));
+    }
+    if let Some(failure) = &outcome.done.failure {
+        diagnostics.push(explain::step_error(failure, &Changed::by(&outcome.done.steps)));
+        return diagnostics;
+    }
+    let unseen = outcome
+        .done
+        .served
+        .iter()
+        .find_map(|(host, seen)| Some((host, seen.why_not()?)));
+    if let Some((host, reason)) = unseen {
+        diagnostics.push(explain::unverified(host, reason));
+    }
+    diagnostics
+}
+
+/// Removes what the state says is ours, and nothing else.
+pub(super) async fn delete(resource: &IngressBinding, request: ApplyRequest) -> ApplyResponse {
+    let kept = Kept::read(&request.private);
+    let instance = request.prior.get("instance_id").as_str().unwrap_or_default();
+    if kept.resumes.as_deref() == Some(instance) && !instance.is_empty() {
+        // The creation that follows takes over what is there.
+        return ApplyResponse {
+            state: Value::Null,
+            private: Default::default(),
+            diagnostics: Diagnostics::new(),
+        };
+    }
+    let ready = resource
+        .configured
+        .need()
+        .and_then(|world| Ok((world, owned(&request.prior, instance)?)));
+    let (world, owned) = match ready {
+        Ok(ready) => ready,
+        Err(diagnostic) => return unchanged(request, Diagnostics::from(diagnostic)),
+    };
+    let diagnostics = remove_owned(&world, &owned, &limits(&request.deadline)).await;
+    if diagnostics.has_errors() {
+        return unchanged(request, diagnostics);
+    }
+    ApplyResponse {
+        state: Value::Null,
+        private: Default::default(),
+        diagnostics,
+    }
+}
+
+async fn remove_owned(world: &World, owned: &Owned, limits: &Limits) -> Diagnostics {
+    let outcome = match remove(world, owned, limits).await {
+        Ok(outcome) => outcome,
+        Err(error) => return Diagnostics::from(explain::azure_error(&error, &Changed::nothing())),
+    };
+    if let Some(failure) = &outcome.done.failure {
+        return Diagnostics::from(explain::step_error(failure, &Changed::by(&outcome.done.steps)));
+    }
+    let spots: Vec<(String, String)> = outcome
+        .observation
+        .blind_spots()
+        .into_iter()
+        .filter(|(what, _)| what == "cluster" || what == "cluster objects")
+        .collect();
+    if !spots.is_empty() {
+        return Diagnostics::from(explain::cannot_remove(&spots));
+    }
+    kept_grants(owned, &outcome)
+}
+
+/// Grants of ours that stay, and why.
+fn kept_grants(owned: &Owned, outcome: &Outcome) -> Diagnostics {
+    let live = outcome.observation.assignments.known();
+    let stays = |owned: &&OwnedGrant| {
+        let is_there = live.is_some_and(|all| {
+            all.iter()
+                .any(|live| live.id.eq_ignore_ascii_case(&owned.id) && grant::is_ours(live))
+        });
+        is_there && matches!(outcome.observation.other_classes, Seen::NotSeen(_))
+    };
+    let why = "the cluster's SecretProviderClasses could not be listed, so others may need it";
+    owned
+        .grants
+        .iter()
+        .filter(stays)
+        .map(|grant| explain::grant_kept(&grant.id, why))
+        .collect()
+}
+
+fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
+    let text = |name: &str| state.get(name).as_str().unwrap_or_default();
+    let broken = |name: &str| {
+        Diagnostic::error(
+            "State cannot be read",
+            format!("{name} in the state is not valid, so nothing can be removed safely."),
+            "Remove the binding from the state with  terraform state rm  and delete its objects by hand.",
+        )
+    };
+    let keys = state
+        .get("manifests")
+        .as_map()
+        .into_iter()
+        .flat_map(|all| all.keys().map(String::as_str));
+    let mut objects = owned_objects(text("namespace"), keys);
+    // Objects that a refresh could not find may be back by now.
+    for kind in ["SecretProviderClass", "Deployment"] {
+        let key = format!("{kind}/{}", text("name"));
+        objects.extend(owned_objects(text("namespace"), [key.as_str()]));
+    }
+    if let Some(name) = state.get("ingress").get("name").as_str() {
+        let key = format!("Ingress/{name}");
+        objects.extend(owned_objects(text("namespace"), [key.as_str()]));
+    }
+    objects.sort();
+    objects.dedup();
+    let none = BTreeMap::new();
+    let secrets = state.get("secret_names").as_map().unwrap_or(&none);
+    let grants = state.get("grants").as_list().unwrap_or_default().iter();
+    Ok(Owned {
+        cluster: ClusterId::parse(text("cluster_id")).map_err(|_| broken("cluster_id"))?,
+        vault: VaultId::parse(text("key_vault_id")).map_err(|_| broken("key_vault_id"))?,
+        namespace: text("namespace").to_owned(),
+        name: text("name").to_owned(),
+        instance: instance.to_owned(),
+        objects,
+        secrets: secrets
+            .values()
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect(),
+        grants: grants
+            .filter(|grant| grant.get("managed").as_bool() == Some(true))
+            .map(|grant| OwnedGrant {
+                kind: grant.get("kind").as_str().unwrap_or_default().to_owned(),
+                id: grant.get("id").as_str().unwrap_or_default().to_owned(),
+                principal_id: grant.get("principal_id").as_str().unwrap_or_default().to_owned(),
+            })
+            .collect(),
+    })
+}

@@ -1,0 +1,344 @@
+//! From what is written to what is wanted. Unknown values end here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::schema::{certificate_name, certificate_vault, endpoint};
+use crate::azure::ids::{ClusterId, VaultId};
+use crate::binding::desired::{
+    AddonPolicy, Certificate, Desired, Ingress, Mode, PathRule, Port, Rule, Verify, VerifyLevel, binding_id,
+};
+use crate::framework::object::{Known, Reader};
+use crate::framework::{AttributePath, Diagnostic, Diagnostics, Value};
+use crate::provider::duration;
+
+/// Fills in what the configuration leaves to us, as far as it is known. `planned` has every attribute.
+pub(super) fn fill(config: &Value, planned: &mut Value) {
+    let name = planned.get("name").clone();
+    let rule_hosts = rule_hosts(config);
+    let alone = config
+        .get("certificates")
+        .as_map()
+        .is_some_and(|all| all.len() == 1);
+    let written = config.get("certificates").clone();
+    if let Some(certificates) = member(planned, "certificates").and_then(Value::as_map_mut) {
+        for (key, certificate) in certificates {
+            let Some(members) = certificate.as_map_mut() else {
+                continue;
+            };
+            let written = written.get(key);
+            let or = |attribute: &str, default: Value| {
+                let value = written.get(attribute);
+                if value.is_null() { default } else { value.clone() }
+            };
+            members.insert(
+                "certificate".to_owned(),
+                or("certificate", Value::from(key.as_str())),
+            );
+            let hosts = if alone {
+                rule_hosts.clone()
+            } else {
+                Value::List(Vec::new())
+            };
+            members.insert("hosts".to_owned(), or("hosts", hosts));
+            let secret_name = match &name {
+                Value::String(name) => Value::from(format!("{name}-{key}")),
+                _ => Value::Unknown,
+            };
+            members.insert("secret_name".to_owned(), or("secret_name", secret_name));
+        }
+    }
+    let ingress_name = config.get("ingress").get("name").clone();
+    if let Some(ingress) = member(planned, "ingress").and_then(Value::as_map_mut) {
+        ingress.insert(
+            "name".to_owned(),
+            if ingress_name.is_null() {
+                name
+            } else {
+                ingress_name
+            },
+        );
+    }
+}
+
+fn member<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    value.as_map_mut().and_then(|members| members.get_mut(name))
+}
+
+fn rule_hosts(config: &Value) -> Value {
+    match config.get("ingress") {
+        Value::Null => Value::List(Vec::new()),
+        Value::Unknown => Value::Unknown,
+        ingress => match ingress.get("rules") {
+            Value::List(rules) => {
+                let mut hosts: Vec<Value> = Vec::new();
+                for rule in rules {
+                    let host = rule.get("host").clone();
+                    if !hosts.contains(&host) {
+                        hosts.push(host);
+                    }
+                }
+                Value::List(hosts)
+            }
+            _ => Value::Unknown,
+        },
+    }
+}
+
+/// The binding's ID, if all of it is known.
+pub(super) fn id(value: &Value) -> Option<String> {
+    let text = |name: &str| value.get(name).as_str();
+    Some(binding_id(text("cluster_id")?, text("namespace")?, text("name")?))
+}
+
+/// What is wanted, if everything is known; nothing if something is unknown.
+///
+/// # Errors
+/// If a value contradicts another.
+pub(super) fn parse(planned: &Value) -> Result<Option<Desired>, Diagnostics> {
+    const CONFIGURED: [&str; 9] = [
+        "name",
+        "cluster_id",
+        "key_vault_id",
+        "namespace",
+        "certificates",
+        "addon",
+        "access",
+        "ingress",
+        "verify",
+    ];
+    if CONFIGURED.iter().any(|name| !planned.get(name).is_wholly_known()) {
+        return Ok(None);
+    }
+    let contradictions = contradictions(planned);
+    if contradictions.has_errors() {
+        return Err(contradictions);
+    }
+    desired(&Reader::root(planned))
+        .map(Some)
+        .map_err(Diagnostics::from)
+}
+
+fn desired(root: &Reader<'_>) -> Result<Desired, Diagnostic> {
+    let invalid = |name: &str, error: String| {
+        Diagnostic::error("Resource ID is not valid", error, format!("Correct {name}."))
+            .at(AttributePath::of(name))
+    };
+    let mut certificates = BTreeMap::new();
+    for (key, certificate) in root.map("certificates")? {
+        let reference = certificate.string("certificate")?;
+        certificates.insert(
+            key.to_owned(),
+            Certificate {
+                certificate: certificate_name(reference).unwrap_or(reference).to_owned(),
+                hosts: certificate.strings("hosts")?,
+                secret_name: certificate.string("secret_name")?.to_owned(),
+            },
+        );
+    }
+    let addon = root.object("addon")?;
+    let verify = root.object("verify")?;
+    Ok(Desired {
+        name: root.string("name")?.to_owned(),
+        cluster: ClusterId::parse(root.string("cluster_id")?)
+            .map_err(|error| invalid("cluster_id", error.to_string()))?,
+        vault: VaultId::parse(root.string("key_vault_id")?)
+            .map_err(|error| invalid("key_vault_id", error.to_string()))?,
+        namespace: root.string("namespace")?.to_owned(),
+        certificates,
+        addon: AddonPolicy {
+            mode: mode(addon.string("mode")?),
+            rotation_enabled: addon.bool("rotation_enabled")?,
+            rotation_poll_interval: addon.opt_string("rotation_poll_interval")?.map(str::to_owned),
+        },
+        access: mode(root.object("access")?.string("mode")?),
+        ingress: root
+            .opt_object("ingress")?
+            .map(|ingress| read_ingress(&ingress))
+            .transpose()?,
+        verify: Verify {
+            level: match verify.string("level")? {
+                "served" => VerifyLevel::Served,
+                "synced" => VerifyLevel::Synced,
+                "none" => VerifyLevel::None,
+                _ => VerifyLevel::Auto,
+            },
+            endpoint: verify.opt_string("endpoint")?.and_then(endpoint),
+            timeout: duration::parse(verify.string("timeout")?).unwrap_or(Duration::from_secs(300)),
+        },
+    })
+}
+
+fn mode(text: &str) -> Mode {
+    match text {
+        "require" => Mode::Require,
+        "ignore" => Mode::Ignore,
+        _ => Mode::Ensure,
+    }
+}
+
+fn read_ingress(ingress: &Reader<'_>) -> Result<Ingress, Diagnostic> {
+    let mut rules = Vec::new();
+    for rule in ingress.list("rules")? {
+        let mut paths = Vec::new();
+        for path in rule.list("paths")? {
+            let port = path.string("port")?;
+            paths.push(PathRule {
+                path: path.string("path")?.to_owned(),
+                path_type: path.string("path_type")?.to_owned(),
+                service: path.string("service")?.to_owned(),
+                port: port
+                    .parse()
+                    .map_or_else(|_| Port::Name(port.to_owned()), Port::Number),
+            });
+        }
+        rules.push(Rule {
+            host: rule.string("host")?.to_owned(),
+            paths,
+        });
+    }
+    Ok(Ingress {
+        name: ingress.string("name")?.to_owned(),
+        class_name: ingress.opt_string("class_name")?.map(str::to_owned),
+        rules,
+        ssl_redirect: ingress.opt_bool("ssl_redirect")?,
+        annotations: ingress.string_map("annotations")?,
+        labels: ingress.string_map("labels")?,
+    })
+}
+
+/// Contradictions within the configuration, as far as it is known. Works on a configuration and on a planned state.
+pub(super) fn contradictions(value: &Value) -> Diagnostics {
+    let root = Reader::root(value);
+    let mut diagnostics = Diagnostics::new();
+    let certificates = root.known_map("certificates").known().unwrap_or_default();
+    secret_names(&root, &certificates, &mut diagnostics);
+    vault_references(&root, &certificates, &mut diagnostics);
+    hosts(&root, &certificates, &mut diagnostics);
+    diagnostics
+}
+
+fn secret_names(root: &Reader<'_>, certificates: &[(&str, Reader<'_>)], diagnostics: &mut Diagnostics) {
+    let name = root.known_string("name").known();
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for (key, certificate) in certificates {
+        let secret_name = match certificate.known_string("secret_name") {
+            Known::Known(text) => text.to_owned(),
+            Known::Null => match name {
+                Some(name) => format!("{name}-{key}"),
+                None => continue,
+            },
+            Known::Unknown => continue,
+        };
+        if let Some(other) = seen.insert(secret_name.clone(), key) {
+            diagnostics.push(
+                Diagnostic::error(
+                    "Secret name is used twice",
+                    format!("Certificates \"{other}\" and \"{key}\" would both be written to Secret \"{secret_name}\"."),
+                    "Give each its own, for example  secret_name = \"shop-api-tls\".",
+                )
+                .at(certificate.path().attribute("secret_name")),
+            );
+        }
+    }
+}
+
+fn vault_references(root: &Reader<'_>, certificates: &[(&str, Reader<'_>)], diagnostics: &mut Diagnostics) {
+    let vault = root
+        .known_string("key_vault_id")
+        .known()
+        .and_then(|text| VaultId::parse(text).ok());
+    let Some(vault) = vault else { return };
+    for (_, certificate) in certificates {
+        let reference = certificate.known_string("certificate").known();
+        let Some(host) = reference.and_then(certificate_vault) else {
+            continue;
+        };
+        if !host
+            .split('.')
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case(vault.name()))
+        {
+            diagnostics.push(
+                Diagnostic::error(
+                    "Certificate is in another vault",
+                    format!(
+                        "The ID points to {host}; this binding reads vault \"{}\".",
+                        vault.name()
+                    ),
+                    "Use one binding per vault.",
+                )
+                .at(certificate.path().attribute("certificate")),
+            );
+        }
+    }
+}
+
+fn hosts(root: &Reader<'_>, certificates: &[(&str, Reader<'_>)], diagnostics: &mut Diagnostics) {
+    let has_edge = !root.at("ingress").is_null();
+    let mut covered: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut complete = true;
+    for (key, certificate) in certificates {
+        match certificate.known_list("hosts") {
+            Known::Known(items) => {
+                for item in &items {
+                    let Known::Known(host) = item.as_known_string() else {
+                        complete = false;
+                        continue;
+                    };
+                    if let Some(other) = covered.insert(host, key) {
+                        diagnostics.push(
+                            Diagnostic::error(
+                                "Host has two certificates",
+                                format!("\"{host}\" stands in \"{other}\" and in \"{key}\"."),
+                                "Leave it in one of them.",
+                            )
+                            .at(item.path().clone()),
+                        );
+                    }
+                }
+            }
+            Known::Null if certificates.len() == 1 => complete = false,
+            Known::Null if has_edge => diagnostics.push(
+                Diagnostic::error(
+                    "Hosts are needed",
+                    format!(
+                        "With several certificates, each must say which hosts it serves; \"{key}\" does not."
+                    ),
+                    "Add  hosts = [\"myapp.example.com\"].",
+                )
+                .at(certificate.path().attribute("hosts")),
+            ),
+            Known::Null => {}
+            Known::Unknown => complete = false,
+        }
+    }
+    if complete && root.known_map("certificates").known().is_some() {
+        rules_are_covered(root, &covered, diagnostics);
+    }
+}
+
+fn rules_are_covered(root: &Reader<'_>, covered: &BTreeMap<&str, &str>, diagnostics: &mut Diagnostics) {
+    let Known::Known(ingress) = root.known_object("ingress") else {
+        return;
+    };
+    let mut seen = BTreeSet::new();
+    for rule in ingress.known_list("rules").known().unwrap_or_default() {
+        let Known::Known(host) = rule.known_string("host") else {
+            continue;
+        };
+        if !covered.contains_key(host) && seen.insert(host) {
+            diagnostics.push(
+                Diagnostic::error(
+                    "Host has no certificate",
+                    format!("The rule for \"{host}\" would serve the controller's own certificate."),
+                    format!("Add \"{host}\" to the hosts of a certificate, or remove the rule."),
+                )
+                .at(rule.path().attribute("host")),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

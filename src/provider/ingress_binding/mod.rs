@@ -1,0 +1,182 @@
+//! `kvtls_ingress_binding`: five short methods; what they decide stands in the files beside.
+
+mod apply;
+mod config;
+mod import;
+mod memory;
+mod plan;
+mod schema;
+mod state;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::memory::Memories;
+use self::state::Kept;
+use super::{Configured, duration, explain};
+use crate::binding::converge::refresh;
+use crate::framework::{
+    ApplyRequest, ApplyResponse, Deadline, Diagnostics, ImportResponse, PlanRequest, PlanResponse,
+    ReadRequest, ReadResponse, Resource, Schema, Value,
+};
+
+/// The resource.
+pub struct IngressBinding {
+    schema: Schema,
+    configured: Configured,
+    memories: Memories,
+}
+
+impl IngressBinding {
+    /// The resource, over the world that the provider block describes.
+    pub fn new(configured: Configured) -> Self {
+        Self {
+            schema: schema::schema(),
+            configured,
+            memories: Memories::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Resource for IngressBinding {
+    fn type_name(&self) -> &'static str {
+        "kvtls_ingress_binding"
+    }
+
+    fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    async fn validate(&self, config: &Value) -> Diagnostics {
+        config::contradictions(config)
+    }
+
+    fn remember(&self, state: &Value) {
+        self.memories.remember(state);
+    }
+
+    async fn read(&self, request: ReadRequest) -> ReadResponse {
+        let kept = Kept::read(&request.private);
+        match self.read_now(&request, kept).await {
+            Ok((state, kept)) => {
+                let private = kept.map_or_else(Default::default, |kept| kept.write());
+                ReadResponse {
+                    state,
+                    private,
+                    diagnostics: Diagnostics::new(),
+                }
+            }
+            Err(diagnostics) => ReadResponse {
+                state: request.state,
+                private: request.private,
+                diagnostics,
+            },
+        }
+    }
+
+    async fn plan(&self, request: PlanRequest) -> PlanResponse {
+        plan::plan(self, request).await
+    }
+
+    async fn apply(&self, request: ApplyRequest) -> ApplyResponse {
+        if request.planned.is_null() {
+            apply::delete(self, request).await
+        } else {
+            apply::write(self, request).await
+        }
+    }
+
+    async fn import(&self, id: &str, deadline: Deadline) -> ImportResponse {
+        let imported = async {
+            let world = self.configured.need()?;
+            import::import(&world, id).await
+        };
+        let result = tokio::select! {
+            result = tokio::time::timeout_at(deadline.until, imported) => result,
+            () = deadline.stop.cancelled() => Ok(Err(stopped())),
+        };
+        let (state, diagnostics) = match result {
+            Ok(Ok(state)) => (state, Diagnostics::new()),
+            Ok(Err(diagnostic)) => (Value::Null, Diagnostics::from(diagnostic)),
+            Err(_) => (Value::Null, Diagnostics::from(too_late())),
+        };
+        ImportResponse {
+            state,
+            private: Default::default(),
+            diagnostics,
+        }
+    }
+
+    /// The defaults are generous: an add-on update takes minutes, and a grant can take ten to have an effect.
+    fn timeout(&self, operation: &str, value: &Value) -> Duration {
+        const MINUTE: u64 = 60;
+        let default = match operation {
+            "read" => 3,
+            "delete" => 30,
+            _ => 45,
+        };
+        let written = value
+            .get("timeouts")
+            .get(operation)
+            .as_str()
+            .and_then(duration::parse);
+        written.unwrap_or(Duration::from_secs(default * MINUTE))
+    }
+}
+
+impl IngressBinding {
+    /// The state as it is now, and what to keep beside it; null if the cluster is gone.
+    async fn read_now(
+        &self,
+        request: &ReadRequest,
+        mut kept: Kept,
+    ) -> Result<(Value, Option<Kept>), Diagnostics> {
+        let Some(world) = self.configured.world() else {
+            return Ok((request.state.clone(), Some(kept)));
+        };
+        let Some(desired) = config::parse(&request.state)? else {
+            return Ok((request.state.clone(), Some(kept)));
+        };
+        let observing = refresh(&world, &desired);
+        let seen = tokio::select! {
+            seen = tokio::time::timeout_at(request.deadline.until, observing) => seen,
+            () = request.deadline.stop.cancelled() => return Err(Diagnostics::from(stopped())),
+        };
+        let seen = match seen {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(error)) => {
+                return Err(Diagnostics::from(explain::azure_error(
+                    &error,
+                    &explain::Changed::nothing(),
+                )));
+            }
+            Err(_) => return Err(Diagnostics::from(too_late())),
+        };
+        if seen.cluster.is_absent() {
+            return Ok((Value::Null, None));
+        }
+        self.memories.saw(&desired.id(), &seen);
+        let state = state::observed(&request.state, &request.state, &desired, &seen, &mut kept);
+        Ok((state, Some(kept)))
+    }
+}
+
+fn stopped() -> crate::framework::Diagnostic {
+    crate::framework::Diagnostic::error(
+        "Operation was stopped",
+        "Terraform was asked to stop before the binding was read. Nothing was changed.",
+        "Run it again.",
+    )
+    .code("KVTLS-E604")
+}
+
+fn too_late() -> crate::framework::Diagnostic {
+    crate::framework::Diagnostic::error(
+        "Binding could not be read in time",
+        "The operation's time was over before Azure and the cluster had answered. Nothing was changed.",
+        "Raise  timeouts.read, or look why the cluster answers slowly.",
+    )
+    .code("KVTLS-E022")
+}

@@ -1,0 +1,387 @@
+//! Plans: a function of configuration, prior state and private data. What is looked up live here becomes diagnostics,
+//! never values, because Terraform plans again during apply and the two plans must agree.
+
+use std::collections::BTreeSet;
+
+use super::memory::{Memory, is_unfinished};
+use super::state::{self, Kept};
+use super::{IngressBinding, config};
+use crate::binding::converge::question;
+use crate::binding::desired::{Desired, Mode};
+use crate::binding::findings::{Known, judge};
+use crate::binding::observe::observe;
+use crate::binding::text::yaml;
+use crate::binding::world::{Freshness, World};
+use crate::framework::{Diagnostics, PlanRequest, PlanResponse, Value};
+use crate::provider::{duration, explain};
+
+/// The plan of a creation, an update or a removal.
+pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> PlanResponse {
+    if request.is_destroy() {
+        let kept = Kept {
+            announced: Vec::new(),
+            resumes: None,
+            ..Kept::read(&request.private)
+        };
+        return PlanResponse {
+            planned: Value::Null,
+            requires_replace: Vec::new(),
+            private: kept.write(),
+            diagnostics: Diagnostics::new(),
+        };
+    }
+    let mut planned = request.proposed.clone();
+    config::fill(&request.config, &mut planned);
+    let desired = match config::parse(&planned) {
+        Ok(desired) => desired,
+        Err(diagnostics) => {
+            return PlanResponse {
+                planned,
+                requires_replace: Vec::new(),
+                private: request.private,
+                diagnostics,
+            };
+        }
+    };
+    if request.is_create() {
+        plan_create(resource, &request, planned, desired.as_ref()).await
+    } else {
+        plan_update(resource, &request, planned, desired.as_ref()).await
+    }
+}
+
+async fn plan_create(
+    resource: &IngressBinding,
+    request: &PlanRequest,
+    mut planned: Value,
+    desired: Option<&Desired>,
+) -> PlanResponse {
+    let id = config::id(&planned);
+    let memory = id
+        .as_deref()
+        .map(|id| resource.memories.of(id))
+        .unwrap_or_default();
+    set(&mut planned, "id", id.map_or(Value::Unknown, Value::from));
+    for name in [
+        "instance_id",
+        "addon_identity",
+        "addon_state",
+        "grants",
+        "addresses",
+        "status",
+    ] {
+        set(&mut planned, name, Value::Unknown);
+    }
+    match desired {
+        Some(desired) => {
+            set(&mut planned, "secret_names", state::secret_names(desired));
+            set(&mut planned, "manifests", manifests(desired, None, None));
+        }
+        None => {
+            set(&mut planned, "secret_names", Value::Unknown);
+            set(&mut planned, "manifests", Value::Unknown);
+        }
+    }
+    let mut diagnostics = Diagnostics::new();
+    if let Some(phase) = &memory.unfinished {
+        diagnostics.push(explain::resumes(phase));
+    }
+    if let (Some(desired), Some(world)) = (desired, resource.configured.world()) {
+        let looking = look(&world, desired, &memory, &mut diagnostics);
+        within(request, looking).await;
+    }
+    let kept = Kept {
+        resumes: memory
+            .unfinished
+            .as_ref()
+            .and_then(|_| memory.instances.iter().next().cloned()),
+        ..Kept::default()
+    };
+    PlanResponse {
+        planned,
+        requires_replace: Vec::new(),
+        private: kept.write(),
+        diagnostics,
+    }
+}
+
+async fn plan_update(
+    resource: &IngressBinding,
+    request: &PlanRequest,
+    mut planned: Value,
+    desired: Option<&Desired>,
+) -> PlanResponse {
+    let prior = &request.prior;
+    let mut kept = Kept::read(&request.private);
+    for name in [
+        "id",
+        "instance_id",
+        "secret_names",
+        "addresses",
+        "addon_identity",
+        "addon_state",
+        "grants",
+        "manifests",
+        "status",
+    ] {
+        set(&mut planned, name, prior.get(name).clone());
+    }
+    let mut diagnostics = Diagnostics::new();
+    match desired {
+        Some(desired) => {
+            plan_known(request, desired, &kept, &mut planned);
+            kept.announced = announced(prior, &planned);
+            tell_update(resource, request, desired, &kept, &planned, &mut diagnostics).await;
+        }
+        None => {
+            // Something the binding depends on is still to be made: everything that follows from it is open.
+            for name in ["secret_names", "manifests", "addresses", "addon_state", "grants"] {
+                set(&mut planned, name, Value::Unknown);
+            }
+            kept.announced = vec!["*".to_owned()];
+        }
+    }
+    if planned != *prior {
+        set(&mut planned, "status", Value::Unknown);
+    }
+    PlanResponse {
+        planned,
+        requires_replace: Vec::new(),
+        private: kept.write(),
+        diagnostics,
+    }
+}
+
+/// Computed values of an update whose inputs are all known.
+fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &mut Value) {
+    let prior = &request.prior;
+    let same = |name: &str| same_text(prior.get(name), planned.get(name));
+    let same_vault = same("key_vault_id");
+    let prior_addon = prior.get("addon_state");
+    let is_on = prior_addon.get("enabled").as_bool() == Some(true);
+    let ensures = desired.addon.mode == Mode::Ensure;
+    let has_identity = is_on && prior.get("addon_identity").as_map().is_some();
+    if ensures {
+        let addon = wished_addon(desired, prior_addon, is_on);
+        set(planned, "addon_state", addon);
+    }
+    if ensures && !has_identity {
+        set(planned, "addon_identity", Value::Unknown);
+    }
+    let no_grant = prior.get("grants").as_list().is_none_or(<[Value]>::is_empty);
+    if !same_vault || (ensures && !has_identity) || (no_grant && desired.access == Mode::Ensure) {
+        set(planned, "grants", Value::Unknown);
+    }
+    set(planned, "secret_names", state::secret_names(desired));
+    let edge = |value: &Value| {
+        (
+            value.get("ingress").get("name").clone(),
+            value.get("ingress").get("class_name").clone(),
+        )
+    };
+    if edge(prior) != edge(planned) {
+        set(planned, "addresses", Value::Unknown);
+    }
+    let client_id = prior
+        .get("addon_identity")
+        .get("client_id")
+        .as_str()
+        .filter(|_| has_identity);
+    let tenant_id = kept.tenant_id.as_deref().filter(|_| same_vault);
+    set(planned, "manifests", manifests(desired, client_id, tenant_id));
+    let status = prior.get("status");
+    let phase = status.get("phase").as_str().unwrap_or("pending");
+    if status.get("in_sync").as_bool() != Some(true) || is_unfinished(phase, planned) {
+        set(planned, "status", Value::Unknown);
+    }
+}
+
+fn same_text(left: &Value, right: &Value) -> bool {
+    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if left.eq_ignore_ascii_case(right))
+}
+
+fn wished_addon(desired: &Desired, prior: &Value, is_on: bool) -> Value {
+    let live = prior.get("rotation_poll_interval");
+    let interval = match (&desired.addon.rotation_poll_interval, live.as_str()) {
+        (Some(wished), Some(live)) if duration::same(wished, live) => Value::from(live),
+        (Some(wished), _) => Value::from(wished.as_str()),
+        (None, _) if is_on => live.clone(),
+        (None, _) => Value::Unknown,
+    };
+    // Turning rotation on where no interval is set makes the service choose one.
+    let interval = if interval.is_null()
+        && prior.get("rotation_enabled").as_bool() != Some(desired.addon.rotation_enabled)
+    {
+        Value::Unknown
+    } else {
+        interval
+    };
+    Value::object([
+        ("enabled", Value::from(true)),
+        ("rotation_enabled", Value::from(desired.addon.rotation_enabled)),
+        ("rotation_poll_interval", interval),
+    ])
+}
+
+fn manifests(desired: &Desired, client_id: Option<&str>, tenant_id: Option<&str>) -> Value {
+    let wanted = state::wanted(desired, client_id, tenant_id, None);
+    Value::object(
+        wanted
+            .into_iter()
+            .map(|(key, manifest)| (key, manifest.map_or(Value::Unknown, |it| Value::from(yaml(&it))))),
+    )
+}
+
+/// What the plan shows to change, in the words of the guard.
+fn announced(prior: &Value, planned: &Value) -> Vec<String> {
+    let mut targets = BTreeSet::new();
+    if prior.get("addon_state") != planned.get("addon_state") {
+        targets.insert("addon".to_owned());
+    }
+    if prior.get("grants") != planned.get("grants") {
+        targets.insert("grant".to_owned());
+    }
+    let none = std::collections::BTreeMap::new();
+    let before = prior.get("manifests").as_map().unwrap_or(&none);
+    let after = planned.get("manifests").as_map().unwrap_or(&none);
+    for key in before.keys().chain(after.keys()) {
+        if before.get(key) != after.get(key) {
+            targets.insert(key.clone());
+        }
+    }
+    targets.into_iter().collect()
+}
+
+/// What to say about an update, or about a binding that stays as it is.
+async fn tell_update(
+    resource: &IngressBinding,
+    request: &PlanRequest,
+    desired: &Desired,
+    kept: &Kept,
+    planned: &Value,
+    diagnostics: &mut Diagnostics,
+) {
+    let prior = &request.prior;
+    if planned.get("addon_state") != prior.get("addon_state")
+        && same_wish(prior.get("addon"), planned.get("addon"))
+    {
+        let enabled = prior.get("addon_state").get("enabled").as_bool() == Some(true);
+        diagnostics.push(explain::addon_was_changed(desired, enabled));
+    }
+    for (key, (manager, when)) in &kept.editors {
+        if manager != crate::k8s::FIELD_MANAGER
+            && prior.get("manifests").get(key) != planned.get("manifests").get(key)
+        {
+            diagnostics.push(explain::object_was_changed(
+                key,
+                &desired.namespace,
+                manager,
+                when,
+            ));
+        }
+    }
+    let memory = resource.memories.of(&desired.id());
+    if !memory.blind_spots.is_empty() {
+        diagnostics.push(explain::blind_spots(&memory.blind_spots));
+    }
+    let Some(world) = resource.configured.world() else {
+        return;
+    };
+    let bound = bound(prior, planned);
+    within(
+        request,
+        look_at_certificates(&world, desired, &bound, diagnostics),
+    )
+    .await;
+}
+
+fn same_wish(left: &Value, right: &Value) -> bool {
+    ["mode", "rotation_enabled", "rotation_poll_interval"]
+        .iter()
+        .all(|name| left.get(name) == right.get(name))
+}
+
+/// Certificates that stay bound to the same name of the same vault, with the same hosts.
+pub(super) fn bound(prior: &Value, planned: &Value) -> BTreeSet<String> {
+    if !same_text(prior.get("key_vault_id"), planned.get("key_vault_id")) {
+        return BTreeSet::new();
+    }
+    let before = prior.get("certificates");
+    let none = std::collections::BTreeMap::new();
+    let after = planned.get("certificates").as_map().unwrap_or(&none);
+    let unchanged = after.iter().filter(|(key, now)| {
+        let was = before.get(key);
+        was.get("certificate") == now.get("certificate") && was.get("hosts") == now.get("hosts")
+    });
+    unchanged.map(|(key, _)| key.clone()).collect()
+}
+
+/// Looks at the world of a creation.
+async fn look(world: &World, desired: &Desired, memory: &Memory, diagnostics: &mut Diagnostics) {
+    let seen = match observe(world, &question(desired, &[], Freshness::Shared)).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            diagnostics.push(explain::azure_error(&error, &explain::Changed::nothing()));
+            return;
+        }
+    };
+    let known = Known {
+        instances: memory.instances.clone(),
+        bound: BTreeSet::new(),
+    };
+    for finding in judge(desired, &seen, &known) {
+        diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
+    }
+    let is_off = seen
+        .cluster
+        .present()
+        .is_some_and(|cluster| !cluster.addon.enabled);
+    if is_off && desired.addon.mode == Mode::Ensure {
+        diagnostics.push(explain::addon_will_be_switched_on(desired));
+    }
+    let spots = seen.blind_spots();
+    if !spots.is_empty() {
+        diagnostics.push(explain::blind_spots(&spots));
+    }
+}
+
+/// Looks at the certificates of an existing binding; everything else was read by the refresh.
+async fn look_at_certificates(
+    world: &World,
+    desired: &Desired,
+    bound: &BTreeSet<String>,
+    diagnostics: &mut Diagnostics,
+) {
+    let mut question = question(desired, &[], Freshness::Shared);
+    question.objects.clear();
+    question.secrets.clear();
+    question.namespace_exists = false;
+    question.class = None;
+    question.cluster_objects = false;
+    // Errors were told by the refresh.
+    let Ok(seen) = observe(world, &question).await else {
+        return;
+    };
+    let known = Known {
+        instances: BTreeSet::new(),
+        bound: bound.clone(),
+    };
+    for finding in judge(desired, &seen, &known) {
+        diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
+    }
+}
+
+/// Runs a look-up of a plan within the operation's time; what does not come in time is not told.
+async fn within(request: &PlanRequest, looking: impl Future<Output = ()>) {
+    let limited = tokio::time::timeout_at(request.deadline.until, looking);
+    tokio::select! {
+        _ = limited => {}
+        () = request.deadline.stop.cancelled() => {}
+    }
+}
+
+fn set(value: &mut Value, name: &str, member: Value) {
+    if let Some(members) = value.as_map_mut() {
+        members.insert(name.to_owned(), member);
+    }
+}

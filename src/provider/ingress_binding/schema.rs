@@ -1,0 +1,669 @@
+//! The attributes of `kvtls_ingress_binding`, with what they accept. The source of its page in `docs/`.
+
+use crate::azure::ids::{ClusterId, VaultId};
+use crate::framework::validate::{each, length_between, matches_each, one_of, text, unexpected};
+use crate::framework::{Attribute, AttributePath, Diagnostic, Nesting, Presence, Schema, Type, Value};
+use crate::provider::duration;
+use crate::tls::Host;
+
+use Presence::{Computed, Optional, OptionalComputed, Required};
+
+/// The schema.
+pub(super) fn schema() -> Schema {
+    Schema::new(
+        "Serves HTTPS from an AKS cluster with certificates that live in Azure Key Vault, and keeps it true: the \
+         cluster's Key Vault add-on with rotation, the grant for its identity, SecretProviderClass, sync Deployment \
+         and Ingress, and the proof of what is served.",
+        [
+            (
+                "name",
+                Attribute::string(
+                    Required,
+                    "Names the objects in the cluster. A DNS label of at most 40 characters.",
+                )
+                .valid(text(
+                    "a DNS label of at most 40 characters",
+                    "\"shop\"",
+                    is_short_label,
+                ))
+                .requires_replace(),
+            ),
+            (
+                "cluster_id",
+                Attribute::string(
+                    Required,
+                    "The AKS cluster's resource ID. Another cluster replaces the binding.",
+                )
+                .valid(cluster_id)
+                .equal_by(same_without_case)
+                .requires_replace(),
+            ),
+            (
+                "key_vault_id",
+                Attribute::string(Required, "The vault's resource ID.")
+                    .valid(vault_id)
+                    .equal_by(same_without_case),
+            ),
+            (
+                "namespace",
+                Attribute::string(
+                    OptionalComputed,
+                    "The namespace; it must exist. `default` unless set.",
+                )
+                .default("default")
+                .valid(text("a DNS label", "\"shop\"", is_label))
+                .requires_replace(),
+            ),
+            ("certificates", certificates()),
+            ("addon", addon()),
+            ("access", access()),
+            ("ingress", ingress()),
+            ("verify", verify()),
+            ("timeouts", timeouts()),
+            (
+                "id",
+                computed("`{cluster_id}/namespaces/{namespace}/bindings/{name}`; also the ID to import by."),
+            ),
+            (
+                "instance_id",
+                computed(
+                    "One per creation. Objects carry it, and only objects that carry it are ever deleted.",
+                ),
+            ),
+            ("addon_identity", addon_identity()),
+            ("addon_state", addon_state()),
+            ("grants", grants()),
+            (
+                "secret_names",
+                Attribute::value(
+                    Type::map(Type::String),
+                    Computed,
+                    "The Secrets, by the keys of `certificates`.",
+                ),
+            ),
+            (
+                "manifests",
+                Attribute::value(
+                    Type::map(Type::String),
+                    Computed,
+                    "The objects as they are in the cluster, reduced to the fields kvtls owns, by `Kind/name`. A plan \
+                     shows what each will be.",
+                ),
+            ),
+            (
+                "addresses",
+                Attribute::nested(
+                    Nesting::Single,
+                    Computed,
+                    "Where the edge is reached.",
+                    [(
+                        "ingress",
+                        computed("The address that the Ingress publishes, for a DNS record."),
+                    )],
+                ),
+            ),
+            ("status", status()),
+        ],
+    )
+}
+
+fn certificates() -> Attribute {
+    Attribute::nested(
+        Nesting::Map,
+        Required,
+        "The certificates, by a logical name that is a DNS label; one to twenty.",
+        [
+            (
+                "certificate",
+                Attribute::string(
+                    OptionalComputed,
+                    "The certificate's name in the vault, or its versionless ID; the key unless set. An ID with a \
+                     version is refused, because the certificate would never be renewed.",
+                )
+                .valid(certificate_reference),
+            ),
+            (
+                "hosts",
+                Attribute::value(
+                    Type::list(Type::String),
+                    OptionalComputed,
+                    "The hosts it serves. With one certificate: all hosts of the rules, unless set.",
+                )
+                .valid(each(host)),
+            ),
+            (
+                "secret_name",
+                Attribute::string(OptionalComputed, "The Secret's name; `{name}-{key}` unless set.")
+                    .valid(text("a DNS subdomain", "\"shop-tls\"", is_subdomain)),
+            ),
+        ],
+    )
+    .valid(length_between(1, 20))
+    .valid(matches_each("a DNS label of at most 40 characters", "my-tls-cert", is_short_label))
+}
+
+fn addon() -> Attribute {
+    Attribute::nested(
+        Nesting::Single,
+        OptionalComputed,
+        "The cluster's Key Vault Secrets Provider add-on.",
+        [
+            (
+                "mode",
+                Attribute::string(
+                    OptionalComputed,
+                    "`ensure` switches it on as wished, `require` fails unless it already is, `ignore` does not care \
+                     how it is set. `ensure` unless set.",
+                )
+                .default("ensure")
+                .valid(one_of(MODES)),
+            ),
+            (
+                "rotation_enabled",
+                Attribute::bool(OptionalComputed, "Whether renewed certificates reach the cluster. True unless set.")
+                    .default(true),
+            ),
+            (
+                "rotation_poll_interval",
+                Attribute::string(
+                    Optional,
+                    "How often the vault is asked, at least `1m`. Unless set, what is there is kept.",
+                )
+                .valid(text("a duration of at least one minute", "\"2m\"", is_poll_interval))
+                .equal_by(same_duration),
+            ),
+        ],
+    )
+}
+
+fn access() -> Attribute {
+    Attribute::nested(
+        Nesting::Single,
+        OptionalComputed,
+        "Who lets the add-on's identity read the vault. The vault decides whether by role or by access policy.",
+        [(
+            "mode",
+            Attribute::string(
+                OptionalComputed,
+                "`ensure` grants, `require` fails unless it is granted already (inherited grants count), `ignore` does \
+                 not look. `ensure` unless set.",
+            )
+            .default("ensure")
+            .valid(one_of(MODES)),
+        )],
+    )
+}
+
+fn ingress() -> Attribute {
+    let path = Attribute::nested(
+        Nesting::List,
+        Required,
+        "Where requests go, by path.",
+        [
+            (
+                "path",
+                Attribute::string(OptionalComputed, "`/` unless set.")
+                    .default("/")
+                    .valid(text("a path that begins with /", "\"/\"", |it| {
+                        it.starts_with('/')
+                    })),
+            ),
+            (
+                "path_type",
+                Attribute::string(OptionalComputed, "`Prefix` unless set.")
+                    .default("Prefix")
+                    .valid(one_of(&["Prefix", "Exact", "ImplementationSpecific"])),
+            ),
+            (
+                "service",
+                Attribute::string(Required, "The Service.").valid(text(
+                    "a DNS label",
+                    "\"my-app\"",
+                    is_label,
+                )),
+            ),
+            (
+                "port",
+                Attribute::string(Required, "The Service's port, by number or name.").valid(text(
+                    "a port number or name",
+                    "80",
+                    is_port,
+                )),
+            ),
+        ],
+    )
+    .valid(length_between(1, 100));
+    let rule = Attribute::nested(
+        Nesting::List,
+        Required,
+        "The hosts and where their requests go.",
+        [
+            ("host", Attribute::string(Required, "The host.").valid(host)),
+            ("paths", path),
+        ],
+    )
+    .valid(length_between(1, 100));
+    Attribute::nested(
+        Nesting::Single,
+        Optional,
+        "The Ingress. Without it the Secrets are kept for whoever uses them.",
+        [
+            (
+                "name",
+                Attribute::string(
+                    OptionalComputed,
+                    "Its name; the binding's unless set. A new name is served first.",
+                )
+                .valid(text("a DNS subdomain", "\"shop\"", is_subdomain)),
+            ),
+            (
+                "class_name",
+                Attribute::string(Optional, "Its class; the cluster's default unless set.").valid(text(
+                    "a DNS subdomain",
+                    "\"nginx\"",
+                    is_subdomain,
+                )),
+            ),
+            ("rules", rule),
+            (
+                "ssl_redirect",
+                Attribute::bool(
+                    Optional,
+                    "Whether plain HTTP is redirected; the controller's own way unless set.",
+                ),
+            ),
+            (
+                "annotations",
+                Attribute::value(Type::map(Type::String), Optional, "Its annotations.").valid(annotations),
+            ),
+            (
+                "labels",
+                Attribute::value(Type::map(Type::String), Optional, "Its labels.").valid(labels),
+            ),
+        ],
+    )
+}
+
+fn verify() -> Attribute {
+    Attribute::nested(
+        Nesting::Single,
+        OptionalComputed,
+        "What must be proven before an apply succeeds.",
+        [
+            (
+                "level",
+                Attribute::string(
+                    OptionalComputed,
+                    "`served`: a handshake must return the vault's certificate. `auto`: so, but an edge that cannot be \
+                     reached is only a warning. `synced`: the Secret must hold it. `none`. `auto` unless set.",
+                )
+                .default("auto")
+                .valid(one_of(&["auto", "served", "synced", "none"])),
+            ),
+            (
+                "endpoint",
+                Attribute::string(
+                    Optional,
+                    "`host:port` to dial instead of the address that the Ingress publishes, as with curl --connect-to.",
+                )
+                .valid(text("a host and a port", "\"10.1.2.3:443\"", |it| endpoint(it).is_some())),
+            ),
+            (
+                "timeout",
+                Attribute::string(OptionalComputed, "How long each proof may take. `5m` unless set.")
+                    .default("5m")
+                    .valid(text("a duration", "\"5m\"", is_duration))
+                    .equal_by(same_duration),
+            ),
+        ],
+    )
+}
+
+fn timeouts() -> Attribute {
+    let timeout = |default: &str| {
+        Attribute::string(Optional, format!("`{default}` unless set.")).valid(text(
+            "a duration",
+            "\"45m\"",
+            is_duration,
+        ))
+    };
+    Attribute::nested(
+        Nesting::Single,
+        Optional,
+        "How long operations may take.",
+        [
+            ("create", timeout("45m")),
+            ("read", timeout("3m")),
+            ("update", timeout("45m")),
+            ("delete", timeout("30m")),
+        ],
+    )
+}
+
+fn addon_identity() -> Attribute {
+    Attribute::nested(
+        Nesting::Single,
+        Computed,
+        "The add-on's identity; null while the add-on is off.",
+        [
+            ("client_id", computed("Its client ID.")),
+            ("object_id", computed("Its object ID, for grants.")),
+            ("resource_id", computed("Its resource ID.")),
+        ],
+    )
+}
+
+fn addon_state() -> Attribute {
+    Attribute::nested(
+        Nesting::Single,
+        Computed,
+        "The add-on as it is; a plan shows what it will be.",
+        [
+            ("enabled", Attribute::bool(Computed, "Whether it is on.")),
+            (
+                "rotation_enabled",
+                Attribute::bool(Computed, "Whether it rotates."),
+            ),
+            ("rotation_poll_interval", computed("How often.")),
+        ],
+    )
+}
+
+fn grants() -> Attribute {
+    Attribute::nested(
+        Nesting::List,
+        Computed,
+        "What lets the add-on's identity read the vault.",
+        [
+            ("kind", computed("`role_assignment` or `access_policy`.")),
+            ("scope", computed("Where it applies.")),
+            (
+                "role",
+                computed("The role's name or GUID; `secrets/get` for an access policy."),
+            ),
+            ("principal_id", computed("Whom it is for.")),
+            (
+                "id",
+                computed("The assignment's ID; the vault's for an access policy."),
+            ),
+            ("managed", Attribute::bool(Computed, "Whether kvtls made it.")),
+        ],
+    )
+}
+
+fn status() -> Attribute {
+    let place = |text: &str| {
+        Attribute::nested(
+            Nesting::Single,
+            Computed,
+            text,
+            [
+                ("version", computed("The vault's version, where it is known.")),
+                (
+                    "thumbprint",
+                    computed("SHA-1, upper-case hex, as the portal shows it."),
+                ),
+                ("not_after", computed("The end of its validity, RFC 3339.")),
+            ],
+        )
+    };
+    Attribute::nested(
+        Nesting::Single,
+        Computed,
+        "How far the binding has come.",
+        [
+            (
+                "phase",
+                computed("`pending`, `azure`, `objects`, `synced`, `unverified` or `served`."),
+            ),
+            (
+                "in_sync",
+                Attribute::bool(
+                    Computed,
+                    "Whether every place holds the vault's certificate or may be on the way.",
+                ),
+            ),
+            (
+                "certificates",
+                Attribute::nested(
+                    Nesting::Map,
+                    Computed,
+                    "By the keys of `certificates`.",
+                    [
+                        ("vault", place("In the vault.")),
+                        ("synced", place("In the Secret.")),
+                        ("served", place("At the edge; of several hosts the worst.")),
+                    ],
+                ),
+            ),
+        ],
+    )
+}
+
+const MODES: &[&str] = &["ensure", "require", "ignore"];
+
+fn computed(description: &str) -> Attribute {
+    Attribute::string(Computed, description)
+}
+
+fn cluster_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+    let error = value.as_str().and_then(|text| ClusterId::parse(text).err());
+    error
+        .map(|error| invalid_id(&error.to_string(), "The AKS cluster's resource ID", path))
+        .into_iter()
+        .collect()
+}
+
+fn vault_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+    let error = value.as_str().and_then(|text| VaultId::parse(text).err());
+    error
+        .map(|error| invalid_id(&error.to_string(), "The Key Vault's resource ID", path))
+        .into_iter()
+        .collect()
+}
+
+fn invalid_id(error: &str, wanted: &str, path: &AttributePath) -> Diagnostic {
+    Diagnostic::error(
+        "Resource ID is not valid",
+        format!("{wanted} is expected: {error}."),
+        format!("Correct {path}."),
+    )
+    .at(path.clone())
+    .code("KVTLS-E001")
+}
+
+fn host(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+    match value.as_str().map(Host::parse) {
+        Some(Err(error)) => {
+            let mut diagnostic = unexpected(
+                path,
+                "a lower-case host name or a one-label wildcard",
+                "\"myapp.example.com\"",
+                value,
+            );
+            diagnostic.detail = format!("{} ({error})", diagnostic.detail);
+            vec![diagnostic]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn annotations(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+    refused_keys(value, path, |key| {
+        if key.starts_with("kvtls.io/") {
+            Some("kvtls keeps its own bookkeeping there")
+        } else if key == "kubernetes.azure.com/tls-cert-keyvault-uri" {
+            Some("application routing would manage the same certificate, and the two would fight")
+        } else {
+            None
+        }
+    })
+}
+
+fn labels(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+    refused_keys(value, path, |key| {
+        (key == "app.kubernetes.io/managed-by" || key.starts_with("kvtls.io/"))
+            .then_some("kvtls marks its objects with it")
+    })
+}
+
+fn refused_keys(
+    value: &Value,
+    path: &AttributePath,
+    reason: impl Fn(&str) -> Option<&'static str>,
+) -> Vec<Diagnostic> {
+    let keys = value.as_map().into_iter().flat_map(|members| members.keys());
+    keys.filter_map(|key| {
+        let reason = reason(key)?;
+        let detail = format!("The key \"{key}\" cannot be used here: {reason}.");
+        Some(
+            Diagnostic::error("Key is reserved", detail, format!("Remove it from {path}.")).at(path.key(key)),
+        )
+    })
+    .collect()
+}
+
+fn certificate_reference(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+    let expected = "a certificate's name, or its versionless ID";
+    let example = "\"my-tls-cert\" or \"https://kv-prod.vault.azure.net/certificates/my-tls-cert\"";
+    match value.as_str().map(certificate_name) {
+        Some(Err(CertificateReferenceError::Versioned)) => vec![
+            Diagnostic::error(
+                "Certificate ID has a version",
+                "With a version the certificate would never be renewed in the cluster.",
+                format!(
+                    "Use the versionless ID in {path} (azurerm: versionless_id or versionless_secret_id)."
+                ),
+            )
+            .at(path.clone()),
+        ],
+        Some(Err(CertificateReferenceError::Malformed)) => vec![unexpected(path, expected, example, value)],
+        _ => Vec::new(),
+    }
+}
+
+/// Why a reference to a certificate cannot be used.
+pub(super) enum CertificateReferenceError {
+    /// It names one version.
+    Versioned,
+    /// It is neither a name nor an ID.
+    Malformed,
+}
+
+/// The name in a reference: a name, or `https://{vault}/certificates/{name}` or `…/secrets/{name}`.
+pub(super) fn certificate_name(reference: &str) -> Result<&str, CertificateReferenceError> {
+    let is_name = |text: &str| {
+        (1..=127).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-')
+    };
+    let Some(rest) = reference.strip_prefix("https://") else {
+        return if is_name(reference) {
+            Ok(reference)
+        } else {
+            Err(CertificateReferenceError::Malformed)
+        };
+    };
+    let parts: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
+    match parts.as_slice() {
+        [_, "certificates" | "secrets", name] if is_name(name) => Ok(name),
+        [_, "certificates" | "secrets", name, _] if is_name(name) => {
+            Err(CertificateReferenceError::Versioned)
+        }
+        _ => Err(CertificateReferenceError::Malformed),
+    }
+}
+
+/// The vault's host in a reference that is an ID.
+pub(super) fn certificate_vault(reference: &str) -> Option<&str> {
+    reference.strip_prefix("https://")?.split(['/', ':']).next()
+}
+
+/// `host:port`, the host possibly in brackets.
+pub(super) fn endpoint(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+    (!host.is_empty() && !host.contains(['/', ' ', '@'])).then(|| (host.to_owned(), port))
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text
+            .bytes()
+            .all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+fn is_short_label(text: &str) -> bool {
+    text.len() <= 40 && is_label(text)
+}
+
+fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+fn is_port(text: &str) -> bool {
+    match text.parse::<u32>() {
+        Ok(number) => (1..=65_535).contains(&number),
+        Err(_) => text.len() <= 15 && is_label(text),
+    }
+}
+
+fn is_duration(text: &str) -> bool {
+    duration::parse(text).is_some_and(|it| !it.is_zero())
+}
+
+fn is_poll_interval(text: &str) -> bool {
+    duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
+}
+
+fn same_duration(left: &Value, right: &Value) -> bool {
+    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if duration::same(left, right))
+}
+
+fn same_without_case(left: &Value, right: &Value) -> bool {
+    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if left.eq_ignore_ascii_case(right))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_keeps_terraforms_rules() {
+        assert_eq!(schema().check(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_certificate_is_named_by_name_or_versionless_id() {
+        assert_eq!(certificate_name("my-tls-cert").ok(), Some("my-tls-cert"));
+        assert_eq!(
+            certificate_name("https://kv.vault.azure.net/secrets/web/").ok(),
+            Some("web")
+        );
+        assert!(matches!(
+            certificate_name("https://kv.vault.azure.net/certificates/web/0123"),
+            Err(CertificateReferenceError::Versioned)
+        ));
+        for bad in [
+            "",
+            "a_b",
+            "https://kv.vault.azure.net/keys/web",
+            "http://kv/certificates/web",
+        ] {
+            assert!(
+                matches!(certificate_name(bad), Err(CertificateReferenceError::Malformed)),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_a_host_and_a_port() {
+        assert_eq!(endpoint("10.0.0.1:443"), Some(("10.0.0.1".to_owned(), 443)));
+        assert_eq!(endpoint("[::1]:8443"), Some(("::1".to_owned(), 8443)));
+        for bad in ["10.0.0.1", ":443", "a:0", "https://a:1", "a:70000"] {
+            assert_eq!(endpoint(bad), None, "{bad}");
+        }
+    }
+}

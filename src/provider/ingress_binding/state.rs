@@ -1,0 +1,392 @@
+//! From the observed world to state. What was not seen keeps its prior value; normalisation is not drift.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::azure::Role;
+use crate::azure::ids::ClientId;
+use crate::binding::converge::owned_objects;
+use crate::binding::desired::Desired;
+use crate::binding::grant::{self, Grant};
+use crate::binding::manifests::{self, Facts};
+use crate::binding::observation::{Observation, Seen};
+use crate::binding::observe::published_address;
+use crate::binding::step::object_key;
+use crate::binding::text::{shown, yaml};
+use crate::binding::verify::{CertificateStatus, Phase, Status, Version, status};
+use crate::framework::Value;
+use crate::framework::resource::Private;
+use crate::k8s::{ObjectRef, ownership};
+use crate::provider::duration;
+
+/// What is kept beside the state. Losing it costs one update that changes nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Kept {
+    /// The vault's tenant.
+    pub(super) tenant_id: Option<String>,
+    /// What the server made of our last writes, where it changed them.
+    pub(super) admitted: BTreeMap<String, serde_json::Value>,
+    /// Who changed an object last, and when, by `Kind/name`; only while it differs.
+    pub(super) editors: BTreeMap<String, (String, String)>,
+    /// From plan to apply: the targets that the plan showed.
+    pub(super) announced: Vec<String>,
+    /// From plan to apply: the unfinished creation that is resumed.
+    pub(super) resumes: Option<String>,
+}
+
+impl Kept {
+    pub(super) fn read(private: &Private) -> Self {
+        let get = |name: &str| private.get(name).cloned().unwrap_or_default();
+        Self {
+            tenant_id: get("tenant_id").as_str().map(str::to_owned),
+            admitted: serde_json::from_value(get("admitted")).unwrap_or_default(),
+            editors: serde_json::from_value(get("editors")).unwrap_or_default(),
+            announced: serde_json::from_value(get("announced")).unwrap_or_default(),
+            resumes: get("resumes").as_str().map(str::to_owned),
+        }
+    }
+
+    pub(super) fn write(&self) -> Private {
+        let all = [
+            ("tenant_id", json!(self.tenant_id)),
+            ("admitted", json!(self.admitted)),
+            ("editors", json!(self.editors)),
+            ("announced", json!(self.announced)),
+            ("resumes", json!(self.resumes)),
+        ];
+        let is_empty = |value: &serde_json::Value| {
+            value.is_null()
+                || value.as_object().is_some_and(serde_json::Map::is_empty)
+                || value.as_array().is_some_and(Vec::is_empty)
+        };
+        all.into_iter()
+            .filter(|(_, value)| !is_empty(value))
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+}
+
+/// The state of a binding as observed. `base` holds the configured attributes, `prior` the last known computed ones.
+pub(super) fn observed(
+    base: &Value,
+    prior: &Value,
+    desired: &Desired,
+    seen: &Observation,
+    kept: &mut Kept,
+) -> Value {
+    let mut state = base.clone();
+    let Some(members) = state.as_map_mut() else {
+        return state;
+    };
+    if let Some(vault) = seen.vault.present() {
+        kept.tenant_id = Some(vault.tenant_id.clone());
+    }
+    let (identity, addon) = addon(seen, prior);
+    members.insert("addon_identity".to_owned(), identity.clone());
+    let poll = addon
+        .get("rotation_poll_interval")
+        .as_str()
+        .and_then(duration::parse);
+    members.insert("addon_state".to_owned(), addon);
+    members.insert("grants".to_owned(), grants(desired, seen, prior));
+    members.insert("secret_names".to_owned(), secret_names(desired));
+    let manifests = manifests(desired, seen, prior, &identity, kept);
+    members.insert("manifests".to_owned(), manifests);
+    members.insert("addresses".to_owned(), addresses(desired, seen, prior));
+    let before = read_status(prior.get("status"));
+    // Two minutes is the driver's own default.
+    let poll = poll
+        .and_then(|it| it.try_into().ok())
+        .unwrap_or(time::Duration::minutes(2));
+    members.insert(
+        "status".to_owned(),
+        write_status(&status(desired, seen, before.as_ref(), poll)),
+    );
+    state
+}
+
+fn addon(seen: &Observation, prior: &Value) -> (Value, Value) {
+    let Some(cluster) = seen.cluster.present() else {
+        return (
+            or_null(prior.get("addon_identity")),
+            or_null(prior.get("addon_state")),
+        );
+    };
+    let identity = cluster.addon.identity.as_ref().filter(|_| cluster.addon.enabled);
+    let identity = identity.map_or(Value::Null, |identity| {
+        Value::object([
+            ("client_id", Value::from(identity.client_id.0.as_str())),
+            ("object_id", Value::from(identity.object_id.0.as_str())),
+            ("resource_id", Value::from(identity.resource_id.as_str())),
+        ])
+    });
+    let state = Value::object([
+        ("enabled", Value::from(cluster.addon.enabled)),
+        ("rotation_enabled", Value::from(cluster.addon.rotation_enabled)),
+        (
+            "rotation_poll_interval",
+            Value::from(cluster.addon.rotation_poll_interval.clone()),
+        ),
+    ]);
+    (identity, state)
+}
+
+/// An unknown of a plan that was not fulfilled becomes null.
+fn or_null(value: &Value) -> Value {
+    if value.is_wholly_known() {
+        value.clone()
+    } else {
+        Value::Null
+    }
+}
+
+fn grants(desired: &Desired, seen: &Observation, prior: &Value) -> Value {
+    let identity = seen
+        .cluster
+        .known()
+        .map(|cluster| cluster.as_ref().and_then(|it| it.addon.identity.as_ref()));
+    let (Some(identity), Some(vault)) = (identity, seen.vault.known()) else {
+        return or_null(prior.get("grants"));
+    };
+    let (Some(identity), Some(vault)) = (identity, vault) else {
+        return Value::List(Vec::new());
+    };
+    let none = Vec::new();
+    let assignments = match (&seen.assignments, vault.rbac) {
+        (Seen::Known(found), _) => found,
+        (_, false) => &none,
+        (_, true) => return or_null(prior.get("grants")),
+    };
+    let managed_before = prior.get("grants").as_list().unwrap_or_default();
+    let found = grant::find(vault, assignments, &identity.object_id);
+    Value::List(
+        found
+            .map(|found| grant_value(desired, &found, managed_before))
+            .into_iter()
+            .collect(),
+    )
+}
+
+fn grant_value(desired: &Desired, found: &Grant<'_>, before: &[Value]) -> Value {
+    let vault = desired.vault.to_string();
+    let (kind, scope, role, principal, id, managed) = match found {
+        Grant::Role(assignment) => (
+            "role_assignment",
+            assignment.scope.clone(),
+            Role::of_guid(&assignment.role_guid)
+                .map_or_else(|| assignment.role_guid.clone(), |role| role.name().to_owned()),
+            assignment.principal.0.clone(),
+            assignment.id.clone(),
+            grant::is_ours(assignment),
+        ),
+        Grant::Policy(policy) => {
+            let ours = before.iter().any(|grant| {
+                grant.get("managed").as_bool() == Some(true)
+                    && grant.get("kind").as_str() == Some("access_policy")
+                    && grant.get("principal_id").as_str() == Some(policy.object_id.0.as_str())
+            });
+            let principal = policy.object_id.0.clone();
+            (
+                "access_policy",
+                vault.clone(),
+                "secrets/get".to_owned(),
+                principal,
+                vault,
+                ours,
+            )
+        }
+    };
+    Value::object([
+        ("kind", Value::from(kind)),
+        ("scope", Value::from(scope)),
+        ("role", Value::from(role)),
+        ("principal_id", Value::from(principal)),
+        ("id", Value::from(id)),
+        ("managed", Value::from(managed)),
+    ])
+}
+
+/// Marks access policies as made by us; Azure has no place to say so.
+pub(super) fn mark_policies_managed(state: &mut Value) {
+    let Some(Value::List(grants)) = state.as_map_mut().and_then(|it| it.get_mut("grants")) else {
+        return;
+    };
+    for grant in grants {
+        let is_policy = grant.get("kind").as_str() == Some("access_policy");
+        if let (true, Some(members)) = (is_policy, grant.as_map_mut()) {
+            members.insert("managed".to_owned(), Value::from(true));
+        }
+    }
+}
+
+/// The Secrets by logical name.
+pub(super) fn secret_names(desired: &Desired) -> Value {
+    Value::object(
+        desired
+            .certificates
+            .iter()
+            .map(|(key, it)| (key.as_str(), Value::from(it.secret_name.as_str()))),
+    )
+}
+
+/// The manifests of a binding, without stamps; the SecretProviderClass only if what it needs is known.
+pub(super) fn wanted(
+    desired: &Desired,
+    client_id: Option<&str>,
+    tenant_id: Option<&str>,
+    cloud_name: Option<&str>,
+) -> BTreeMap<String, Option<serde_json::Value>> {
+    let facts = client_id.zip(tenant_id).map(|(client_id, tenant_id)| Facts {
+        client_id: ClientId(client_id.to_owned()),
+        tenant_id: tenant_id.to_owned(),
+        cloud_name: cloud_name.map(str::to_owned),
+    });
+    let class = facts.map(|facts| manifests::secret_provider_class_manifest(desired, &facts));
+    let mut wanted = BTreeMap::new();
+    wanted.insert(object_key(&manifests::secret_provider_class(desired)), class);
+    let deployment = manifests::deployment_manifest(desired);
+    wanted.insert(object_key(&manifests::deployment(desired)), Some(deployment));
+    if let Some(ingress) = &desired.ingress {
+        let manifest = manifests::ingress_manifest(desired, ingress);
+        wanted.insert(
+            object_key(&manifests::ingress(desired, &ingress.name)),
+            Some(manifest),
+        );
+    }
+    wanted
+}
+
+/// Every object that this binding has or may have left behind.
+pub(super) fn objects(desired: &Desired, prior: &Value) -> Vec<ObjectRef> {
+    let keys = prior
+        .get("manifests")
+        .as_map()
+        .into_iter()
+        .flat_map(|all| all.keys().map(String::as_str));
+    owned_objects(&desired.namespace, keys)
+}
+
+fn manifests(
+    desired: &Desired,
+    seen: &Observation,
+    prior: &Value,
+    identity: &Value,
+    kept: &mut Kept,
+) -> Value {
+    let wanted = wanted(
+        desired,
+        identity.get("client_id").as_str(),
+        kept.tenant_id.as_deref(),
+        None,
+    );
+    let mut texts = BTreeMap::new();
+    kept.editors.clear();
+    for (key, wanted) in &wanted {
+        match seen.objects.get(key) {
+            Some(Seen::Known(Some(live))) => {
+                let mask = wanted.clone().unwrap_or_else(|| manifests::without_status(live));
+                let view = shown(live, &mask, kept.admitted.get(key));
+                if let (Some(wanted), Some(editor)) = (wanted, ownership::last_editor(live, ".spec"))
+                    && view != *wanted
+                {
+                    kept.editors.insert(key.clone(), editor);
+                }
+                texts.insert(key.clone(), Value::from(yaml(&view)));
+            }
+            Some(Seen::Known(None)) => {}
+            Some(Seen::NotSeen(_) | Seen::NotAsked) | None => {
+                if let Some(text) = prior.get("manifests").get(key).as_str() {
+                    texts.insert(key.clone(), Value::from(text));
+                }
+            }
+        }
+    }
+    // Objects under an old name stay visible until they are gone.
+    for object in objects(desired, prior) {
+        let key = object_key(&object);
+        if let (false, Some(live)) = (wanted.contains_key(&key), seen.object(&key)) {
+            texts.insert(key, Value::from(yaml(&manifests::without_status(live))));
+        }
+    }
+    Value::Map(texts)
+}
+
+fn addresses(desired: &Desired, seen: &Observation, prior: &Value) -> Value {
+    let ingress = desired
+        .ingress
+        .as_ref()
+        .map(|wanted| object_key(&manifests::ingress(desired, &wanted.name)));
+    let address = match ingress.map(|key| seen.objects.get(&key)) {
+        None | Some(Some(Seen::Known(None))) => Value::Null,
+        Some(Some(Seen::Known(Some(live)))) => Value::from(published_address(live)),
+        Some(_) => or_null(prior.get("addresses").get("ingress")),
+    };
+    Value::object([("ingress", address)])
+}
+
+const PHASES: [(&str, Phase); 6] = [
+    ("pending", Phase::Pending),
+    ("azure", Phase::Azure),
+    ("objects", Phase::Objects),
+    ("synced", Phase::Synced),
+    ("unverified", Phase::Unverified),
+    ("served", Phase::Served),
+];
+
+fn write_status(status: &Status) -> Value {
+    let phase = PHASES
+        .iter()
+        .find(|(_, phase)| *phase == status.phase)
+        .map_or("pending", |(name, _)| name);
+    let place = |version: &Option<Version>| {
+        version.as_ref().map_or(Value::Null, |version| {
+            Value::object([
+                ("version", Value::from(version.version.clone())),
+                ("thumbprint", Value::from(version.thumbprint.as_str())),
+                ("not_after", Value::from(version.not_after.format(&Rfc3339).ok())),
+            ])
+        })
+    };
+    let certificates = status.certificates.iter().map(|(key, it)| {
+        let places = [
+            ("vault", place(&it.vault)),
+            ("synced", place(&it.synced)),
+            ("served", place(&it.served)),
+        ];
+        (key.as_str(), Value::object(places))
+    });
+    Value::object([
+        ("phase", Value::from(phase)),
+        ("in_sync", Value::from(status.in_sync)),
+        ("certificates", Value::object(certificates)),
+    ])
+}
+
+/// The status of a state, if it has one.
+pub(super) fn read_status(value: &Value) -> Option<Status> {
+    let phase = value.get("phase").as_str()?;
+    let phase = PHASES.iter().find(|(name, _)| *name == phase)?.1;
+    let place = |value: &Value| {
+        Some(Version {
+            version: value.get("version").as_str().map(str::to_owned),
+            thumbprint: value.get("thumbprint").as_str()?.to_owned(),
+            not_after: OffsetDateTime::parse(value.get("not_after").as_str()?, &Rfc3339).ok()?,
+        })
+    };
+    let certificates = value.get("certificates").as_map()?.iter().map(|(key, it)| {
+        let status = CertificateStatus {
+            vault: place(it.get("vault")),
+            synced: place(it.get("synced")),
+            served: place(it.get("served")),
+        };
+        (key.clone(), status)
+    });
+    Some(Status {
+        phase,
+        in_sync: value.get("in_sync").as_bool().unwrap_or(false),
+        certificates: certificates.collect(),
+    })
+}

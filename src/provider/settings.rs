@@ -1,0 +1,173 @@
+//! The provider block and the environment, turned into the clients' settings. What is written wins over a variable.
+
+use super::environment::Environment;
+use crate::azure::{CredentialSettings, CustomEndpoints, Secret, Settings};
+use crate::framework::{Attribute, Diagnostic, Diagnostics, Nesting, Presence, Schema, Value};
+use crate::k8s::edge::ProxySettings;
+
+/// The schema of the provider block: names, variables and order as azurerm and azapi have them.
+pub fn schema() -> Schema {
+    let optional = |text: &str| Attribute::string(Presence::Optional, text);
+    Schema::new(
+        "Serves HTTPS from AKS with certificates that live in Azure Key Vault, and keeps it true.",
+        [
+            ("tenant_id", optional("The Entra tenant. Also `ARM_TENANT_ID`.")),
+            ("client_id", optional("The application's client ID. Also `ARM_CLIENT_ID`.")),
+            (
+                "client_secret",
+                optional("The application's secret. Also `ARM_CLIENT_SECRET`.").sensitive(),
+            ),
+            (
+                "use_cli",
+                Attribute::bool(
+                    Presence::Optional,
+                    "Whether the Azure CLI may give tokens; true unless set. Also `ARM_USE_CLI`.",
+                ),
+            ),
+            (
+                "environment",
+                optional("`public`, `usgovernment`, `china` or `custom`; public unless set. Also `ARM_ENVIRONMENT`.")
+                    .valid(crate::framework::validate::one_of(&["public", "usgovernment", "china", "custom"])),
+            ),
+            (
+                "metadata_host",
+                optional(
+                    "Host, without scheme, that serves the metadata of a custom cloud. Also `ARM_METADATA_HOSTNAME`.",
+                ),
+            ),
+            ("endpoint", endpoint_attribute()),
+        ],
+    )
+}
+
+fn endpoint_attribute() -> Attribute {
+    let optional = |text: &str| Attribute::string(Presence::Optional, text);
+    Attribute::nested(
+        Nesting::Single,
+        Presence::Optional,
+        "Endpoints of a custom cloud, each `https://`.",
+        [
+            (
+                "active_directory_authority_host",
+                optional("Where tokens come from. Also `ARM_ACTIVE_DIRECTORY_AUTHORITY_HOST`."),
+            ),
+            (
+                "resource_manager_endpoint",
+                optional("Azure Resource Manager. Also `ARM_RESOURCE_MANAGER_ENDPOINT`."),
+            ),
+            (
+                "resource_manager_audience",
+                optional("The audience of its tokens. Also `ARM_RESOURCE_MANAGER_AUDIENCE`."),
+            ),
+            (
+                "key_vault_dns_suffix",
+                optional("The suffix of vault host names, for example `vault.azure.net`."),
+            ),
+        ],
+    )
+}
+
+/// The settings, unless something in the block is not known yet.
+///
+/// # Errors
+/// If a value cannot be used; the diagnostic names the attribute or variable.
+pub fn read(config: &Value, environment: &Environment) -> Result<Option<Settings>, Diagnostics> {
+    if !config.is_wholly_known() {
+        return Ok(None);
+    }
+    let text = |name: &str, variables: &[&str]| {
+        let written = config.get(name).as_str().map(str::to_owned);
+        written.or_else(|| environment.first(variables).map(str::to_owned))
+    };
+    let use_cli = match config.get("use_cli").as_bool() {
+        Some(written) => written,
+        None => truth(environment, "ARM_USE_CLI")?.unwrap_or(true),
+    };
+    let credential = CredentialSettings {
+        tenant_id: text("tenant_id", &["ARM_TENANT_ID"]),
+        client_id: text("client_id", &["ARM_CLIENT_ID"]),
+        client_secret: text("client_secret", &["ARM_CLIENT_SECRET"]).map(Secret::new),
+        use_cli,
+    };
+    Ok(Some(Settings {
+        credential,
+        environment: text("environment", &["ARM_ENVIRONMENT"]).unwrap_or_else(|| "public".to_owned()),
+        metadata_host: text("metadata_host", &["ARM_METADATA_HOSTNAME"]),
+        endpoints: endpoints(config.get("endpoint"), environment),
+        correlation_id: environment
+            .first(&["ARM_CORRELATION_REQUEST_ID"])
+            .map(str::to_owned),
+        user_agent_suffix: environment.first(&["AZURE_HTTP_USER_AGENT"]).map(str::to_owned),
+    }))
+}
+
+fn endpoints(block: &Value, environment: &Environment) -> Option<CustomEndpoints> {
+    let text = |name: &str, variable: &str| {
+        let written = block.get(name).as_str().map(str::to_owned);
+        written.or_else(|| environment.first(&[variable]).map(str::to_owned))
+    };
+    let endpoints = CustomEndpoints {
+        authority_host: text(
+            "active_directory_authority_host",
+            "ARM_ACTIVE_DIRECTORY_AUTHORITY_HOST",
+        ),
+        resource_manager_endpoint: text("resource_manager_endpoint", "ARM_RESOURCE_MANAGER_ENDPOINT"),
+        resource_manager_audience: text("resource_manager_audience", "ARM_RESOURCE_MANAGER_AUDIENCE"),
+        key_vault_dns_suffix: block.get("key_vault_dns_suffix").as_str().map(str::to_owned),
+    };
+    (endpoints != CustomEndpoints::default()).then_some(endpoints)
+}
+
+fn truth(environment: &Environment, variable: &str) -> Result<Option<bool>, Diagnostics> {
+    match environment.first(&[variable]) {
+        None => Ok(None),
+        Some("true" | "True" | "TRUE" | "1") => Ok(Some(true)),
+        Some("false" | "False" | "FALSE" | "0") => Ok(Some(false)),
+        Some(other) => Err(Diagnostics::from(Diagnostic::error(
+            "Environment variable is not a bool",
+            format!("{variable} is \"{other}\"; expected true or false."),
+            format!("Set {variable}=true or {variable}=false, or unset it."),
+        ))),
+    }
+}
+
+/// The proxy of the environment.
+pub fn proxy(environment: &Environment) -> ProxySettings {
+    ProxySettings {
+        https_proxy: environment.either_case("HTTPS_PROXY").map(str::to_owned),
+        no_proxy: environment.either_case("NO_PROXY").map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_wins_over_a_variable() {
+        let environment: Environment = [("ARM_TENANT_ID", "variable"), ("ARM_CLIENT_ID", "app")]
+            .into_iter()
+            .collect();
+        let config = Value::object([("tenant_id", Value::from("written"))]);
+        let settings = read(&config, &environment).unwrap().unwrap();
+        assert_eq!(settings.credential.tenant_id.as_deref(), Some("written"));
+        assert_eq!(settings.credential.client_id.as_deref(), Some("app"));
+        assert!(settings.credential.use_cli);
+    }
+
+    #[test]
+    fn an_unknown_setting_postpones_everything() {
+        let config = Value::object([("tenant_id", Value::Unknown)]);
+        assert!(read(&config, &Environment::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_variable_that_is_not_a_bool_is_named() {
+        let environment: Environment = [("ARM_USE_CLI", "yes")].into_iter().collect();
+        let error = read(&Value::object::<String>([]), &environment).unwrap_err();
+        assert!(
+            error.iter().next().unwrap().detail.contains("ARM_USE_CLI"),
+            "{error:?}"
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! What every plane of the world shares, and the words they exchange.
+//!
+//! A plane gets [`Core`] once and keeps it. The front judges who asks where a plane wants that, writes the journal,
+//! plays faults and sets `Date`; a plane answers requests and, where it knows more than method and status tell, adds
+//! an [`Effect`] to its answer's extensions.
+//!
+//! Extensions a plane finds on a request: [`StagedOutcome`] when a fault decided how the long-running operation which
+//! this request starts has to end, and hyper's own for upgrades. The `Host` header is the address the caller used;
+//! [`Names`] turns it into the addresses to answer with.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::certificates::{Authority, ClientCertificate, Issuers};
+use super::clock::Clock;
+use super::entra::Directory;
+use super::faults::Faults;
+use super::front::names::Names;
+use super::journal::Journal;
+use super::kubernetes::{ApiServer, Identity};
+use super::lag::{Lags, Pace};
+
+pub(crate) use super::markers::Markers;
+
+/// What every plane shares.
+pub(crate) struct Core {
+    pub(crate) clock: Clock,
+    pub(crate) lags: Lags,
+    pub(crate) pace: Pace,
+    pub(crate) journal: Journal,
+    pub(crate) faults: Faults,
+    /// The run's certification authority: it issues the leaves of ARM, Entra and the vaults.
+    pub(crate) authority: Authority,
+    /// The authorities behind vault certificates.
+    pub(crate) issuers: Issuers,
+    /// Tenants, principals, tokens.
+    pub(crate) directory: Directory,
+    /// Addresses, in both modes.
+    pub(crate) names: Names,
+    /// The running cluster planes.
+    pub(crate) clusters: Clusters,
+    /// Strings that must appear nowhere.
+    pub(crate) markers: Markers,
+}
+
+/// Who asks, after the token was judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The principal's name in the world file.
+    pub(crate) name: String,
+    pub(crate) oid: String,
+    /// The client ID, absent for users.
+    pub(crate) app_id: Option<String>,
+    /// The tenant's ID.
+    pub(crate) tenant: String,
+    /// Object IDs of the groups it is in.
+    pub(crate) groups: Vec<String>,
+}
+
+/// Why a token is not good here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TokenFault {
+    /// There was none.
+    Missing,
+    /// It is not a token of any kind we know.
+    Malformed,
+    /// Nobody in this world signed it.
+    Signature,
+    /// It expired then, as Unix time.
+    Expired(i64),
+    /// It was made for somebody else.
+    Audience(String),
+    /// Its principal is gone.
+    Unknown,
+}
+
+/// One mistake in a world file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorldError {
+    /// A JSON pointer to it.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl WorldError {
+    /// This mistake, there.
+    pub(crate) fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// Why the world cannot be changed so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PatchError {
+    /// The member at this pointer is not live.
+    NotLive(String),
+    /// The result would not be a world.
+    Invalid(Vec<WorldError>),
+}
+
+/// What an answer did to the world; without it the front concludes from method and status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    None,
+    Created,
+    Updated,
+    Deleted,
+}
+
+/// How the long-running operation that this request starts has to end: an extension of the request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StagedOutcome {
+    /// The operation's final status: `Failed`, `Canceled`; or the code `NotLatestOperation` beside `Succeeded`.
+    pub(crate) status: String,
+    /// The operation's `error` member.
+    pub(crate) error: Option<Value>,
+}
+
+/// A request with this header comes from the actor it names; the front takes it off before anybody else sees it.
+/// Requests with a client certificate whose common name starts with `kvtls-sandbox:` are an actor's as well.
+pub(crate) const ACTOR_HEADER: &str = "x-kvtls-sandbox-actor";
+
+/// A managed identity as the directory knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ManagedIdentity {
+    pub(crate) client_id: String,
+    pub(crate) object_id: String,
+}
+
+/// The secrets store add-on of one cluster, as ARM's last finished operation left it. ARM sends, the actors receive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AddonState {
+    pub(crate) enabled: bool,
+    /// The add-on's identity, on every node while the add-on is enabled.
+    pub(crate) identity: Option<ManagedIdentity>,
+    /// `enableSecretRotation`.
+    pub(crate) rotation: bool,
+    /// `rotationPollInterval`.
+    pub(crate) poll_interval: Option<Duration>,
+}
+
+/// What a cluster plane is made from.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterSettings {
+    /// The ARM name.
+    pub(crate) name: String,
+    /// Where it is, `eastus`.
+    pub(crate) location: String,
+    /// The Kubernetes version, `1.34.2`.
+    pub(crate) version: String,
+    /// Entra tokens of this tenant are good; `None` without Entra integration.
+    pub(crate) entra_tenant: Option<String>,
+    /// The kubeconfig's certificate and token are good.
+    pub(crate) local_accounts: bool,
+    /// The cluster's part of the world file; `Null` for one that was created through ARM.
+    pub(crate) world: Value,
+    /// How its add-on is at first.
+    pub(crate) addon: AddonState,
+}
+
+/// A running cluster plane: an API server, its certification authority, its actors.
+pub(crate) struct Cluster {
+    pub(crate) settings: ClusterSettings,
+    /// The authority of the API server's leaf, as in a kubeconfig.
+    pub(crate) ca_pem: String,
+    /// What `listClusterUserCredential` gives out without Entra.
+    pub(crate) user: KubeCredential,
+    /// What `listClusterAdminCredential` gives out.
+    pub(crate) admin: KubeCredential,
+    /// ARM writes the add-on's state here.
+    pub(crate) addon: watch::Sender<AddonState>,
+    /// Whether the kubeconfig's certificate and token are good, now.
+    pub(crate) local_accounts: watch::Sender<bool>,
+    /// Ends the cluster's port and actors.
+    pub(crate) ends: tokio_util::sync::CancellationToken,
+    pub(crate) api: Arc<ApiServer>,
+}
+
+/// A static credential of a cluster.
+#[derive(Clone)]
+pub(crate) struct KubeCredential {
+    pub(crate) certificate: ClientCertificate,
+    pub(crate) token: String,
+}
+
+impl Cluster {
+    /// Asks the cluster's API as `system:masters`, in process. `body` is JSON.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+        let content = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json")
+            .body(Bytes::from(content));
+        let Ok(request) = request else {
+            return (StatusCode::BAD_REQUEST, Value::Null);
+        };
+        let peer = Identity {
+            name: "kvtls-sandbox:arm".to_owned(),
+            uid: String::new(),
+            groups: vec!["system:masters".to_owned()],
+        };
+        let (head, body) = self.api.answer(request, Some(peer)).await.into_parts();
+        let bytes = match body.collect().await {
+            Ok(whole) => whole.to_bytes(),
+            Err(never) => match never {},
+        };
+        let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        (head.status, value)
+    }
+}
+
+/// Starts a cluster plane; set once by the assembly.
+pub(crate) type ClusterOpener =
+    Box<dyn Fn(ClusterSettings) -> BoxFuture<'static, Result<Arc<Cluster>, String>> + Send + Sync>;
+
+/// The running cluster planes by ARM name.
+#[derive(Default)]
+pub(crate) struct Clusters {
+    running: Mutex<BTreeMap<String, Arc<Cluster>>>,
+    opener: OnceLock<ClusterOpener>,
+}
+
+impl Clusters {
+    /// The assembly says how to start one.
+    pub(crate) fn opened_by(&self, opener: ClusterOpener) {
+        // A second opener would be the assembly's bug; the first stays.
+        drop(self.opener.set(opener));
+    }
+
+    /// The cluster plane of this name, whatever its case.
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<Cluster>> {
+        self.lock().get(&name.to_ascii_lowercase()).cloned()
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Arc<Cluster>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Starts a cluster plane; the existing one if there is one of this name.
+    pub(crate) async fn open(&self, settings: ClusterSettings) -> Result<Arc<Cluster>, String> {
+        if let Some(running) = self.get(&settings.name) {
+            return Ok(running);
+        }
+        let opener = self.opener.get().ok_or("no cluster can be started yet")?;
+        let cluster = opener(settings).await?;
+        self.lock()
+            .insert(cluster.settings.name.to_ascii_lowercase(), Arc::clone(&cluster));
+        Ok(cluster)
+    }
+
+    /// Ends a cluster plane.
+    pub(crate) fn close(&self, name: &str) {
+        let gone = self.lock().remove(&name.to_ascii_lowercase());
+        if let Some(cluster) = gone {
+            cluster.ends.cancel();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Cluster>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
