@@ -25,7 +25,7 @@ mod transport;
 mod vault;
 mod vaults;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,6 +57,8 @@ struct Shared {
     pipeline: Pipeline,
     /// What each vault host asked for. The inner lock is held while one is asked.
     challenges: Mutex<HashMap<String, ChallengeSlot>>,
+    /// Hosts that Azure Resource Manager named as vaults'.
+    vault_hosts: Mutex<HashSet<String>>,
 }
 
 type ChallengeSlot = Arc<tokio::sync::Mutex<Option<certificates::Challenge>>>;
@@ -184,6 +186,18 @@ impl Azure {
     fn challenges(&self) -> MutexGuard<'_, HashMap<String, ChallengeSlot>> {
         // A panic elsewhere does not make a map of challenges wrong.
         self.0.challenges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Azure {
+    fn is_custom_cloud(&self) -> bool {
+        matches!(self.0.choice, Choice::Metadata(_))
+            || self.0.settings.environment.eq_ignore_ascii_case("custom")
+    }
+
+    fn named_vault_hosts(&self) -> MutexGuard<'_, HashSet<String>> {
+        // A panic elsewhere does not make a set of names wrong.
+        self.0.vault_hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
