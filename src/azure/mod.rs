@@ -95,13 +95,13 @@ impl Azure {
         let correlation_id = correlation_id.unwrap_or_else(|| Uuid::new_v4().to_string());
         let user_agent = user_agent(settings.user_agent_suffix.as_deref());
         let pipeline = Pipeline::new(transport, credentials, user_agent, correlation_id);
-        let (cloud, challenges) = (tokio::sync::OnceCell::new(), Mutex::default());
         Ok(Self(Arc::new(Shared {
             settings,
             choice,
-            cloud,
+            cloud: tokio::sync::OnceCell::new(),
             pipeline,
-            challenges,
+            challenges: Mutex::default(),
+            vault_hosts: Mutex::default(),
         })))
     }
 
