@@ -3,29 +3,33 @@
 use std::process::ExitCode;
 
 use kvtls::go_plugin::{self, Plugin, logging};
-use kvtls::tfplugin6::generated::provider_server::{Provider, ProviderServer};
-use kvtls::tfplugin6::generated::stop_provider;
-use tonic::{Request, Response, Status};
+use kvtls::provider::Kvtls;
+use kvtls::tfplugin6;
 
-/// Stands in until the provider exists: every other method answers UNIMPLEMENTED.
-struct Nothing;
-
-#[tonic::async_trait]
-impl Provider for Nothing {
-    async fn stop_provider(
-        &self,
-        _: Request<stop_provider::Request>,
-    ) -> Result<Response<stop_provider::Response>, Status> {
-        Ok(Response::new(stop_provider::Response::default()))
-    }
-}
+/// Names of fields whose text may be logged: names of things, never values of attributes or contents.
+const LOGGED: &[&str] = &[
+    "step",
+    "object",
+    "operation",
+    "target",
+    "error",
+    "status",
+    "method",
+    "host",
+    "path",
+    "subject",
+    "cluster",
+    "cause",
+    "state",
+    "verb",
+];
 
 fn main() -> ExitCode {
-    logging::start("kvtls", &[]);
+    logging::start("kvtls", LOGGED);
     go_plugin::serve(Plugin {
         name: "kvtls",
         address: "registry.terraform.io/kvtls/kvtls",
         version: env!("CARGO_PKG_VERSION"),
-        service: ProviderServer::new(Nothing),
+        service: tfplugin6::service(Kvtls::new()),
     })
 }

@@ -87,6 +87,13 @@ impl Azure {
         if let Some(known) = kept.as_ref().filter(|known| Some(*known) != stale) {
             return Ok(Asked::Challenge(known.clone()));
         }
+        if let (None, Some(expected)) = (
+            stale,
+            Challenge::of_cloud(&self.cloud().await?.key_vault_suffix, host),
+        ) {
+            *kept = Some(expected.clone());
+            return Ok(Asked::Challenge(expected));
+        }
         let mut call = call.clone();
         call.auth = Auth::Anonymous;
         let answer = self.send(&call).await?;
@@ -109,6 +116,19 @@ enum Asked {
 }
 
 impl Challenge {
+    /// What a vault of this cloud asks for, as a rule: one request less. A vault that wants something else says so.
+    fn of_cloud(suffix: &str, host: &str) -> Option<Self> {
+        let suffix = suffix.trim_start_matches('.');
+        let belongs = !suffix.is_empty()
+            && host
+                .strip_suffix(suffix)
+                .is_some_and(|front| front.ends_with('.'));
+        belongs.then(|| Self {
+            scope: format!("https://{suffix}/.default"),
+            tenant: None,
+        })
+    }
+
     fn auth(&self) -> Auth {
         Auth::Token {
             scope: self.scope.clone(),
@@ -190,6 +210,10 @@ fn parse(name: &str, body: &Value, answer: &Answer) -> Result<VaultCertificate, 
             .and_then(Value::as_i64)
             .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok()),
         seen_at: answer.date().unwrap_or_else(OffsetDateTime::now_utc),
+        created_at: body
+            .pointer("/attributes/created")
+            .and_then(Value::as_i64)
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok()),
     })
 }
 

@@ -116,7 +116,7 @@ pub async fn converge(
             }
         }
         executor.run(&next.steps, &mut outcome.done).await;
-        observation = observe(world, &question).await?;
+        observation = observe_again(world, &question, limits).await?;
         if outcome.done.failure.is_some() || next.complete || next.steps.is_empty() {
             break;
         }
@@ -124,6 +124,26 @@ pub async fn converge(
     observation.served = outcome.done.served.clone();
     outcome.observation = observation;
     Ok(outcome)
+}
+
+/// Reads the world back, also after a failure. Once Terraform asked to stop there are seconds left for it; what is not
+/// read by then keeps its last known value.
+async fn observe_again(
+    world: &World,
+    question: &Question,
+    limits: &Limits,
+) -> Result<Observation, azure::Error> {
+    const LAST_LOOK: Duration = Duration::from_secs(3);
+    let reading = observe(world, question);
+    tokio::pin!(reading);
+    tokio::select! {
+        answer = &mut reading => return answer,
+        () = limits.stop.cancelled() => {}
+    }
+    match tokio::time::timeout(LAST_LOOK, reading).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(Observation::blind(super::observe::now())),
+    }
 }
 
 /// Removes what a binding owns, and nothing else.
@@ -158,7 +178,7 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         if next.steps.is_empty() {
             break;
         }
-        observation = observe(world, &question).await?;
+        observation = observe_again(world, &question, limits).await?;
         if done.failure.is_some() || next.complete {
             break;
         }

@@ -30,6 +30,9 @@ pub struct Limits {
     pub stop: CancellationToken,
 }
 
+/// How long a new grant may take to have an effect (documented for Azure RBAC: up to ten minutes).
+const PROPAGATION: Duration = Duration::from_secs(10 * 60);
+
 /// What running steps led to.
 #[derive(Clone, Debug, Default)]
 pub struct Done {
@@ -147,7 +150,7 @@ impl Executor<'_> {
                 let live = self.apply(&kubernetes, object, manifest).await?;
                 remember_admitted(&mut done.admitted, object, manifest, &live);
             }
-            Step::AwaitSynced { secrets } => self.await_synced(secrets).await?,
+            Step::AwaitSynced { secrets } => self.await_synced(secrets, done).await?,
             Step::AwaitServed { ingress, hosts } => self.await_served(ingress, hosts, done).await?,
             Step::Delete { object, uid } => {
                 let kubernetes = self.kubernetes().await?;
@@ -156,12 +159,12 @@ impl Executor<'_> {
                     live.is_none_or(|live| live["metadata"]["uid"] != uid.as_str())
                         .then_some(())
                 };
-                kubernetes.wait_metadata(object, gone).await?;
+                kubernetes.wait(object, gone).await?;
             }
             Step::AwaitGone { object } => {
                 let kubernetes = self.kubernetes().await?;
                 kubernetes
-                    .wait_metadata(object, |live| live.is_none().then_some(()))
+                    .wait(object, |live| live.is_none().then_some(()))
                     .await?;
             }
         }
@@ -212,7 +215,7 @@ impl Executor<'_> {
         }
     }
 
-    async fn await_synced(&self, secrets: &[Awaited]) -> Result<(), Cause> {
+    async fn await_synced(&self, secrets: &[Awaited], done: &Done) -> Result<(), Cause> {
         let Some(desired) = self.desired else {
             return Ok(());
         };
@@ -221,7 +224,13 @@ impl Executor<'_> {
             .iter()
             .map(|awaited| await_secret(&kubernetes, &desired.namespace, awaited));
         let all = futures_util::future::try_join_all(waits);
-        let waited = desired.verify.timeout;
+        let granted = |step: &Step| matches!(step, Step::AssignRole { .. } | Step::AddAccessPolicy { .. });
+        let propagation = if done.steps.iter().any(granted) {
+            PROPAGATION
+        } else {
+            Duration::ZERO
+        };
+        let waited = desired.verify.timeout + propagation;
         match tokio::time::timeout(waited, all).await {
             Ok(result) => result.map(|_| ()).map_err(Cause::Kubernetes),
             Err(_) => {
@@ -399,7 +408,7 @@ impl Executor<'_> {
     }
 }
 
-/// Waits until the API serves a kind that a CustomResourceDefinition brings.
+/// Waits until the API serves a kind that a `CustomResourceDefinition` brings.
 async fn await_kind(kubernetes: &Kubernetes, object: &ObjectRef) -> Result<(), KubernetesError> {
     let definition = CRD.named("", &object.kind.resource());
     kubernetes
@@ -424,7 +433,7 @@ async fn await_secret(
     let mut last = None;
     loop {
         let version = kubernetes
-            .wait_metadata(&object, |live| {
+            .wait(&object, |live| {
                 let version = live?["metadata"]["resourceVersion"].as_str()?;
                 (Some(version) != last.as_deref()).then(|| version.to_owned())
             })

@@ -362,3 +362,6 @@ fn ownership(desired: &Desired, live: &Value, known: &Known, unfinished: bool) -
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

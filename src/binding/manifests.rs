@@ -95,7 +95,7 @@ pub fn secret_provider_class_manifest(desired: &Desired, facts: &Facts) -> Value
     let spec = json!({ "provider": "azure", "parameters": parameters, "secretObjects": secrets });
     object(
         &secret_provider_class(desired),
-        BTreeMap::new(),
+        &BTreeMap::new(),
         BTreeMap::new(),
         &spec,
     )
@@ -179,7 +179,7 @@ pub fn deployment_manifest(desired: &Desired) -> Value {
             },
         },
     });
-    object(&deployment(desired), BTreeMap::new(), BTreeMap::new(), &spec)
+    object(&deployment(desired), &BTreeMap::new(), BTreeMap::new(), &spec)
 }
 
 /// The manifest of the Ingress, without stamps.
@@ -203,7 +203,7 @@ pub fn ingress_manifest(desired: &Desired, wanted: &Ingress) -> Value {
     }
     object(
         &ingress(desired, &wanted.name),
-        annotations,
+        &annotations,
         wanted.labels.clone(),
         &Value::Object(spec),
     )
@@ -235,7 +235,7 @@ fn rule(rule: &super::desired::Rule) -> Value {
 
 fn object(
     object: &ObjectRef,
-    annotations: BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
     mut labels: BTreeMap<String, String>,
     spec: &Value,
 ) -> Value {

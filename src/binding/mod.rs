@@ -31,3 +31,6 @@ pub mod step;
 pub mod text;
 pub mod verify;
 pub mod world;
+
+#[cfg(test)]
+mod fixtures;

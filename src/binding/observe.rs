@@ -49,8 +49,8 @@ pub struct Question {
 /// Only if there is no usable credential at all: then nothing could be read.
 pub async fn observe(world: &World, question: &Question) -> Result<Observation, azure::Error> {
     let (cluster, vault) = tokio::join!(
-        world.cluster(&question.cluster, question.freshness),
-        world.vault(&question.vault, question.freshness),
+        Box::pin(world.cluster(&question.cluster, question.freshness)),
+        Box::pin(world.vault(&question.vault, question.freshness)),
     );
     let mut observation = Observation::blind(now());
     observation.cluster = seen(cluster)?;
@@ -58,9 +58,9 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
     let cluster = observation.cluster.present();
     let vault = observation.vault.present();
     let (assignments, certificates, objects) = tokio::join!(
-        read_assignments(world, question, cluster, vault),
-        read_certificates(world, question, vault),
-        read_cluster(world, question, cluster),
+        Box::pin(read_assignments(world, question, cluster, vault)),
+        Box::pin(read_certificates(world, question, vault)),
+        Box::pin(read_cluster(world, question, cluster)),
     );
     observation.assignments = assignments;
     if let Some(moment) = certificates
@@ -88,7 +88,7 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
 }
 
 /// Real time; everything that is judged by time prefers the vault's own `Date`.
-fn now() -> OffsetDateTime {
+pub(super) fn now() -> OffsetDateTime {
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place where the domain reads real time"
@@ -132,7 +132,7 @@ async fn read_certificates(
         return BTreeMap::new();
     };
     let reads = question.certificates.iter().map(|(key, name)| async move {
-        let answer = match world.azure().certificate(&vault.uri, name, None).await {
+        let answer = match world.certificate(vault, name, question.freshness).await {
             Ok(found) => Seen::Known(found),
             Err(error) => Seen::NotSeen(error.service_said()),
         };

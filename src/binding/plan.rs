@@ -429,3 +429,6 @@ fn reads_vault(class: &Value, vault: &str) -> bool {
     });
     class["spec"]["provider"] == "azure" && same_vault && !other_identity
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,3 +231,6 @@ fn phase(
         Phase::Unverified
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 use crate::azure::ids::{ClusterId, PrincipalId, VaultId};
-use crate::azure::{self, Azure, Cluster, RoleAssignment, Vault};
+use crate::azure::{self, Azure, Cluster, RoleAssignment, Vault, VaultCertificate};
 use crate::k8s::edge::ProxySettings;
 use crate::k8s::{self, ConnectSettings, Kubernetes, TokenSource};
 
@@ -26,6 +26,7 @@ struct Shared {
     clusters: Memo<ClusterId, Result<Option<Cluster>, azure::Error>>,
     vaults: Memo<VaultId, Result<Option<Vault>, azure::Error>>,
     assignments: Memo<(VaultId, PrincipalId), Result<Vec<RoleAssignment>, azure::Error>>,
+    certificates: Memo<(VaultId, String), Result<Option<VaultCertificate>, azure::Error>>,
     connections: Memo<ClusterId, Result<Kubernetes, ConnectError>>,
 }
 
@@ -68,6 +69,16 @@ impl World {
         &self.proxy
     }
 
+    /// The cloud's name as the driver's Azure provider has to be told it; none where it knows by itself.
+    ///
+    /// # Errors
+    /// If the cloud's metadata cannot be read.
+    pub async fn cloud_name(&self) -> Result<Option<String>, azure::Error> {
+        const DEFAULT: &str = "AzurePublicCloud";
+        let cloud = self.azure.cloud().await?;
+        Ok(cloud.provider_cloud_name.clone().filter(|name| name != DEFAULT))
+    }
+
     /// The cluster in Azure.
     ///
     /// # Errors
@@ -106,6 +117,21 @@ impl World {
             .assignments
             .get(key, freshness, || self.azure.role_assignments(&scope, principal))
             .await
+    }
+
+    /// A certificate of the vault, its newest version.
+    ///
+    /// # Errors
+    /// As [`Azure::certificate`].
+    pub async fn certificate(
+        &self,
+        vault: &Vault,
+        name: &str,
+        freshness: Freshness,
+    ) -> Result<Option<VaultCertificate>, azure::Error> {
+        let key = (vault.id.clone(), name.to_owned());
+        let read = || self.azure.certificate(&vault.uri, name, None);
+        self.shared.certificates.get(key, freshness, read).await
     }
 
     /// A connection to the cluster's API; one per cluster and run.

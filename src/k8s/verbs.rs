@@ -102,15 +102,16 @@ impl Kubernetes {
         }
     }
 
-    /// Deletes an object, in the background; `false` if there was none. With a UID only the object that has it: one
-    /// that took its name since is left alone ([`Error::Conflict`]).
+    /// Asks for an object's deletion; `false` if there was none. It stays until what belongs to it is gone, so that
+    /// whoever waits for it to go waits for all of it: a Deployment goes after its pods. With a UID only the object that
+    /// has it: one that took its name since is left alone ([`Error::Conflict`]).
     ///
     /// # Errors
     /// Any [`Error`] of writing.
     pub async fn delete(&self, object: &ObjectRef, uid: Option<&str>) -> Result<bool, Error> {
         let mut ask = Ask::about("delete", Method::DELETE, object);
         let mut options =
-            json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"});
+            json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"});
         if let Some(uid) = uid {
             options["preconditions"] = json!({"uid": uid});
         }

@@ -1,6 +1,8 @@
 //! Every finding and every error in a practitioner's words: what was tried on what, what the service said, what is
-//! now changed and what is not, and how to fix it. Only this file writes such sentences, and no match here has a
-//! catch-all arm, so that a new error does not compile until somebody has written its sentence.
+//! now changed and what is not, and how to fix it. No match here has a catch-all arm, so that a new error does not
+//! compile until somebody has written its sentence. What is wrong with a configuration alone is said by the validators.
+
+#![deny(clippy::wildcard_enum_match_arm)]
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -148,7 +150,7 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
             ),
             "Renew the certificate with the host, or bind one that covers it.",
         )
-        .at(host_path(desired, key, *index))
+        .at(certificate(key).attribute("hosts").index(*index))
         .code("KVTLS-E302"),
         Finding::Foreign { object, managed_by } => Diagnostic::error(
             "Object exists and is not ours",
@@ -197,15 +199,6 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         .at(AttributePath::of("ingress").attribute("ssl_redirect"))
         .code("KVTLS-E405"),
     }
-}
-
-/// The element of `hosts`, or the certificate where its hosts came from the rules.
-fn host_path(desired: &Desired, key: &str, index: usize) -> AttributePath {
-    let _ = desired;
-    AttributePath::of("certificates")
-        .key(key)
-        .attribute("hosts")
-        .index(index)
 }
 
 fn unfit(desired: &Desired, name: &str, version: &str, flaw: &Flaw, bound: bool) -> Diagnostic {

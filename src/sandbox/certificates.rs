@@ -226,19 +226,26 @@ impl Issued {
     }
 }
 
-/// The authorities behind the vaults' certificates, each a root with one intermediate, made when first named.
+/// The authorities behind the vaults' certificates: one intermediate per issuer, made when first named, below one root,
+/// so that a bundle written at the start trusts what is issued later.
 pub(crate) struct Issuers {
-    start: OffsetDateTime,
-    made: Mutex<BTreeMap<String, Arc<(Authority, Authority)>>>,
+    root: Authority,
+    made: Mutex<BTreeMap<String, Arc<Authority>>>,
+}
+
+/// What stands above a leaf.
+struct Above {
+    intermediate: Arc<Authority>,
+    root_der: CertificateDer<'static>,
 }
 
 impl Issuers {
-    /// None yet. `now` is the start of the run.
-    pub(crate) fn new(now: OffsetDateTime) -> Self {
-        Self {
-            start: now,
+    /// The root. `now` is the start of the run.
+    pub(crate) fn new(now: OffsetDateTime) -> Result<Self, CertificateError> {
+        Ok(Self {
+            root: Authority::new("Staged Root CA (kvtls sandbox)", now)?,
             made: Mutex::default(),
-        }
+        })
     }
 
     /// Starts to make a certificate. Needs a running Tokio runtime.
@@ -250,7 +257,7 @@ impl Issuers {
                 .map(Some)
                 .map_err(|error| error.to_string()),
         };
-        let making = tokio::task::spawn_blocking(move || make(&spec, issuer?.as_deref()));
+        let making = tokio::task::spawn_blocking(move || make(&spec, issuer?.as_ref()));
         let ready = async move {
             match making.await {
                 Ok(made) => made.map(Arc::new),
@@ -260,43 +267,43 @@ impl Issuers {
         Issued(ready.boxed().shared())
     }
 
-    /// The roots of all authorities so far, as PEM.
-    pub(crate) fn roots_pem(&self) -> String {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.values().map(|chain| chain.0.pem()).collect()
+    /// The root of all staged chains.
+    pub(crate) fn root_pem(&self) -> &str {
+        self.root.pem()
     }
 
-    /// The authority behind this issuer name. All names of the world share one root, which is in `ca-bundle.pem` from
-    /// the start; a name only shows in the certificates.
-    fn named(&self, name: &str) -> Result<Arc<(Authority, Authority)>, CertificateError> {
+    /// The authority behind this issuer name.
+    fn named(&self, name: &str) -> Result<Above, CertificateError> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = made.get(name) {
-            return Ok(Arc::clone(known));
-        }
-        let shown = if matches!(name, "Self" | "Unknown" | "") {
-            "Staged"
-        } else {
-            name
+        let intermediate = match made.get(name) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let shown = if matches!(name, "Self" | "Unknown" | "") {
+                    "Staged"
+                } else {
+                    name
+                };
+                let below = self.root.below(&format!("{shown} Issuing CA (kvtls sandbox)"))?;
+                let below = Arc::new(below);
+                made.insert(name.to_owned(), Arc::clone(&below));
+                below
+            }
         };
-        let root = Authority::new(&format!("{shown} Root CA (kvtls sandbox)"), self.start)?;
-        let intermediate = root.below(&format!("{shown} Issuing CA (kvtls sandbox)"))?;
-        let chain = Arc::new((root, intermediate));
-        made.insert(name.to_owned(), Arc::clone(&chain));
-        Ok(chain)
+        Ok(Above {
+            intermediate,
+            root_der: self.root.der.clone(),
+        })
     }
 }
 
-fn make(spec: &CertificateSpec, issuer: Option<&(Authority, Authority)>) -> Result<Material, String> {
-    make_checked(spec, issuer).map_err(|error| {
+fn make(spec: &CertificateSpec, above: Option<&Above>) -> Result<Material, String> {
+    make_checked(spec, above).map_err(|error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         format!("{error}: {}", cause.unwrap_or_default())
     })
 }
 
-fn make_checked(
-    spec: &CertificateSpec,
-    issuer: Option<&(Authority, Authority)>,
-) -> Result<Material, CertificateError> {
+fn make_checked(spec: &CertificateSpec, above: Option<&Above>) -> Result<Material, CertificateError> {
     let key = match &spec.reuse {
         Some(pkcs8) => KeyPair::try_from(pkcs8.as_slice())?,
         None => spec.key.generate()?,
@@ -314,12 +321,12 @@ fn make_checked(
     params
         .distinguished_name
         .push(DnType::CommonName, common.unwrap_or_else(|| "unnamed".to_owned()));
-    let leaf = match issuer {
-        Some((_, intermediate)) => params.signed_by(&key, &intermediate.issuer)?,
+    let leaf = match above {
+        Some(above) => params.signed_by(&key, &above.intermediate.issuer)?,
         None => params.self_signed(&key)?,
     };
     let leaf_der = leaf.der().to_vec();
-    let above = issuer.map(|(root, intermediate)| [intermediate.der.to_vec(), root.der.to_vec()]);
+    let above = above.map(|above| [above.intermediate.der.to_vec(), above.root_der.to_vec()]);
     let mut chain_ders = vec![leaf_der.clone()];
     if matches!(spec.chain, ChainShape::Full | ChainShape::Reversed) {
         chain_ders.extend(above.into_iter().flatten());

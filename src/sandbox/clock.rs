@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// A handle on the world's one clock; clones tell the same time.
 #[derive(Clone)]
@@ -19,6 +19,8 @@ struct Shared {
     state: Mutex<State>,
     /// Rings when the queue or the rate changed, so that the driver looks again.
     changed: Notify,
+    /// How many pieces of work that were due are not done yet.
+    working: watch::Sender<usize>,
 }
 
 struct State {
@@ -33,6 +35,8 @@ struct State {
 
 struct Waiter {
     what: String,
+    /// Whether [`Clock::quiet`] waits for what it does.
+    works: bool,
     wake: oneshot::Sender<()>,
 }
 
@@ -48,11 +52,7 @@ pub struct Due {
 impl Clock {
     /// A clock that shows real time and runs `rate` times as fast. Needs a running Tokio runtime.
     pub fn start(rate: f64) -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place where the sandbox reads real time"
-        )]
-        let base = OffsetDateTime::from(std::time::SystemTime::now());
+        let base = real_now();
         let state = State {
             base,
             since: Instant::now(),
@@ -63,6 +63,7 @@ impl Clock {
         let clock = Self(Arc::new(Shared {
             state: Mutex::new(state),
             changed: Notify::new(),
+            working: watch::Sender::new(0),
         }));
         tokio::spawn(drive(Arc::downgrade(&clock.0)));
         clock
@@ -71,6 +72,11 @@ impl Clock {
     /// Sandbox time.
     pub fn now(&self) -> OffsetDateTime {
         self.lock().now()
+    }
+
+    /// Real time, for those who show it beside sandbox time.
+    pub fn real_now(&self) -> OffsetDateTime {
+        real_now()
     }
 
     /// How many times as fast as real time it runs.
@@ -96,21 +102,45 @@ impl Clock {
 
     /// Waits until sandbox time is `at`; returns at once if it is already.
     pub async fn sleep_until(&self, at: OffsetDateTime, what: impl Into<String>) {
+        self.wait(at, what.into(), false).await;
+    }
+
+    /// Does some work when sandbox time is `at`, beside the caller. Unlike a task that sleeps and works, it is seen by
+    /// [`Clock::quiet`] from the moment it is due, so that whoever moves the clock sees what the work did.
+    pub fn spawn_at(
+        &self,
+        at: OffsetDateTime,
+        what: impl Into<String>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        let (clock, what) = (self.clone(), what.into());
+        tokio::spawn(async move {
+            clock.wait(at, what, true).await;
+            let _done = Done(&clock);
+            work.await;
+        })
+    }
+
+    /// Waits, really, until all work that was due is done.
+    pub async fn quiet(&self) {
+        let mut working = self.0.working.subscribe();
+        // The sender is our own, so this cannot fail.
+        let _done = working.wait_for(|working| *working == 0).await.is_ok();
+    }
+
+    async fn wait(&self, at: OffsetDateTime, what: String, works: bool) {
         let (wake, woken) = oneshot::channel();
         let key = {
             let mut state = self.lock();
             if at <= state.now() {
+                if works {
+                    self.0.working.send_modify(|working| *working += 1);
+                }
                 return;
             }
             let key = (at, state.next);
             state.next += 1;
-            state.queue.insert(
-                key,
-                Waiter {
-                    what: what.into(),
-                    wake,
-                },
-            );
+            state.queue.insert(key, Waiter { what, works, wake });
             key
         };
         self.0.changed.notify_one();
@@ -151,7 +181,7 @@ impl Clock {
         let target = first.unwrap_or(until).max(now);
         state.base = target;
         state.since = Instant::now();
-        let fired = state.wake_due(target);
+        let fired = state.wake_due(target, &self.0.working);
         drop(state);
         self.0.changed.notify_one();
         fired
@@ -172,19 +202,42 @@ impl State {
         self.base + self.since.elapsed().mul_f64(self.rate)
     }
 
-    fn wake_due(&mut self, now: OffsetDateTime) -> Vec<Due> {
+    fn wake_due(&mut self, now: OffsetDateTime, working: &watch::Sender<usize>) -> Vec<Due> {
         let later = self.queue.split_off(&(now, u64::MAX));
         std::mem::replace(&mut self.queue, later)
             .into_iter()
             .map(|((at, _), waiter)| {
                 // A closed receiver is a waiter that was dropped meanwhile.
-                let _heard = waiter.wake.send(()).is_ok();
+                let heard = waiter.wake.send(()).is_ok();
+                if heard && waiter.works {
+                    working.send_modify(|working| *working += 1);
+                }
                 Due {
                     at,
                     what: waiter.what,
                 }
             })
             .collect()
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the sandbox reads real time"
+)]
+fn real_now() -> OffsetDateTime {
+    OffsetDateTime::from(std::time::SystemTime::now())
+}
+
+/// Ends a piece of work that was due, however it ends.
+struct Done<'a>(&'a Clock);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0
+            .0
+            .working
+            .send_modify(|working| *working = working.saturating_sub(1));
     }
 }
 
@@ -209,7 +262,7 @@ async fn drive(clock: std::sync::Weak<Shared>) {
         let pause = {
             let mut state = clock.lock();
             let now = state.now();
-            state.wake_due(now);
+            state.wake_due(now, &clock.0.working);
             let next = state.queue.keys().next().map(|(at, _)| *at - now);
             let span = next.and_then(|span| Duration::try_from(span).ok());
             span.map_or(IDLE, |span| span.div_f64(state.rate).min(IDLE))
@@ -256,6 +309,23 @@ mod tests {
         late.await.unwrap();
         assert_eq!(clock.advance_towards(until), []);
         assert!(clock.now() >= until);
+    }
+
+    #[tokio::test]
+    async fn work_that_was_due_is_waited_for() {
+        let clock = Clock::start(1.0);
+        let (says, said) = oneshot::channel();
+        let at = clock.now() + Duration::from_secs(60);
+        clock.spawn_at(at, "work", async {
+            tokio::task::yield_now().await;
+            says.send(()).unwrap();
+        });
+        while clock.due().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(clock.advance_towards(at).len(), 1);
+        clock.quiet().await;
+        said.await.unwrap();
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ pub(crate) struct Core {
     pub(crate) journal: Journal,
     pub(crate) faults: Faults,
     /// The run's certification authority: it issues the leaves of ARM, Entra and the vaults.
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     /// The authorities behind vault certificates.
     pub(crate) issuers: Issuers,
     /// Tenants, principals, tokens.
@@ -186,6 +186,8 @@ pub(crate) struct Cluster {
     /// Ends the cluster's port and actors.
     pub(crate) ends: tokio_util::sync::CancellationToken,
     pub(crate) api: Arc<ApiServer>,
+    /// TLS of its port.
+    pub(crate) tls: Arc<rustls::ServerConfig>,
 }
 
 /// A static credential of a cluster.
@@ -198,11 +200,23 @@ pub(crate) struct KubeCredential {
 impl Cluster {
     /// Asks the cluster's API as `system:masters`, in process. `body` is JSON.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+        self.ask_with(method, path, "application/json", body).await
+    }
+
+    /// As [`Cluster::ask`], with a content type of its own, which a patch needs.
+    pub(crate) async fn ask_with(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Option<&Value>,
+    ) -> (StatusCode, Value) {
         let content = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, content_type)
+            .header(header::USER_AGENT, "kvtls-sandbox")
             .header(header::ACCEPT, "application/json")
             .body(Bytes::from(content));
         let Ok(request) = request else {
@@ -225,7 +239,24 @@ impl Cluster {
 
 /// Starts a cluster plane; set once by the assembly.
 pub(crate) type ClusterOpener =
-    Box<dyn Fn(ClusterSettings) -> BoxFuture<'static, Result<Arc<Cluster>, String>> + Send + Sync>;
+    Box<dyn Fn(ClusterSettings) -> BoxFuture<'static, Result<Arc<Cluster>, ClusterError>> + Send + Sync>;
+
+/// A cluster plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClusterError {
+    /// The API refuses what the world file wants to have in it.
+    #[error("the API refuses {}", .0.iter().map(|error| error.pointer.as_str()).collect::<Vec<_>>().join(", "))]
+    World(Vec<WorldError>),
+    /// Certificates, TLS, a port.
+    #[error("{0}")]
+    Plane(String),
+}
+
+impl From<&str> for ClusterError {
+    fn from(why: &str) -> Self {
+        Self::Plane(why.to_owned())
+    }
+}
 
 /// The running cluster planes by ARM name.
 #[derive(Default)]
@@ -252,15 +283,18 @@ impl Clusters {
     }
 
     /// Starts a cluster plane; the existing one if there is one of this name.
-    pub(crate) async fn open(&self, settings: ClusterSettings) -> Result<Arc<Cluster>, String> {
+    pub(crate) async fn open(&self, settings: ClusterSettings) -> Result<Arc<Cluster>, ClusterError> {
         if let Some(running) = self.get(&settings.name) {
             return Ok(running);
         }
         let opener = self.opener.get().ok_or("no cluster can be started yet")?;
-        let cluster = opener(settings).await?;
-        self.lock()
-            .insert(cluster.settings.name.to_ascii_lowercase(), Arc::clone(&cluster));
-        Ok(cluster)
+        opener(settings).await
+    }
+
+    /// Makes a cluster known; whoever opens it does so before its actors ask its API.
+    pub(crate) fn insert(&self, cluster: Arc<Cluster>) {
+        let key = cluster.settings.name.to_ascii_lowercase();
+        self.lock().insert(key, cluster);
     }
 
     /// Ends a cluster plane.

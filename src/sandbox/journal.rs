@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 /// Older entries are dropped from memory; the file keeps them.
-const KEPT: usize = 50_000;
+const KEPT: usize = 20_000;
 /// Bodies beyond this are shown by their hash: a cluster or a list of objects fits, a PFX is hashed anyway.
 const LONGEST_BODY: usize = 64 * 1024;
 

@@ -49,6 +49,14 @@ impl Markers {
         }
     }
 
+    /// A private key as PEM of PKCS#8.
+    pub(crate) fn pem(&self, key: &str) {
+        let lines = key.lines().filter(|line| !line.starts_with("-----"));
+        if let Ok(pkcs8) = STANDARD.decode(lines.collect::<String>()) {
+            self.private_key(&pkcs8);
+        }
+    }
+
     /// All of them, sorted.
     pub(crate) fn all(&self) -> Vec<String> {
         self.lock().iter().cloned().collect()

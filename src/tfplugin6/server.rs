@@ -362,6 +362,9 @@ impl provider_server::Provider for Server {
                 },
             )
             .await;
+            if response.diagnostics.has_errors() {
+                return Err(response.diagnostics);
+            }
             let answer = read_resource::Response {
                 new_state: encode::value(resource.schema(), &response.state)?,
                 private: encode::private(&response.private),

@@ -5,6 +5,12 @@
 //! - `hostile`: what strangers on the socket cannot do
 //! - `log`: what the host's log gets to read
 //! - `wire`: numbers and names of the protocol
+//!
+//! And the service within this process, with a provider of its own ([`example`]) that misbehaves on request:
+//!
+//! - `rpcs`: every RPC
+//! - `contract`: what breaks a rule of Terraform never leaves
+//! - `values`: numbers, unknowns and hostile bytes
 
 #![expect(
     clippy::expect_used,
@@ -13,11 +19,17 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+#[path = "../support/core.rs"]
+mod core;
 #[path = "../support/host.rs"]
 mod host;
 
+mod contract;
+mod example;
 mod handshake;
 mod hostile;
 mod lifecycle;
 mod log;
+mod rpcs;
+mod values;
 mod wire;

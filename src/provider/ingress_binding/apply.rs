@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::state::{self, Kept};
 use super::{IngressBinding, config, plan};
-use crate::azure::ids::{ClusterId, VaultId};
+use crate::azure::ids::{ClusterId, IdError, VaultId};
 use crate::binding::converge::{Outcome, converge, owned_objects, remove};
 use crate::binding::desired::Desired;
 use crate::binding::execute::Limits;
@@ -51,11 +51,18 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     } else {
         Announced::Only(kept.announced.iter().cloned().collect())
     };
+    kept.cloud_name = match world.cloud_name().await {
+        Ok(name) => name,
+        Err(error) => {
+            let diagnostic = explain::azure_error(&error, &Changed::nothing());
+            return unchanged(request, Diagnostics::from(diagnostic));
+        }
+    };
     let memory = Memory {
         instance: instance.clone(),
         admitted: kept.admitted.clone(),
         retired: retired(&desired, &request.prior),
-        cloud_name: None,
+        cloud_name: kept.cloud_name.clone(),
     };
     let limits = limits(&request.deadline);
     let outcome = match converge(&world, &desired, &memory, &known, &announced, &limits).await {
@@ -298,10 +305,10 @@ fn kept_grants(owned: &Owned, outcome: &Outcome) -> Diagnostics {
 
 fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
     let text = |name: &str| state.get(name).as_str().unwrap_or_default();
-    let broken = |name: &str| {
+    let broken = |name: &str, error: IdError| {
         Diagnostic::error(
             "State cannot be read",
-            format!("{name} in the state is not valid, so nothing can be removed safely."),
+            format!("{name} in the state {error}, so nothing can be removed safely."),
             "Remove the binding from the state with  terraform state rm  and delete its objects by hand.",
         )
     };
@@ -326,8 +333,8 @@ fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
     let secrets = state.get("secret_names").as_map().unwrap_or(&none);
     let grants = state.get("grants").as_list().unwrap_or_default().iter();
     Ok(Owned {
-        cluster: ClusterId::parse(text("cluster_id")).map_err(|_| broken("cluster_id"))?,
-        vault: VaultId::parse(text("key_vault_id")).map_err(|_| broken("key_vault_id"))?,
+        cluster: ClusterId::parse(text("cluster_id")).map_err(|error| broken("cluster_id", error))?,
+        vault: VaultId::parse(text("key_vault_id")).map_err(|error| broken("key_vault_id", error))?,
         namespace: text("namespace").to_owned(),
         name: text("name").to_owned(),
         instance: instance.to_owned(),

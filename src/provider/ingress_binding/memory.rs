@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use crate::binding::observation::{Observation, Seen};
+use crate::binding::observation::Observation;
 use crate::framework::Value;
 
 /// Remembered bindings, by ID without case.
@@ -40,12 +40,9 @@ impl Memories {
 
     /// Remembers what a read could not see.
     pub(super) fn saw(&self, id: &str, seen: &Observation) {
-        let mut spots = seen.blind_spots();
-        // What an edge serves is asked out of curiosity in a refresh; not reaching it is no blind spot.
-        spots.retain(|(what, _)| what != "edge");
+        let spots = seen.blind_spots();
         let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         memories.entry(id.to_ascii_lowercase()).or_default().blind_spots = spots;
-        debug_assert!(!matches!(seen.cluster, Seen::NotAsked));
     }
 
     /// What is known of a binding.

@@ -139,7 +139,10 @@ impl IngressBinding {
         let Some(desired) = config::parse(&request.state)? else {
             return Ok((request.state.clone(), Some(kept)));
         };
-        let observing = refresh(&world, &desired);
+        let observing = async {
+            kept.cloud_name = world.cloud_name().await?;
+            refresh(&world, &desired).await
+        };
         let seen = tokio::select! {
             seen = tokio::time::timeout_at(request.deadline.until, observing) => seen,
             () = request.deadline.stop.cancelled() => return Err(Diagnostics::from(stopped())),

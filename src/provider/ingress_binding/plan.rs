@@ -75,7 +75,7 @@ async fn plan_create(
     match desired {
         Some(desired) => {
             set(&mut planned, "secret_names", state::secret_names(desired));
-            set(&mut planned, "manifests", manifests(desired, None, None));
+            set(&mut planned, "manifests", manifests(desired, None, None, None));
         }
         None => {
             set(&mut planned, "secret_names", Value::Unknown);
@@ -188,7 +188,11 @@ fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &m
         .as_str()
         .filter(|_| has_identity);
     let tenant_id = kept.tenant_id.as_deref().filter(|_| same_vault);
-    set(planned, "manifests", manifests(desired, client_id, tenant_id));
+    set(
+        planned,
+        "manifests",
+        manifests(desired, client_id, tenant_id, kept.cloud_name.as_deref()),
+    );
     let status = prior.get("status");
     let phase = status.get("phase").as_str().unwrap_or("pending");
     if status.get("in_sync").as_bool() != Some(true) || is_unfinished(phase, planned) {
@@ -223,8 +227,13 @@ fn wished_addon(desired: &Desired, prior: &Value, is_on: bool) -> Value {
     ])
 }
 
-fn manifests(desired: &Desired, client_id: Option<&str>, tenant_id: Option<&str>) -> Value {
-    let wanted = state::wanted(desired, client_id, tenant_id, None);
+fn manifests(
+    desired: &Desired,
+    client_id: Option<&str>,
+    tenant_id: Option<&str>,
+    cloud: Option<&str>,
+) -> Value {
+    let wanted = state::wanted(desired, client_id, tenant_id, cloud);
     Value::object(
         wanted
             .into_iter()

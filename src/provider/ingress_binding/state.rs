@@ -27,6 +27,8 @@ use crate::provider::duration;
 pub(super) struct Kept {
     /// The vault's tenant.
     pub(super) tenant_id: Option<String>,
+    /// The cloud's name as the driver's Azure provider wants it; none for the public cloud.
+    pub(super) cloud_name: Option<String>,
     /// What the server made of our last writes, where it changed them.
     pub(super) admitted: BTreeMap<String, serde_json::Value>,
     /// Who changed an object last, and when, by `Kind/name`; only while it differs.
@@ -42,6 +44,7 @@ impl Kept {
         let get = |name: &str| private.get(name).cloned().unwrap_or_default();
         Self {
             tenant_id: get("tenant_id").as_str().map(str::to_owned),
+            cloud_name: get("cloud_name").as_str().map(str::to_owned),
             admitted: serde_json::from_value(get("admitted")).unwrap_or_default(),
             editors: serde_json::from_value(get("editors")).unwrap_or_default(),
             announced: serde_json::from_value(get("announced")).unwrap_or_default(),
@@ -52,6 +55,7 @@ impl Kept {
     pub(super) fn write(&self) -> Private {
         let all = [
             ("tenant_id", json!(self.tenant_id)),
+            ("cloud_name", json!(self.cloud_name)),
             ("admitted", json!(self.admitted)),
             ("editors", json!(self.editors)),
             ("announced", json!(self.announced)),
@@ -280,7 +284,7 @@ fn manifests(
         desired,
         identity.get("client_id").as_str(),
         kept.tenant_id.as_deref(),
-        None,
+        kept.cloud_name.as_deref(),
     );
     let mut texts = BTreeMap::new();
     kept.editors.clear();

@@ -1,1 +1,386 @@
-//! placeholder
+//! The controllers of a cluster: what runs beside an API server and makes its objects come true.
+//!
+//! All of them are HTTP clients of *a* Kubernetes API, embedded or real, each with its own user agent; none touches
+//! the store. Every controller is level-triggered: a pass compares a cache of the API with what should be, and does
+//! what is missing. Passes are started by changes in the cache and by the sandbox clock, never by sleeping.
+//!
+//! Next: [`pulse`] runs them and knows who is busy, [`cache`] and [`reflector`] keep the picture, [`client`] writes.
+
+mod addon;
+mod cache;
+mod client;
+mod csi_driver;
+mod events;
+mod ingress;
+mod kinds;
+mod kubelet;
+mod mounts;
+mod objects;
+mod pem;
+mod pulse;
+mod reflector;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod vault_provider;
+mod workloads;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::addon::{Addon, Noticed};
+use self::cache::{Bell, Cache};
+use self::client::Client;
+use self::csi_driver::{CsiDriver, Rotation, SecretSync};
+pub(crate) use self::ingress::Edges;
+use self::ingress::Ingresses;
+use self::kinds::Kind;
+use self::kubelet::Kubelet;
+use self::kubelet::schedule::Scheduler;
+use self::mounts::Mounts;
+use self::pulse::{Actor, Pulse};
+use self::transport::{Peer, Transport, TransportError, roots_of, tls_settings};
+use self::vault_provider::{VaultProvider, Vaults};
+use self::workloads::daemon_sets::DaemonSets;
+use self::workloads::deployments::Deployments;
+use self::workloads::endpoints::Endpoints;
+use self::workloads::garbage::Garbage;
+use self::workloads::namespaces::Namespaces;
+use self::workloads::replica_sets::ReplicaSets;
+use super::clock::Clock;
+use super::core::AddonState;
+use super::lag::Lags;
+
+/// Where a host listens, if it is part of the world.
+pub(crate) type Resolve = Arc<dyn Fn(&str) -> Option<SocketAddr> + Send + Sync>;
+
+/// What a cluster's controllers are made from.
+pub(crate) struct ActorSettings {
+    /// The cluster's name.
+    pub(crate) cluster: String,
+    /// Where its API listens.
+    pub(crate) server: SocketAddr,
+    /// The name in the API's certificate.
+    pub(crate) server_name: String,
+    /// The cluster's certification authority.
+    pub(crate) ca_pem: String,
+    /// A pair of `O=system:masters`.
+    pub(crate) client_certificate_pem: String,
+    pub(crate) client_key_pem: String,
+    pub(crate) clock: Clock,
+    pub(crate) lags: Lags,
+    /// Version of the CSI driver, `1.5.6`.
+    pub(crate) driver: String,
+    /// How many nodes there are.
+    pub(crate) nodes: usize,
+    /// The nodes' IMDS, `http://127.0.0.1:P/clusters/NAME`.
+    pub(crate) identity_endpoint: String,
+    /// `.vault.azure.net`
+    pub(crate) vault_suffix: String,
+    /// Where a vault's host listens.
+    pub(crate) vault_address: Resolve,
+    /// Who signed the vaults' certificates.
+    pub(crate) front_roots: Arc<rustls::RootCertStore>,
+    /// The world's edges, those of this cluster among them.
+    pub(crate) edges: Edges,
+    /// What ARM says of the add-on.
+    pub(crate) addon: watch::Receiver<AddonState>,
+    /// The world's objects, which are in the API already.
+    pub(crate) objects: Vec<Value>,
+}
+
+/// What the controllers of one cluster share.
+struct Cluster {
+    name: String,
+    ca_pem: String,
+    nodes: usize,
+    clock: Clock,
+    lags: Lags,
+    cache: Arc<Cache>,
+    bell: Arc<Bell>,
+    pulse: Arc<Pulse>,
+    mounts: Mounts,
+    tasks: Mutex<Option<JoinSet<()>>>,
+}
+
+impl Cluster {
+    /// Runs `work` until it ends or the controllers are stopped.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tasks) = tasks.as_mut() {
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(work);
+        }
+    }
+}
+
+/// The running controllers of a cluster; dropping it stops them.
+pub(crate) struct Actors {
+    cluster: Arc<Cluster>,
+    /// Reads for [`Actors::settle`].
+    observer: Result<Arc<Client>, String>,
+    addon: watch::Receiver<AddonState>,
+    noticed: Arc<Noticed>,
+    /// Version of the store at which the cache was last found equal to it.
+    verified: tokio::sync::Mutex<Option<String>>,
+}
+
+impl Actors {
+    /// Starts all controllers. Their first passes wait until every kind has been listed once.
+    pub(crate) fn start(settings: ActorSettings) -> Self {
+        let bell = Arc::new(Bell::new());
+        let cluster = Arc::new(Cluster {
+            name: settings.cluster.clone(),
+            ca_pem: settings.ca_pem.clone(),
+            nodes: settings.nodes,
+            clock: settings.clock.clone(),
+            lags: settings.lags.clone(),
+            cache: Arc::new(Cache::new(Arc::clone(&bell))),
+            pulse: Arc::new(Pulse::new(settings.clock.clone(), Arc::clone(&bell))),
+            bell,
+            mounts: Mounts::default(),
+            tasks: Mutex::new(Some(JoinSet::new())),
+        });
+        let noticed = Arc::new(Noticed::default());
+        let addon = settings.addon.clone();
+        let observer = launch(&cluster, settings, &noticed).map_err(|error| error.to_string());
+        if let Err(error) = &observer {
+            tracing::error!(error, "the controllers cannot start");
+        }
+        Self {
+            cluster,
+            observer,
+            addon,
+            noticed,
+            verified: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Waits, really, until no controller has work that is due.
+    ///
+    /// That is: each one's last pass ended well, nothing it reacts to has changed since that pass began, and what it
+    /// waits for lies in the future of the sandbox clock; no mount is under way; the add-on's wishes have been
+    /// noticed; and a fresh list of every kind equals the cache, so that nobody has missed anything. Work that is due
+    /// later (a lag, a back-off, a poll) does not count. The error says who is still busy.
+    pub(crate) async fn settle(&self, timeout: Duration) -> Result<(), Vec<String>> {
+        let observer = self.observer.as_ref().map_err(|error| vec![error.clone()])?;
+        let quiet = self.until_quiet(observer);
+        match tokio::time::timeout(timeout, Box::pin(quiet)).await {
+            Ok(()) => Ok(()),
+            Err(_elapsed) => {
+                let busy = self.busy();
+                Err(if busy.is_empty() {
+                    vec!["reflectors".to_owned()]
+                } else {
+                    busy
+                })
+            }
+        }
+    }
+
+    /// Stops all controllers. What they have done stays.
+    pub(crate) async fn stop(self) {
+        let tasks = self
+            .cluster
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(mut tasks) = tasks {
+            tasks.shutdown().await;
+        }
+    }
+
+    /// What is mounted where.
+    pub(crate) fn mounts(&self) -> Value {
+        self.cluster.mounts.describe(|space, class| {
+            let class = self.cluster.cache.get(Kind::SecretProviderClass, space, class);
+            class.map_or(Value::Null, |class| {
+                let first = objects::list(&class, "/spec/secretObjects").first();
+                first.map_or(Value::Null, |entry| entry["secretName"].clone())
+            })
+        })
+    }
+
+    async fn until_quiet(&self, observer: &Client) {
+        let mut states = self.cluster.pulse.listen();
+        let mut changes = self.cluster.bell.listen();
+        loop {
+            states.mark_unchanged();
+            changes.mark_unchanged();
+            if self.busy().is_empty() {
+                let mut verified = self.verified.lock().await;
+                let current = reflector::is_current(observer, &self.cluster.cache, &mut verified).await;
+                if matches!(current, Ok(true)) && self.busy().is_empty() {
+                    return;
+                }
+            }
+            // An API that does not answer changes nothing; look again before long.
+            let again = tokio::time::sleep(Duration::from_millis(20));
+            tokio::select! {
+                _ = states.changed() => {}
+                _ = changes.changed() => {}
+                () = again => {}
+            }
+        }
+    }
+
+    fn busy(&self) -> Vec<String> {
+        let mut busy = self.cluster.pulse.busy();
+        if !self.noticed.is(&self.addon.borrow()) && busy.is_empty() {
+            busy.push("addon".to_owned());
+        }
+        busy
+    }
+}
+
+impl Drop for Actors {
+    fn drop(&mut self) {
+        // The tasks share the cluster, so its own end would never come.
+        drop(
+            self.cluster
+                .tasks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+}
+
+/// Starts reflectors and controllers; the client returned is for reading beside them.
+fn launch(
+    cluster: &Arc<Cluster>,
+    settings: ActorSettings,
+    noticed: &Arc<Noticed>,
+) -> Result<Arc<Client>, TransportError> {
+    let pair = (
+        settings.client_certificate_pem.as_str(),
+        settings.client_key_pem.as_str(),
+    );
+    let tls = tls_settings(roots_of(&settings.ca_pem)?, Some(pair))?;
+    let peer = Peer {
+        address: settings.server,
+        tls_name: Some(settings.server_name.clone()),
+    };
+    let client = |agent: &str, actor: &'static str| {
+        let transport = Transport::new(Arc::clone(&tls), agent, actor);
+        Arc::new(Client::new(transport, peer.clone(), Arc::clone(&cluster.cache)))
+    };
+    let kubernetes = "v1.34.2 (linux/amd64) kubernetes/sandbox";
+    let observer = client("kvtls-sandbox/observer", "observer");
+    for kind in Kind::ALL {
+        let (cache, bell) = (Arc::clone(&cluster.cache), Arc::clone(&cluster.bell));
+        cluster.spawn(reflector::reflect(kind, Arc::clone(&observer), cache, bell));
+    }
+
+    let manager = client(&format!("kube-controller-manager/{kubernetes}"), "workloads");
+    let shared = || (Arc::clone(cluster), Arc::clone(&manager));
+    let mut starts = Starts::new(cluster);
+    starts.add(shared(), Namespaces::new);
+    starts.add(shared(), Deployments::new);
+    starts.add(shared(), ReplicaSets::new);
+    starts.add(shared(), DaemonSets::new);
+    starts.add(shared(), Endpoints::new);
+    starts.add(shared(), Garbage::new);
+    let scheduler = client(&format!("kube-scheduler/{kubernetes}"), "kubelet");
+    starts.add((Arc::clone(cluster), scheduler), Scheduler::new);
+
+    let vault_tls = tls_settings(settings.front_roots, None)?;
+    let vaults = Vaults::new(
+        Transport::new(
+            vault_tls,
+            "csi-secrets-store/v1.7.2 (linux/amd64) sandbox",
+            "vault_provider",
+        ),
+        settings.clock.clone(),
+        settings.identity_endpoint,
+        settings.vault_suffix,
+        settings.vault_address,
+    );
+    let provider = Arc::new(VaultProvider::new(vaults));
+    let version = &settings.driver;
+    let node_client = client(
+        &format!("csi-secrets-store/v{version} (linux/amd64)"),
+        "csi_driver",
+    );
+    let driver = Arc::new(CsiDriver::new(
+        Arc::clone(cluster),
+        node_client,
+        Arc::clone(&provider),
+    ));
+    let kubelet = client(&format!("kubelet/{kubernetes}"), "kubelet");
+    starts.add((Arc::clone(cluster), kubelet), |cluster, client| {
+        Kubelet::new(cluster, client, driver)
+    });
+    let sync = client(
+        &format!("csi-secrets-store/controller/v{version} (linux/amd64)"),
+        "csi_driver",
+    );
+    starts.add((Arc::clone(cluster), Arc::clone(&sync)), SecretSync::new);
+    starts.add((Arc::clone(cluster), sync), |cluster, client| {
+        Rotation::new(cluster, client, provider)
+    });
+
+    let addon_client = client("aks-addon-manager/v1 (linux/amd64)", "addon");
+    cluster.spawn(addon::relay(settings.addon.clone(), Arc::clone(&cluster.bell)));
+    starts.add((Arc::clone(cluster), addon_client), |cluster, client| {
+        Addon::new(
+            cluster,
+            client,
+            settings.addon,
+            settings.driver.clone(),
+            Arc::clone(noticed),
+        )
+    });
+
+    let controller = client(
+        "nginx-ingress-controller/v1.13.1 (linux/amd64) ingress-nginx/sandbox",
+        "ingress",
+    );
+    for edge in settings.edges.of(&settings.cluster) {
+        if edge.is_played() {
+            cluster.spawn(ingress::serve(Arc::clone(&edge), Arc::clone(&cluster.bell)));
+            starts.add(
+                (Arc::clone(cluster), Arc::clone(&controller)),
+                |cluster, client| Ingresses::new(cluster, client, edge, &settings.objects),
+            );
+        }
+    }
+    Ok(observer)
+}
+
+/// Starts controllers, each once the cache is complete; until then all count as busy.
+struct Starts<'a> {
+    cluster: &'a Arc<Cluster>,
+}
+
+impl<'a> Starts<'a> {
+    fn new(cluster: &'a Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    fn add<A: Actor + 'static>(
+        &mut self,
+        (cluster, client): (Arc<Cluster>, Arc<Client>),
+        make: impl FnOnce(Arc<Cluster>, Arc<Client>) -> A,
+    ) {
+        let actor = make(cluster, client);
+        let task = self.cluster.pulse.task(A::NAME);
+        let (pulse, cache) = (Arc::clone(&self.cluster.pulse), Arc::clone(&self.cluster.cache));
+        let mut rung = self.cluster.bell.listen();
+        self.cluster.spawn(async move {
+            while !cache.is_listed() {
+                if rung.changed().await.is_err() {
+                    return;
+                }
+            }
+            pulse.run(task, actor).await;
+        });
+    }
+}

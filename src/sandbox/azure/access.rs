@@ -154,6 +154,12 @@ impl Access {
             .retain(|assignment| assignment.ends_at.is_none_or(|end| now < end));
     }
 
+    /// Forgets all assignments of a principal at once, as if they had never been.
+    pub(super) fn drop_of(&mut self, principal: &str) {
+        self.assignments
+            .retain(|assignment| !same(&assignment.principal, principal));
+    }
+
     /// Takes all assignments away that lie at or below a resource that is gone.
     pub(super) fn remove_below(&mut self, id: &str, now: OffsetDateTime) {
         for assignment in &mut self.assignments {

@@ -43,12 +43,6 @@ impl Call {
         self.path.names().get(index).copied().unwrap_or_default()
     }
 
-    /// A header as text; absent if it is empty.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        let value = self.headers.get(name)?.to_str().ok()?;
-        (!value.is_empty()).then_some(value)
-    }
-
     /// A decoded member of the query.
     pub(super) fn query(&self, name: &str) -> Option<String> {
         path::query(self.query.as_deref(), name)

@@ -7,141 +7,12 @@
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use super::cluster_template as template;
 use super::refusal::Refusal;
+use super::tree;
 
 /// The add-on's name, as documented.
 pub(super) const ADDON: &str = "azureKeyvaultSecretsProvider";
-
-/// What a new cluster is made from.
-#[derive(Clone, Debug)]
-pub(super) struct Birth<'a> {
-    pub(super) name: &'a str,
-    pub(super) subscription: &'a str,
-    pub(super) group: &'a str,
-    pub(super) location: &'a str,
-    pub(super) tenant: &'a str,
-    /// Full Kubernetes version, `1.34.2`.
-    pub(super) kubernetes: &'a str,
-    pub(super) nodes: u64,
-    /// Eight letters that make host names unique.
-    pub(super) suffix: &'a str,
-    pub(super) kubelet: Value,
-}
-
-/// A cluster as AKS fills it in when nothing is asked for.
-pub(super) fn fresh(birth: &Birth<'_>) -> Value {
-    let Birth {
-        name,
-        location,
-        group,
-        subscription,
-        tenant,
-        kubernetes,
-        suffix,
-        ..
-    } = birth;
-    let minor = kubernetes
-        .rsplit_once('.')
-        .map_or(*kubernetes, |(minor, _)| minor);
-    let dns_prefix = format!("{name}-dns").to_ascii_lowercase();
-    let host = format!("{dns_prefix}-{suffix}");
-    let node_group = format!("MC_{group}_{name}_{location}");
-    json!({
-        "location": location,
-        "kind": "Base",
-        "properties": {
-            "powerState": {"code": "Running"},
-            "kubernetesVersion": minor,
-            "currentKubernetesVersion": kubernetes,
-            "dnsPrefix": dns_prefix,
-            "fqdn": format!("{host}.hcp.{location}.azmk8s.io"),
-            "azurePortalFQDN": format!("{host}.portal.hcp.{location}.azmk8s.io"),
-            "agentPoolProfiles": [pool(&json!({"name": "nodepool1", "count": birth.nodes}), kubernetes)],
-            "servicePrincipalProfile": {"clientId": "msi"},
-            "nodeResourceGroup": node_group,
-            "enableRBAC": true,
-            "supportPlan": "KubernetesOfficial",
-            "networkProfile": {
-                "networkPlugin": "azure",
-                "networkPluginMode": "overlay",
-                "networkPolicy": "none",
-                "networkDataplane": "azure",
-                "loadBalancerSku": "standard",
-                "loadBalancerProfile": {
-                    "managedOutboundIPs": {"count": 1},
-                    "effectiveOutboundIPs": [{"id": format!(
-                        "/subscriptions/{subscription}/resourceGroups/{node_group}/providers/Microsoft.Network/\
-                         publicIPAddresses/{suffix}")}],
-                    "backendPoolType": "nodeIPConfiguration",
-                },
-                "podCidr": "10.244.0.0/16",
-                "serviceCidr": "10.0.0.0/16",
-                "dnsServiceIP": "10.0.0.10",
-                "outboundType": "loadBalancer",
-                "podCidrs": ["10.244.0.0/16"],
-                "serviceCidrs": ["10.0.0.0/16"],
-                "ipFamilies": ["IPv4"],
-            },
-            "maxAgentPools": 100,
-            "identityProfile": {"kubeletidentity": birth.kubelet},
-            "autoUpgradeProfile": {"nodeOSUpgradeChannel": "NodeImage"},
-            "disableLocalAccounts": false,
-            "securityProfile": {},
-            "storageProfile": {
-                "diskCSIDriver": {"enabled": true},
-                "fileCSIDriver": {"enabled": true},
-                "snapshotController": {"enabled": true},
-            },
-            "oidcIssuerProfile": {
-                "enabled": true,
-                "issuerURL": format!("https://{location}.oic.prod-aks.azure.com/{tenant}/{suffix}/"),
-            },
-            "workloadAutoScalerProfile": {},
-            "resourceUID": format!("69ead85117c5{suffix:0<12.12}"),
-            "metricsProfile": {"costAnalysis": {"enabled": false}},
-            "nodeProvisioningProfile": {"mode": "Manual", "defaultNodePools": "Auto"},
-            "bootstrapProfile": {"artifactSource": "Direct"},
-        },
-        "identity": {"type": "SystemAssigned"},
-        "sku": {"name": "Base", "tier": "Free"},
-    })
-}
-
-/// A node pool as AKS fills it in.
-pub(super) fn pool(asked: &Value, kubernetes: &str) -> Value {
-    let minor = kubernetes.rsplit_once('.').map_or(kubernetes, |(minor, _)| minor);
-    let mut pool = json!({
-        "name": "nodepool1",
-        "count": 1,
-        "vmSize": "Standard_D4ds_v5",
-        "osDiskSizeGB": 128,
-        "osDiskType": "Managed",
-        "kubeletDiskType": "OS",
-        "maxPods": 250,
-        "type": "VirtualMachineScaleSets",
-        "enableAutoScaling": false,
-        "scaleDownMode": "Delete",
-        "powerState": {"code": "Running"},
-        "orchestratorVersion": minor,
-        "currentOrchestratorVersion": kubernetes,
-        "enableNodePublicIP": false,
-        "mode": "System",
-        "enableEncryptionAtHost": false,
-        "enableUltraSSD": false,
-        "osType": "Linux",
-        "osSKU": "Ubuntu",
-        "nodeImageVersion": "AKSUbuntu-2204gen2containerd-202604.13.0",
-        "upgradeSettings": {"maxSurge": "10%", "maxUnavailable": "0"},
-        "enableFIPS": false,
-        "securityProfile": {"enableVTPM": false, "enableSecureBoot": false},
-    });
-    merge(&mut pool, asked);
-    // An empty version means: that of the control plane.
-    if text(&pool, "orchestratorVersion").is_empty() {
-        set(&mut pool, "orchestratorVersion", json!(minor));
-    }
-    pool
-}
 
 /// Members a PUT cannot set, below the top, below `properties`, and below each node pool.
 const READ_ONLY: &[&str] = &[
@@ -195,36 +66,34 @@ const IMMUTABLE: &[&str] = &[
 pub(super) fn put(stored: &Value, body: &Value, extra: &Value) -> Result<Value, Refusal> {
     let mut body = writable(body)?;
     for path in IMMUTABLE {
-        let (Some(old), Some(new)) = (at(stored, path), at(&body, path)) else {
+        let (Some(old), Some(new)) = (tree::at(stored, path), tree::at(&body, path)) else {
             continue;
         };
         if !new.is_null() && new != "" && !equal_text(old, new) {
             return Err(not_changeable(path));
         }
     }
+    let stored_at = stored["location"].as_str().unwrap_or_default();
     if let Some(location) = body["location"].as_str()
-        && !stored["location"]
-            .as_str()
-            .is_some_and(|old| plain(old) == plain(location))
+        && plain(stored_at) != plain(location)
     {
         return Err(Refusal::gateway(
             StatusCode::CONFLICT,
             "InvalidResourceLocation",
             format!(
-                "The resource already exists in location '{}' in resource group. A resource with the same name cannot \
-                 be created in location '{location}'. Please select a new resource name.",
-                stored["location"].as_str().unwrap_or_default()
+                "The resource already exists in location '{stored_at}' in resource group. A resource with the same name \
+                 cannot be created in location '{location}'. Please select a new resource name."
             ),
         ));
     }
-    let pools = take(&mut body, "properties.agentPoolProfiles");
-    let addons = take(&mut body, "properties.addonProfiles");
+    let pools = tree::take(&mut body, "properties.agentPoolProfiles");
+    let addons = tree::take(&mut body, "properties.addonProfiles");
     let mut merged = stored.clone();
     drop(body.as_object_mut().map(|body| body.remove("location")));
-    merge(&mut merged, &body);
+    tree::merge(&mut merged, &body);
     // Tags are a whole: a PUT replaces them.
     if let Some(tags) = body.get("tags") {
-        set(&mut merged, "tags", tags.clone());
+        tree::set(&mut merged, "tags", tags.clone());
     }
     merge_pools(&mut merged, pools.as_ref())?;
     if let Some(Value::Object(addons)) = addons {
@@ -245,35 +114,18 @@ pub(super) fn writable(body: &Value) -> Result<Value, Refusal> {
     }
     let mut body = body.clone();
     for path in READ_ONLY {
-        drop(take(&mut body, path));
+        drop(tree::take(&mut body, path));
     }
-    for pool in list_mut(&mut body, "properties.agentPoolProfiles") {
+    for pool in tree::list_mut(&mut body, "properties.agentPoolProfiles") {
         for member in POOL_READ_ONLY {
-            drop(take(pool, member));
+            drop(tree::take(pool, member));
         }
     }
-    let addons = at_mut(&mut body, "properties.addonProfiles").and_then(Value::as_object_mut);
+    let addons = tree::at_mut(&mut body, "properties.addonProfiles").and_then(Value::as_object_mut);
     for addon in addons.into_iter().flat_map(Map::values_mut) {
-        drop(take(addon, "identity"));
+        drop(tree::take(addon, "identity"));
     }
     Ok(body)
-}
-
-/// Members of objects one by one; null leaves what is there; all else replaces.
-pub(super) fn merge(target: &mut Value, change: &Value) {
-    match (target, change) {
-        (Value::Object(target), Value::Object(change)) => {
-            for (name, value) in change {
-                match target.get_mut(name) {
-                    Some(old) => merge(old, value),
-                    None => drop(target.insert(name.clone(), value.clone())),
-                }
-            }
-        }
-        (target @ Value::Array(_), Value::Null) => *target = Value::Null,
-        (_, Value::Null) => {}
-        (target, change) => *target = change.clone(),
-    }
 }
 
 /// Node pools are matched by name; leaving one out would delete it, which a cluster PUT must not do.
@@ -281,8 +133,8 @@ fn merge_pools(merged: &mut Value, pools: Option<&Value>) -> Result<(), Refusal>
     let Some(Value::Array(pools)) = pools else {
         return Ok(());
     };
-    let kubernetes = text(merged, "properties.currentKubernetesVersion").to_owned();
-    let stored = list_mut(merged, "properties.agentPoolProfiles");
+    let kubernetes = tree::text(merged, "properties.currentKubernetesVersion").to_owned();
+    let stored = tree::list_mut(merged, "properties.agentPoolProfiles");
     let named = |pool: &Value, name: &Value| equal_text(&pool["name"], name);
     for old in stored.iter() {
         if !pools.iter().any(|pool| named(pool, &old["name"])) {
@@ -301,17 +153,17 @@ fn merge_pools(merged: &mut Value, pools: Option<&Value>) -> Result<(), Refusal>
         match stored.iter_mut().find(|old| named(old, &pool["name"])) {
             Some(old) => {
                 let own = pool.as_object().cloned().unwrap_or_default();
-                merge(
+                tree::merge(
                     old,
                     &Value::Object(own.into_iter().filter(|(_, value)| value != "").collect()),
                 );
             }
             None => {
-                added.push(self::pool(pool, &kubernetes));
+                added.push(template::pool(pool, &kubernetes));
             }
         }
     }
-    if let Some(Value::Array(list)) = at_mut(merged, "properties.agentPoolProfiles") {
+    if let Some(Value::Array(list)) = tree::at_mut(merged, "properties.agentPoolProfiles") {
         list.extend(added);
     }
     Ok(())
@@ -322,10 +174,10 @@ fn merge_addons(merged: &mut Value, addons: Map<String, Value>) -> Result<(), Re
     if addons.is_empty() {
         return Ok(());
     }
-    if !at(merged, "properties.addonProfiles").is_some_and(Value::is_object) {
-        set(merged, "properties.addonProfiles", json!({}));
+    if !tree::at(merged, "properties.addonProfiles").is_some_and(Value::is_object) {
+        tree::set(merged, "properties.addonProfiles", json!({}));
     }
-    let Some(stored) = at_mut(merged, "properties.addonProfiles").and_then(Value::as_object_mut) else {
+    let Some(stored) = tree::at_mut(merged, "properties.addonProfiles").and_then(Value::as_object_mut) else {
         return Ok(());
     };
     let mut seen: Vec<String> = Vec::new();
@@ -414,50 +266,6 @@ fn not_changeable(path: &str) -> Refusal {
     .with(json!({"target": target, "details": null, "subcode": ""}))
 }
 
-/// The value at a dotted path.
-pub(super) fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(value, |value, name| value.get(name))
-}
-
-/// The text at a dotted path, or nothing.
-pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    at(value, path).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Sets a value at a dotted path and makes the objects on the way.
-pub(super) fn set(value: &mut Value, path: &str, new: Value) {
-    let mut value = value;
-    for name in path.split('.') {
-        if !value.is_object() {
-            *value = json!({});
-        }
-        value = &mut value[name];
-    }
-    *value = new;
-}
-
-/// Takes the value at a dotted path out.
-pub(super) fn take(value: &mut Value, path: &str) -> Option<Value> {
-    let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
-    let parent = parents
-        .split('.')
-        .filter(|name| !name.is_empty())
-        .try_fold(value, |value, name| value.get_mut(name))?;
-    parent.as_object_mut()?.remove(name)
-}
-
-/// The value at a dotted path, to be changed.
-pub(super) fn at_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    path.split('.').try_fold(value, |value, name| value.get_mut(name))
-}
-
-/// The items of the list at a dotted path, none if there is no list.
-pub(super) fn list_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut [Value] {
-    at_mut(value, path)
-        .and_then(Value::as_array_mut)
-        .map_or(&mut [], Vec::as_mut_slice)
-}
-
 fn equal_text(left: &Value, right: &Value) -> bool {
     match (left.as_str(), right.as_str()) {
         (Some(left), Some(right)) => left.eq_ignore_ascii_case(right),
@@ -475,7 +283,7 @@ mod tests {
     use super::*;
 
     fn stored() -> Value {
-        fresh(&Birth {
+        template::fresh(&template::Birth {
             name: "shop",
             subscription: "s",
             group: "g",
@@ -520,7 +328,7 @@ mod tests {
     fn extra_members_are_lost_unless_they_are_sent_back() {
         let extra = json!({"properties": {"futureProfile": {"mode": "On"}}});
         let mut old = stored();
-        merge(&mut old, &extra);
+        tree::merge(&mut old, &extra);
         let kept = put(&old, &old, &extra).unwrap();
         assert_eq!(
             kept["properties"]["futureProfile"],

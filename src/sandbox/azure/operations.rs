@@ -55,7 +55,11 @@ impl Operation {
     pub(super) fn verdict(&self) -> Ended {
         let at = self.due;
         let Some(staged) = &self.staged else {
-            return Ended { at, status: "Succeeded".to_owned(), error: None };
+            return Ended {
+                at,
+                status: "Succeeded".to_owned(),
+                error: None,
+            };
         };
         let worded = |code: &str, message: &str| Some(json!({"code": code, "message": message}));
         match staged.status.as_str() {
@@ -118,11 +122,16 @@ impl Operation {
             ));
         }
         if collection == "operations" {
-            let reply = Reply::ok(self.body()).header("x-ms-ratelimit-remaining-subscription-global-reads", "16499");
+            let reply =
+                Reply::ok(self.body()).header("x-ms-ratelimit-remaining-subscription-global-reads", "16499");
             return Ok(hurried(reply, pace));
         }
         // The result: nothing until the end, then nothing to show of a deleted cluster.
-        let status = if self.ended.is_some() { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED };
+        let status = if self.ended.is_some() {
+            StatusCode::NO_CONTENT
+        } else {
+            StatusCode::ACCEPTED
+        };
         Ok(hurried(Reply::empty(status), pace))
     }
 }
@@ -174,10 +183,19 @@ fn swapped(id: Uuid) -> Uuid {
 /// | both, or another `If-None-Match` | 400 | 400 |
 pub(super) fn preconditions(headers: &HeaderMap, is_put: bool, tag: Option<&str>) -> Result<(), Refusal> {
     let header = |name: &str| {
-        let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text = headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
         text.trim().trim_start_matches("W/").trim_matches('"').to_owned()
     };
-    let failed = |message: &str| Err(Refusal::aks(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", message));
+    let failed = |message: &str| {
+        Err(Refusal::aks(
+            StatusCode::PRECONDITION_FAILED,
+            "PreconditionFailed",
+            message,
+        ))
+    };
     let wanted = header("if-match");
     let unwanted = header("if-none-match");
     if !unwanted.is_empty() && (!wanted.is_empty() || unwanted != "*") {
@@ -192,7 +210,9 @@ pub(super) fn preconditions(headers: &HeaderMap, is_put: bool, tag: Option<&str>
             "Resource not found but ETag header is provided. If this is a request to create, please do not provide \
              ETag.",
         ),
-        Some(_) if is_put && unwanted == "*" => failed("Resource already exists but If-None-Match '*' is provided."),
+        Some(_) if is_put && unwanted == "*" => {
+            failed("Resource already exists but If-None-Match '*' is provided.")
+        }
         Some(tag) if !wanted.is_empty() && wanted != "*" && wanted != tag => failed(
             "The ETag provided does not match the current ETag of the resource. Please get the resource and try again.",
         ),

@@ -7,6 +7,7 @@ mod login;
 mod token;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::{Value, json};
@@ -42,6 +43,8 @@ struct Shared {
     start: OffsetDateTime,
     tenants: Vec<Tenant>,
     principals: RwLock<Vec<Principal>>,
+    /// How many managed identities were made.
+    made: AtomicU64,
     /// Keys of other issuers, for federated assertions, by issuer URL.
     issuers: RwLock<BTreeMap<String, Issuer>>,
 }
@@ -146,6 +149,7 @@ impl Directory {
             start,
             tenants,
             principals: RwLock::new(principals),
+            made: AtomicU64::new(0),
             issuers: RwLock::default(),
         })))
     }
@@ -201,7 +205,9 @@ impl Directory {
     /// A new managed identity in this tenant; another one with every call, as Azure makes them.
     pub(crate) fn add_managed_identity(&self, name: &str, tenant: &str) -> ManagedIdentity {
         let mut principals = self.0.principals.write().unwrap_or_else(PoisonError::into_inner);
-        let path = format!("/identities/{tenant}/{name}/{}", principals.len());
+        // Not the length of the list: identities go as well.
+        let made = self.0.made.fetch_add(1, Ordering::Relaxed);
+        let path = format!("/identities/{tenant}/{name}/{made}");
         let identity = ManagedIdentity {
             client_id: id_of(&format!("{path}/client_id")),
             object_id: id_of(&format!("{path}/object_id")),
@@ -395,7 +401,8 @@ fn principal(
         .flatten();
     let secret = (kind == PrincipalKind::App).then(|| match source.get("secret") {
         Some(Value::String(secret)) => Some(secret.clone()),
-        Some(Value::Null) if source.get("federated").is_some() => None,
+        // A merge takes a null away, so whoever is federated has a secret only where the file gives one.
+        _ if source.get("federated").is_some() => None,
         // Looks like one of Entra's, and is the same in every run.
         _ => Some(format!(
             "kvt8Q~{}",

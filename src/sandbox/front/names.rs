@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// Names that mean the front, and which part of it.

@@ -1,44 +1,41 @@
-//! Placeholder of the embedded Kubernetes API: the room `kube` owns this file.
+//! A Kubernetes API server, as far as its clients can tell.
+//!
+//! One generic engine, driven by data: `schema.json` says how every kind is typed, listed and merged, the table in
+//! `kinds` says under which names and verbs it is served, and custom resource definitions add to both while it
+//! runs. A request goes through the same stations as in the original: authentication, authorization, decoding and
+//! defaulting, admission, ownership of fields, strategy, validation, storage, watch.
+//!
+//! Everything happens under one lock and without waiting, so an answer is always the truth of one revision; only
+//! watches and port-forwards outlive their request.
+//!
+//! Read next: `server` (the stations), `store` (revisions), `apply` (server-side apply).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod access;
+mod admission;
+mod apply;
+mod authentication;
+mod bootstrap;
+mod crd;
+mod defaults;
+mod discovery;
+mod fields;
+mod kinds;
+mod managed;
+mod patch;
+mod refusal;
+mod request;
+mod reviews;
+mod scale;
+mod schema;
+mod selectors;
+mod server;
+mod store;
+mod stream;
+mod validation;
+mod watch;
+mod writes;
 
-use http::StatusCode;
+#[cfg(test)]
+mod tests;
 
-use super::clock::Clock;
-use super::http::{Answer, Incoming, text};
-
-/// Who asks a cluster.
-#[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub name: String,
-    pub uid: String,
-    pub groups: Vec<String>,
-}
-
-/// What an API server is made from.
-pub(crate) struct ApiSettings {
-    pub name: String,
-    pub version: String,
-    pub clock: Clock,
-    pub entra: Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync>,
-    pub static_tokens: BTreeMap<String, Identity>,
-}
-
-/// An API server.
-pub(crate) struct ApiServer(ApiSettings);
-
-impl ApiServer {
-    pub(crate) fn new(settings: ApiSettings) -> Arc<Self> {
-        Arc::new(Self(settings))
-    }
-
-    /// Answers a request.
-    pub(crate) async fn answer(&self, request: Incoming, peer: Option<Identity>) -> Answer {
-        let asking = peer.map_or("nobody".to_owned(), |peer| peer.name);
-        text(
-            StatusCode::OK,
-            format!("{} {asking} {}", self.0.name, request.uri()),
-        )
-    }
-}
+pub(crate) use server::{ApiServer, ApiSettings, Identity};

@@ -1,0 +1,174 @@
+//! The figures of the project, measured in one run and printed beside their budgets. Never an assertion: a busy
+//! machine is no bug.
+//!
+//! `cargo bench` builds everything as it is shipped. The CLI is the real one.
+
+#[path = "../tests/support/terraform.rs"]
+#[expect(dead_code, reason = "shared with the acceptance tests, which use all of it")]
+mod terraform;
+#[path = "../tests/support/world.rs"]
+#[expect(dead_code, reason = "shared with the acceptance tests, which use all of it")]
+mod world;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kvtls::sandbox::demo::cli::Scratch;
+use terraform::{PROVIDER, Terraform};
+use world::World;
+
+const SANDBOX: &str = env!("CARGO_BIN_EXE_kvtls-sandbox");
+/// What Terraform passes to a plugin so that it does not think a human started it.
+const COOKIE: (&str, &str) = (
+    "TF_PLUGIN_MAGIC_COOKIE",
+    "d602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2",
+);
+const ROUNDS: usize = 9;
+
+fn main() {
+    // `cargo test --benches` and the like only want to know whether it starts.
+    if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+        return;
+    }
+    println!("{:<52} {:>12}   budget", "figure (median)", "measured");
+    process();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(with_the_cli());
+}
+
+fn process() {
+    let mut resident = 0;
+    let handshake = median(ROUNDS * 3, || {
+        let start = Instant::now();
+        let (child, line) = first_line(
+            Command::new(PROVIDER).env(COOKIE.0, COOKIE.1).env("PLUGIN_PROTOCOL_VERSIONS", "6"),
+        );
+        let took = start.elapsed();
+        assert!(line.contains("|grpc|"), "the handshake line: {line}");
+        resident = rss(&child);
+        took
+    });
+    show("provider: exec to handshake line", millis(handshake), "5 ms");
+    show("provider: resident memory, idle", format!("{:.1} MB", resident as f64 / 1024.0), "10 MB");
+    let size = std::fs::metadata(PROVIDER).expect("the provider").len();
+    show("provider: size", format!("{:.1} MB", size as f64 / 1e6), "12 MB");
+
+    let start = median(ROUNDS, || {
+        let scratch = Scratch::new("bench").expect("a temporary folder");
+        let start = Instant::now();
+        let (mut child, line) = first_line(
+            Command::new(SANDBOX).args(["serve", "--until-stdin-closes", "--dir"]).arg(scratch.path().join("world")),
+        );
+        let took = start.elapsed();
+        assert!(line.contains("ready"), "the ready line: {line}");
+        drop(child.0.stdin.take());
+        drop(child.0.wait());
+        took
+    });
+    show("sandbox: exec to ready line", millis(start), "300 ms");
+}
+
+async fn with_the_cli() {
+    let world = World::start().await;
+    let nothing = Terraform::new(&world.deployer, "resource \"terraform_data\" \"one\" {\n  input = \"x\"\n}\n");
+    nothing.apply().await.succeeds();
+    let shop = world.quickstart();
+
+    let before = world.now_in_journal().await;
+    let start = Instant::now();
+    shop.apply().await.succeeds();
+    let created = start.elapsed();
+    let create = requests(&world, before).await;
+
+    let alone = plans(&nothing).await;
+    let bound = plans(&shop).await;
+    show("terraform plan of one terraform_data", millis(alone), "");
+    show("terraform plan of one binding in sync", millis(bound), "");
+    show("  beyond Terraform's own time", millis(bound.saturating_sub(alone)), "150 ms");
+    show("terraform apply of one binding (sandbox at rate 60)", millis(created), "");
+
+    let before = world.now_in_journal().await;
+    shop.command(&["plan", "-refresh-only", "-json"]).await.succeeds();
+    let refresh = requests(&world, before).await;
+    let before = world.now_in_journal().await;
+    shop.destroy().await.succeeds();
+    let destroy = requests(&world, before).await;
+    for (what, counted, budget) in [("create", create, ""), ("refresh", refresh, "8"), ("destroy", destroy, "")] {
+        let total: usize = counted.iter().filter(|(plane, _)| *plane != "login").map(|(_, count)| count).sum();
+        let parts: Vec<String> = counted.iter().map(|(plane, count)| format!("{plane} {count}")).collect();
+        show(&format!("requests of {what} ({})", parts.join(", ")), total.to_string(), budget);
+    }
+}
+
+/// Requests after that entry of the journal, by plane.
+async fn requests(world: &World, after: u64) -> BTreeMap<String, usize> {
+    let mut counted = BTreeMap::new();
+    for entry in world.journal_after(after).await {
+        let plane = entry["plane"].as_str().unwrap_or_default().to_owned();
+        if plane != "control" {
+            *counted.entry(plane).or_insert(0) += 1;
+        }
+    }
+    counted
+}
+
+async fn plans(terraform: &Terraform) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        terraform.command(&["plan", "-json"]).await.succeeds();
+        times.push(start.elapsed());
+    }
+    middle(times)
+}
+
+/// A process that is ended with this.
+struct Running(Child);
+
+impl std::ops::Deref for Running {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn first_line(command: &mut Command) -> (Running, String) {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("the program starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+    (Running(child), line)
+}
+
+/// Resident memory in KiB.
+fn rss(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").trim().parse().unwrap_or_default()
+}
+
+fn median(rounds: usize, mut measured: impl FnMut() -> Duration) -> Duration {
+    middle((0..rounds).map(|_| measured()).collect())
+}
+
+fn middle(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+fn show(what: &str, measured: String, budget: &str) {
+    println!("{what:<52} {measured:>12}   {budget}");
+}

@@ -1,0 +1,71 @@
+use super::*;
+use crate::binding::fixtures::{NOW, bare, complete, desired, vault_certificate, with_addon};
+use crate::binding::observation::Seen;
+
+const POLL: Duration = Duration::minutes(2);
+
+#[test]
+fn phases_follow_what_is_there() {
+    let granted = Observation {
+        assignments: complete().assignments,
+        ..with_addon()
+    };
+    let unsynced = Observation {
+        secrets: bare().secrets,
+        served: Default::default(),
+        ..complete()
+    };
+    let unasked = Observation {
+        served: Default::default(),
+        ..complete()
+    };
+    let rows = [
+        (bare(), Phase::Pending),
+        (with_addon(), Phase::Pending),
+        (granted, Phase::Azure),
+        (unsynced, Phase::Objects),
+        (unasked, Phase::Unverified),
+        (complete(), Phase::Served),
+    ];
+    for (seen, phase) in rows {
+        assert_eq!(status(&desired(), &seen, None, POLL).phase, phase);
+    }
+}
+
+#[test]
+fn a_renewal_is_in_sync_until_its_grace_is_over() {
+    let mut seen = complete();
+    for (age, in_sync) in [(Duration::minutes(6), true), (Duration::minutes(8), false)] {
+        let renewed = VaultCertificate {
+            created_at: Some(NOW - age),
+            ..vault_certificate("v2")
+        };
+        seen.certificates
+            .insert("web".to_owned(), Seen::Known(Some(renewed)));
+        let status = status(&desired(), &seen, None, POLL);
+        assert_eq!(status.in_sync, in_sync, "{age}");
+        let web = &status.certificates["web"];
+        assert_ne!(web.vault, web.synced);
+    }
+}
+
+#[test]
+fn what_is_not_seen_keeps_its_last_value() {
+    let before = status(&desired(), &complete(), None, POLL);
+    let blind = Observation::blind(NOW);
+    assert_eq!(status(&desired(), &blind, Some(&before), POLL), before);
+}
+
+#[test]
+fn a_current_edge_proves_the_secret_without_reading_it() {
+    let unread = Observation {
+        secrets: Default::default(),
+        ..complete()
+    };
+    let status = status(&desired(), &unread, None, POLL);
+    assert_eq!(
+        status.certificates["web"].synced,
+        status.certificates["web"].vault
+    );
+    assert_eq!(status.phase, Phase::Served);
+}

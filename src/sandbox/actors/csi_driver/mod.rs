@@ -1,0 +1,306 @@
+//! The secrets store CSI driver, 1.5 generation: mounts on request, makes Secrets of what is mounted, and looks for new
+//! versions in a loop of its own when rotation is on.
+
+mod rotation;
+mod secret_data;
+mod secret_sync;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+pub(super) use self::rotation::Rotation;
+pub(super) use self::secret_sync::SecretSync;
+use super::Cluster;
+use super::cache::Topic;
+use super::client::{ApiError, Client};
+use super::kinds::Kind;
+use super::mounts::{Files, Mount, Versions};
+use super::objects::{at, entries, flag, list, name, namespace, text, uid};
+use super::vault_provider::{MountRequest, VaultProvider};
+
+/// On a pod status object: the node it belongs to.
+const NODE_LABEL: &str = "internal.secrets-store.csi.k8s.io/node-name";
+/// On a Secret: made by the driver.
+const MANAGED_LABEL: &str = "secrets-store.csi.k8s.io/managed";
+
+/// The driver's node service.
+pub(super) struct CsiDriver {
+    cluster: Arc<Cluster>,
+    client: Arc<Client>,
+    provider: Arc<VaultProvider>,
+}
+
+impl CsiDriver {
+    pub(super) fn new(cluster: Arc<Cluster>, client: Arc<Client>, provider: Arc<VaultProvider>) -> Self {
+        Self {
+            cluster,
+            client,
+            provider,
+        }
+    }
+
+    /// Mounts a class into a pod's volume. An error is the gRPC status as the kubelet prints it.
+    pub(super) async fn publish(
+        &self,
+        pod: &Value,
+        volume: &Value,
+        provider_there: bool,
+    ) -> Result<(), String> {
+        let unknown = |error: String| format!("rpc error: code = Unknown desc = {error}");
+        if !flag(volume, "/csi/readOnly") {
+            return Err("rpc error: code = InvalidArgument desc = Readonly is not true in request".into());
+        }
+        let class_name = text(volume, "/csi/volumeAttributes/secretProviderClass");
+        if class_name.is_empty() {
+            return Err(unknown("secretProviderClass is not set".into()));
+        }
+        let space = namespace(pod);
+        let class = self
+            .client
+            .get(Kind::SecretProviderClass, space, class_name)
+            .await;
+        let class = class.map_err(|error| error.to_string()).and_then(|class| {
+            class.ok_or_else(|| {
+                format!("secretproviderclasses.secrets-store.csi.x-k8s.io \"{class_name}\" not found")
+            })
+        });
+        let class = class.map_err(|error| {
+            unknown(format!(
+                "failed to get secretproviderclass {space}/{class_name}, error: {error}"
+            ))
+        })?;
+        let in_pod = |error: String| {
+            unknown(format!(
+                "failed to mount secrets store objects for pod {space}/{}, err: {error}",
+                name(pod)
+            ))
+        };
+        let (files, versions) = self
+            .fetch(pod, volume, &class, provider_there)
+            .await
+            .map_err(in_pod)?;
+        let volume_name = text(volume, "/name");
+        let mount = Mount {
+            namespace: space.to_owned(),
+            pod: name(pod).to_owned(),
+            class: class_name.to_owned(),
+            files,
+            versions,
+            at: self.cluster.clock.now(),
+        };
+        self.cluster.mounts.put(uid(pod), volume_name, mount.clone());
+        self.cluster.bell.ring(Topic::Mounts);
+        let target = format!(
+            "/var/lib/kubelet/pods/{}/volumes/kubernetes.io~csi/{volume_name}/mount",
+            uid(pod)
+        );
+        self.write_status(pod, &mount, &target).await.map_err(|error| {
+            unknown(format!(
+                "failed to create secret provider class pod status for pod {space}/{}, err: {error}",
+                name(pod)
+            ))
+        })
+    }
+
+    /// Takes all of a pod's files away.
+    pub(super) fn unpublish(&self, pod: &str) {
+        self.cluster.mounts.remove(pod);
+    }
+
+    async fn fetch(
+        &self,
+        pod: &Value,
+        volume: &Value,
+        class: &Value,
+        provider_there: bool,
+    ) -> Result<(Files, Versions), String> {
+        let provider = text(class, "/spec/provider");
+        if provider.is_empty() {
+            return Err(format!(
+                "provider not set in {}/{}",
+                namespace(class),
+                name(class)
+            ));
+        }
+        if provider != "azure" || !provider_there {
+            return Err(format!(
+                "error connecting to provider \"{provider}\": provider not found: provider \"{provider}\""
+            ));
+        }
+        let secrets = match text(volume, "/csi/nodePublishSecretRef/name") {
+            "" => BTreeMap::new(),
+            reference => self.credential(namespace(pod), reference).await?,
+        };
+        let request = MountRequest {
+            parameters: parameters(class),
+            secrets,
+        };
+        let (files, versions) = self.provider.mount(&request).await?;
+        if versions.is_empty() {
+            return Err("missing object versions".into());
+        }
+        Ok((files, versions))
+    }
+
+    async fn credential(&self, space: &str, reference: &str) -> Result<BTreeMap<String, String>, String> {
+        let failed =
+            |error: String| format!("fetching NodePublishSecretRef {space}/{reference} failed: {error}");
+        let found = self.client.get(Kind::Secret, space, reference).await;
+        let secret = found.map_err(|error| failed(error.to_string()))?;
+        let secret = secret.ok_or_else(|| failed(format!("secrets \"{reference}\" not found")))?;
+        let decoded = entries(&secret, "/data").map(|(key, value)| {
+            let bytes = STANDARD
+                .decode(value.as_str().unwrap_or_default())
+                .unwrap_or_default();
+            (key.clone(), String::from_utf8_lossy(&bytes).into_owned())
+        });
+        Ok(decoded.collect())
+    }
+
+    /// Creates or updates the status object of this pod and class.
+    async fn write_status(&self, pod: &Value, mount: &Mount, target: &str) -> Result<(), ApiError> {
+        let object_name = format!("{}-{}-{}", name(pod), namespace(pod), mount.class);
+        let metadata = json!({
+            "labels": {NODE_LABEL: text(pod, "/spec/nodeName")},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": name(pod), "uid": uid(pod)}],
+        });
+        let status = json!({
+            "podName": name(pod), "secretProviderClassName": mount.class, "mounted": true,
+            "targetPath": target, "objects": versions_json(&mount.versions),
+        });
+        let mut object = json!({"metadata": metadata, "status": status});
+        match self
+            .client
+            .get(Kind::PodStatus, namespace(pod), &object_name)
+            .await?
+        {
+            Some(existing) => self.client.merge(Kind::PodStatus, &existing, &object).await?,
+            None => {
+                object["metadata"]["name"] = object_name.into();
+                object["metadata"]["namespace"] = namespace(pod).into();
+                self.client
+                    .create(Kind::PodStatus, namespace(pod), object)
+                    .await?
+            }
+        };
+        Ok(())
+    }
+}
+
+/// How the driver's DaemonSet has it run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DriverSettings {
+    rotation: bool,
+    poll_interval: Duration,
+}
+
+/// Reads the arguments of the driver's container, wherever its DaemonSet is; `None` without one.
+fn driver_settings(cluster: &Cluster) -> Option<DriverSettings> {
+    let sets = cluster.cache.all(Kind::DaemonSet);
+    let containers = sets
+        .iter()
+        .flat_map(|set| list(set, "/spec/template/spec/containers"));
+    let driver = containers
+        .into_iter()
+        .find(|container| container["name"] == "secrets-store")?;
+    let argument = |name: &str| {
+        let arguments = list(driver, "/args").iter().filter_map(Value::as_str);
+        arguments
+            .filter_map(|argument| argument.strip_prefix(name)?.strip_prefix('='))
+            .next_back()
+    };
+    Some(DriverSettings {
+        rotation: argument("--enable-secret-rotation") == Some("true"),
+        poll_interval: argument("--rotation-poll-interval")
+            .and_then(go_duration)
+            .unwrap_or(Duration::from_secs(120)),
+    })
+}
+
+/// A duration as Go writes it: `2m`, `1h30m`, `90s`, `500ms`.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let letters = rest
+            .find(|letter: char| letter.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            _ => return None,
+        };
+        rest = &rest[letters..];
+        total += Duration::try_from_secs_f64(number * unit).ok()?;
+    }
+    Some(total)
+}
+
+fn parameters(class: &Value) -> BTreeMap<String, String> {
+    let all = entries(class, "/spec/parameters");
+    all.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect()
+}
+
+/// The versions as a status object lists them: one entry per id.
+fn versions_json(versions: &Versions) -> Value {
+    let by_id: BTreeMap<_, _> = versions.iter().map(|(id, version)| (id, version)).collect();
+    by_id
+        .into_iter()
+        .map(|(id, version)| json!({"id": id, "version": version}))
+        .collect()
+}
+
+/// Who owns a Secret made for this pod: the pod's own owners; of a bare pod the status object.
+fn secret_owners(pod: &Value, status: &Value) -> Vec<Value> {
+    let reference = |api_version: &str, kind: &str, object_name: &str, object_uid: &str| json!({"apiVersion": api_version, "kind": kind, "name": object_name, "uid": object_uid});
+    let owners: Vec<_> = list(pod, "/metadata/ownerReferences")
+        .iter()
+        .map(|owner| {
+            reference(
+                text(owner, "/apiVersion"),
+                text(owner, "/kind"),
+                text(owner, "/name"),
+                text(owner, "/uid"),
+            )
+        })
+        .collect();
+    if owners.is_empty() {
+        let place = Kind::PodStatus.place();
+        return vec![reference(
+            place.api_version,
+            place.kind,
+            name(status),
+            uid(status),
+        )];
+    }
+    owners
+}
+
+/// Whether the driver made the Secret.
+fn is_managed(secret: &Value) -> bool {
+    at(secret, "/metadata/labels")[MANAGED_LABEL] == "true"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        assert_eq!(go_duration("2m"), Some(Duration::from_secs(120)));
+        assert_eq!(go_duration("1h30m0s"), Some(Duration::from_secs(5400)));
+        assert_eq!(go_duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(go_duration("2 min"), None);
+    }
+}

@@ -1,0 +1,175 @@
+//! The nodes: registers them, runs their pods as far as anything can be seen of that through the API, and has the CSI
+//! driver mount what they need. Nothing is executed.
+
+mod nodes;
+mod pods;
+mod probes;
+pub(super) mod schedule;
+mod volumes;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use self::pods::Life;
+use self::volumes::Volumes;
+use super::Cluster;
+use super::cache::Topic;
+use super::client::{ApiError, Client};
+use super::csi_driver::CsiDriver;
+use super::events::Recorder;
+use super::kinds::Kind;
+use super::objects::{is_covered, is_true, list, name, text, uid};
+use super::pulse::{Actor, Next, Outcome};
+
+/// The driver whose volumes are played.
+pub(super) const DRIVER: &str = "secrets-store.csi.k8s.io";
+
+/// All kubelets of the cluster.
+pub(super) struct Kubelet {
+    cluster: Arc<Cluster>,
+    client: Arc<Client>,
+    /// One recorder per node, because an event names its host.
+    events: Vec<Arc<Recorder>>,
+    volumes: Volumes,
+    /// What each pod has been through, by UID.
+    lives: HashMap<String, Life>,
+    addresses: u16,
+}
+
+impl Actor for Kubelet {
+    const NAME: &'static str = "kubelet";
+    const TOPICS: &'static [Topic] = &[
+        Topic::Objects(Kind::Node),
+        Topic::Objects(Kind::Pod),
+        Topic::Objects(Kind::Secret),
+        Topic::Objects(Kind::ConfigMap),
+        Topic::Objects(Kind::CsiNode),
+        Topic::Objects(Kind::CsiDriver),
+        Topic::Mounts,
+    ];
+
+    async fn pass(&mut self) -> Result<Next, ApiError> {
+        let mut outcome = Outcome::default();
+        for index in 0..self.cluster.nodes {
+            let result = self.register(index).await;
+            outcome.note(result);
+        }
+        let pods = self.cluster.cache.all(Kind::Pod);
+        self.bury(&pods);
+        for pod in &pods {
+            if let Some(node) = self.node_index(text(pod, "/spec/nodeName")) {
+                let result = self.sync(pod, node, &mut outcome.next).await;
+                outcome.note(result);
+            }
+        }
+        outcome.finish()
+    }
+}
+
+impl Kubelet {
+    pub(super) fn new(cluster: Arc<Cluster>, client: Arc<Client>, driver: Arc<CsiDriver>) -> Self {
+        let recorder = |index| {
+            let host = Some(nodes::name_of(index));
+            Arc::new(Recorder::new(
+                Arc::clone(&client),
+                cluster.clock.clone(),
+                "kubelet",
+                host,
+            ))
+        };
+        Self {
+            events: (0..cluster.nodes).map(recorder).collect(),
+            volumes: Volumes::new(Arc::clone(&cluster), driver),
+            cluster,
+            client,
+            lives: HashMap::new(),
+            addresses: 0,
+        }
+    }
+
+    fn node_index(&self, node: &str) -> Option<usize> {
+        (0..self.cluster.nodes).find(|index| nodes::name_of(*index) == node)
+    }
+
+    /// Makes sure that node and `CSINode` exist, and that the latter lists the drivers that run there.
+    async fn register(&self, index: usize) -> Result<(), ApiError> {
+        let node_name = nodes::name_of(index);
+        let cache = &self.cluster.cache;
+        let node = match cache.get(Kind::Node, "", &node_name) {
+            Some(node) => node,
+            None => {
+                let node = nodes::node(&self.cluster.name, index);
+                self.client.create(Kind::Node, "", node).await?
+            }
+        };
+        if !is_true(&node, "Ready") {
+            let status = nodes::status(index, self.cluster.clock.now());
+            self.client.merge_status(Kind::Node, &node, &status).await?;
+        }
+        let drivers = nodes::drivers(&node_name, self.runs(&node_name, "secrets-store"));
+        match cache.get(Kind::CsiNode, "", &node_name) {
+            Some(csi_node) => {
+                let patch = json!({"spec": {"drivers": drivers}});
+                if !same_drivers(&csi_node, &patch) {
+                    self.client.merge(Kind::CsiNode, &csi_node, &patch).await?;
+                }
+            }
+            None => {
+                let owner = json!({"apiVersion": "v1", "kind": "Node", "name": node_name, "uid": uid(&node)});
+                let csi_node = json!({"metadata": {"name": node_name, "ownerReferences": [owner]},
+                    "spec": {"drivers": drivers}});
+                self.client.create(Kind::CsiNode, "", csi_node).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a ready pod on the node has a container of this name.
+    fn runs(&self, node: &str, container: &str) -> bool {
+        runs(&self.cluster, node, container)
+    }
+
+    /// Forgets pods that are gone.
+    fn bury(&mut self, pods: &[Arc<Value>]) {
+        let present: HashSet<_> = pods.iter().map(|pod| uid(pod)).collect();
+        let mut gone: Vec<_> = self.lives.keys().cloned().collect();
+        gone.retain(|known| !present.contains(known.as_str()));
+        for pod in gone {
+            self.lives.remove(&pod);
+            self.volumes.release(&pod);
+        }
+    }
+}
+
+/// Whether a ready pod on the node has a container of this name: how a driver or provider is known to be there.
+pub(super) fn runs(cluster: &Cluster, node: &str, container: &str) -> bool {
+    cluster.cache.within(Kind::Pod, "kube-system").iter().any(|pod| {
+        text(pod, "/spec/nodeName") == node
+            && is_true(pod, "Ready")
+            && list(pod, "/spec/containers")
+                .iter()
+                .any(|held| name_of(held) == container)
+    })
+}
+
+fn name_of(container: &Value) -> &str {
+    text(container, "/name")
+}
+
+/// The API leaves out empty members of the entries, so names are what is compared.
+fn same_drivers(csi_node: &Value, patch: &Value) -> bool {
+    let names = |object: &Value| -> Vec<String> {
+        list(object, "/spec/drivers")
+            .iter()
+            .map(|driver| name_of(driver).to_owned())
+            .collect()
+    };
+    is_covered(csi_node, patch) || names(csi_node) == names(patch)
+}
+
+/// The name of a pod's object, for messages.
+fn pod_name(pod: &Value) -> String {
+    format!("{}/{}", super::objects::namespace(pod), name(pod))
+}

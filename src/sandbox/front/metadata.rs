@@ -1,0 +1,74 @@
+//! Documents about the world's endpoints: ARM's metadata of a cloud, and `OpenID` issuers other than Entra.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::super::entra::Directory;
+use super::super::http::{Answer, Incoming, json as json_answer};
+use super::names::Names;
+
+/// `GET /metadata/endpoints`: azurerm asks for one cloud, the Azure CLI's older version for a list.
+pub(super) fn endpoints(names: &Names, asked_as: &str, query: &str) -> Answer {
+    let arm = names.arm_base(asked_as);
+    let login = names.login_base(asked_as);
+    let cloud = json!({
+        "name": "AzureCloud",
+        "portal": "https://portal.azure.com",
+        "authentication": {
+            "loginEndpoint": login,
+            "audiences": ["https://management.core.windows.net/", "https://management.azure.com/"],
+            "tenant": "common",
+            "identityProvider": "AAD",
+        },
+        "media": "https://rest.media.azure.net",
+        "graphAudience": "https://graph.windows.net/",
+        "graph": "https://graph.windows.net/",
+        "microsoftGraphResourceId": "https://graph.microsoft.com/",
+        "batch": "https://batch.core.windows.net/",
+        "gallery": "https://gallery.azure.com/",
+        "resourceManager": format!("{arm}/"),
+        "suffixes": {
+            "keyVaultDns": names.vault_suffix(),
+            "mhsmDns": "managedhsm.azure.net",
+            "storage": "core.windows.net",
+            "acrLoginServer": "azurecr.io",
+            "sqlServerHostname": "database.windows.net",
+        },
+    });
+    // Up to 2019 the answer was a list.
+    let is_list = query.contains("api-version=2019") || query.contains("api-version=2018");
+    json_answer(StatusCode::OK, &if is_list { json!([cloud]) } else { cloud })
+}
+
+/// `/oidc/NAME/…`: issuers whose assertions principals may be federated with. They share Entra's key, for the world
+/// has no reason to keep them apart.
+pub(super) fn issuer(directory: &Directory, names: &Names, request: &Incoming) -> Answer {
+    let path = request.uri().path().trim_start_matches("/oidc/");
+    let (name, rest) = path.split_once('/').unwrap_or((path, ""));
+    let issuer = format!("{}/oidc/{name}", names.front_base());
+    match rest {
+        ".well-known/openid-configuration" => json_answer(
+            StatusCode::OK,
+            &json!({
+                "issuer": issuer,
+                "jwks_uri": format!("{issuer}/keys"),
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            }),
+        ),
+        "keys" => json_answer(StatusCode::OK, &directory.jwks()),
+        _ => not_imitated(request),
+    }
+}
+
+/// A path nobody plays.
+pub(super) fn not_imitated(request: &Incoming) -> Answer {
+    let message = format!(
+        "sandbox: {} {} is not imitated.",
+        request.method(),
+        request.uri().path()
+    );
+    let body: Value = json!({"error": {"code": "NotImitated", "message": message}});
+    json_answer(StatusCode::NOT_FOUND, &body)
+}

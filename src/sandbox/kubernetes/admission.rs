@@ -1,0 +1,202 @@
+//! Admission: what the cluster adds to objects, and what it does not let in.
+
+use serde_json::{Value, json};
+
+use super::kinds::Kind;
+use super::refusal::{Outcome, Refusal};
+use super::store::{Store, at, meta, text_at};
+use super::writes::suffix;
+
+/// The webhook that the world's denials come from, as AKS names it.
+const WEBHOOK: &str = "validation.gatekeeper.sh";
+
+/// Runs what may change an object; `live` is absent on creation.
+pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Option<&Value>) -> Outcome<()> {
+    if live.is_none() {
+        match (kind.group.as_str(), kind.plural.as_str()) {
+            ("", "pods") => {
+                use_service_account(store, kind, object)?;
+                tolerate(object);
+                prioritise(object);
+            }
+            ("networking.k8s.io", "ingresses") => use_default_class(store, object),
+            _ => {}
+        }
+    }
+    for rule in &store.admission {
+        if !concerns(rule, kind, object) {
+            continue;
+        }
+        let Some(patch) = rule.get("patch") else { continue };
+        let Ok(patch) = serde_json::from_value::<json_patch::Patch>(patch.clone()) else {
+            continue;
+        };
+        let mut changed = object.clone();
+        // A patch that does not fit this object is a webhook that has nothing to say about it.
+        if json_patch::patch(&mut changed, &patch).is_ok() {
+            *object = changed;
+        }
+    }
+    Ok(())
+}
+
+/// Runs what only says yes or no.
+pub(super) fn judge(store: &Store, kind: &Kind, object: &Value) -> Outcome<()> {
+    for rule in store.admission.iter().filter(|rule| concerns(rule, kind, object)) {
+        if let Some(text) = rule.get("deny").and_then(Value::as_str) {
+            let message = format!("admission webhook {WEBHOOK:?} denied the request: {text}");
+            return Err(Refusal::new(403, "Forbidden", message));
+        }
+    }
+    Ok(())
+}
+
+fn concerns(rule: &Value, kind: &Kind, object: &Value) -> bool {
+    let lists = |member: &str, names: &[&str]| match rule.get(member).and_then(Value::as_array) {
+        Some(list) => list
+            .iter()
+            .any(|one| names.iter().any(|name| one == name) || one == "*"),
+        None => true,
+    };
+    rule.is_object()
+        && lists("kinds", &[&kind.kind, &kind.plural, &kind.resource()])
+        && lists("namespaces", &[meta(object, "namespace")])
+}
+
+fn use_service_account(store: &Store, kind: &Kind, pod: &mut Value) -> Outcome<()> {
+    let (namespace, name) = (meta(pod, "namespace").to_owned(), meta(pod, "name").to_owned());
+    let Some(spec) = pod.get_mut("spec").filter(|spec| spec.is_object()) else {
+        return Ok(());
+    };
+    if text_at(spec, &["serviceAccountName"]).is_empty() {
+        spec["serviceAccountName"] = Value::from("default");
+        spec["serviceAccount"] = Value::from("default");
+    }
+    let account = text_at(spec, &["serviceAccountName"]).to_owned();
+    let Some(found) = store.get_at("", "serviceaccounts", &namespace, &account) else {
+        let why = format!(
+            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
+        );
+        return Err(Refusal::forbidden(&kind.resource(), &name, &why));
+    };
+    let flag = |value: &Value| value.get("automountServiceAccountToken").and_then(Value::as_bool);
+    if flag(spec).or_else(|| flag(&found)).unwrap_or(true) {
+        mount_token(spec);
+    }
+    if spec.get("imagePullSecrets").is_none()
+        && let Some(secrets) = found.get("imagePullSecrets")
+    {
+        spec["imagePullSecrets"] = secrets.clone();
+    }
+    Ok(())
+}
+
+/// Mounts the service account's token into every container that has nothing there.
+fn mount_token(spec: &mut Value) {
+    const PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let volume = format!("kube-api-access-{}", suffix());
+    let mut mounted = false;
+    for list in ["initContainers", "containers"] {
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+        for container in containers
+            .into_iter()
+            .flatten()
+            .filter(|container| container.is_object())
+        {
+            let mounts = container
+                .get("volumeMounts")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
+            if mounts.iter().any(|mount| mount["mountPath"] == PATH) {
+                continue;
+            }
+            let mut mounts = mounts;
+            mounts.push(json!({"name": volume, "readOnly": true, "mountPath": PATH}));
+            container["volumeMounts"] = Value::Array(mounts);
+            mounted = true;
+        }
+    }
+    if !mounted {
+        return;
+    }
+    let mut volumes = spec
+        .get("volumes")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    volumes.push(json!({"name": volume, "projected": {"defaultMode": 420, "sources": [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}},
+    ]}}));
+    spec["volumes"] = Value::Array(volumes);
+}
+
+fn tolerate(pod: &mut Value) {
+    let Some(spec) = pod.get_mut("spec").filter(|spec| spec.is_object()) else {
+        return;
+    };
+    let mut tolerations = spec
+        .get("tolerations")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let covered = tolerations.iter().any(|one| {
+            let same_key = one["key"] == key || (one.get("key").is_none() && one["operator"] == "Exists");
+            same_key && (one["effect"] == "NoExecute" || one.get("effect").is_none())
+        });
+        if !covered {
+            tolerations.push(
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}),
+            );
+        }
+    }
+    spec["tolerations"] = Value::Array(tolerations);
+}
+
+fn prioritise(pod: &mut Value) {
+    let Some(spec) = pod.get_mut("spec").filter(|spec| spec.is_object()) else {
+        return;
+    };
+    let priority = match text_at(spec, &["priorityClassName"]) {
+        "system-node-critical" => 2_000_001_000,
+        "system-cluster-critical" => 2_000_000_000,
+        _ => 0,
+    };
+    spec["priority"] = Value::from(priority);
+    if spec.get("preemptionPolicy").is_none() {
+        spec["preemptionPolicy"] = Value::from("PreemptLowerPriority");
+    }
+}
+
+fn use_default_class(store: &Store, ingress: &mut Value) {
+    let named = at(ingress, &["spec", "ingressClassName"]).is_some()
+        || at(
+            ingress,
+            &["metadata", "annotations", "kubernetes.io/ingress.class"],
+        )
+        .is_some();
+    if named || !ingress.get("spec").is_some_and(Value::is_object) {
+        return;
+    }
+    const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+    // Of several defaults the youngest wins, then the first by name.
+    let mut defaults: Vec<_> = store
+        .all("networking.k8s.io", "ingressclasses")
+        .filter(|(_, class)| {
+            at(class, &["metadata", "annotations", DEFAULT]).is_some_and(|flag| flag == "true")
+        })
+        .map(|(_, class)| {
+            (
+                std::cmp::Reverse(meta(class, "creationTimestamp")),
+                meta(class, "name"),
+            )
+        })
+        .collect();
+    defaults.sort_unstable();
+    if let Some((_, name)) = defaults.first() {
+        ingress["spec"]["ingressClassName"] = Value::from(*name);
+    }
+}

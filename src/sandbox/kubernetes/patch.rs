@@ -1,0 +1,169 @@
+//! Patches that are not server-side apply.
+
+use serde_json::{Map, Value};
+
+use super::fields::{element, index};
+use super::kinds::{Kind, Version};
+use super::refusal::{Cause, Outcome, Refusal};
+use super::request::Call;
+use super::schema::{Listing, Type, View};
+
+/// The object after the patch in the call's body.
+pub(super) fn patched(call: &Call, kind: &Kind, version: &Version, live: &Value) -> Outcome<Value> {
+    let media = call.content_type.split(';').next().unwrap_or_default().trim();
+    let body: Value = serde_json::from_slice(&call.body)
+        .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+    match media {
+        "application/merge-patch+json" => {
+            let mut object = live.clone();
+            json_patch::merge(&mut object, &body);
+            Ok(object)
+        }
+        "application/json-patch+json" => json_patched(live, body),
+        "application/strategic-merge-patch+json" if !kind.custom => {
+            let mut object = live.clone();
+            strategic(&version.of, &mut object, &body);
+            Ok(object)
+        }
+        _ => {
+            let mut known = vec!["application/json-patch+json", "application/merge-patch+json"];
+            if !kind.custom {
+                known.push("application/strategic-merge-patch+json");
+            }
+            known.push("application/apply-patch+yaml");
+            Err(Refusal::unsupported_media_type(&known.join(", ")))
+        }
+    }
+}
+
+fn json_patched(live: &Value, body: Value) -> Outcome<Value> {
+    let patch: json_patch::Patch = serde_json::from_value(body)
+        .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+    let mut object = live.clone();
+    json_patch::patch(&mut object, &patch).map_err(|error| {
+        tracing::debug!(%error, "a JSON patch does not fit");
+        let message = "the server rejected our request due to an error in our request";
+        Refusal::new(422, "Invalid", message)
+    })?;
+    if !object.is_object() {
+        let cause = Cause::invalid("patch", &object, "the result is not an object");
+        return Err(Refusal::invalid("", "", &[cause]));
+    }
+    Ok(object)
+}
+
+/// Strategic merge, as far as kubectl needs it: maps merge, keyed lists merge by key (the first key, as the original's
+/// patch merge keys do), `$patch: delete|replace`, `$setElementOrder` is passed over, `$deleteFromPrimitiveList`.
+fn strategic(of: &Type, object: &mut Value, patch: &Value) {
+    let Some(changes) = patch.as_object() else {
+        *object = patch.clone();
+        return;
+    };
+    if changes.get("$patch").and_then(Value::as_str) == Some("replace") {
+        let mut changes = changes.clone();
+        changes.remove("$patch");
+        *object = Value::Object(changes);
+        return;
+    }
+    if !object.is_object() {
+        *object = Value::Object(Map::new());
+    }
+    let Some(members) = object.as_object_mut() else {
+        return;
+    };
+    let retained = changes.get("$retainKeys").and_then(Value::as_array);
+    if let Some(retained) = retained {
+        members.retain(|name, _| retained.iter().any(|one| one == name));
+    }
+    for (name, change) in changes {
+        if let Some(list) = name.strip_prefix("$deleteFromPrimitiveList/") {
+            if let (Some(items), Some(gone)) = (
+                members.get_mut(list).and_then(Value::as_array_mut),
+                change.as_array(),
+            ) {
+                items.retain(|item| !gone.contains(item));
+            }
+            continue;
+        }
+        if name.starts_with('$') {
+            continue;
+        }
+        let of = of.member(name).unwrap_or(&super::schema::ANY);
+        match change {
+            Value::Null => {
+                members.remove(name);
+            }
+            Value::Object(change_members) => {
+                if change_members.get("$patch").and_then(Value::as_str) == Some("delete") {
+                    members.remove(name);
+                    continue;
+                }
+                let member = members
+                    .entry(name.clone())
+                    .or_insert_with(|| Value::Object(Map::new()));
+                strategic(of, member, change);
+            }
+            Value::Array(items) => {
+                let member = members
+                    .entry(name.clone())
+                    .or_insert_with(|| Value::Array(Vec::new()));
+                strategic_list(of, member, items);
+            }
+            scalar => {
+                members.insert(name.clone(), scalar.clone());
+            }
+        }
+    }
+}
+
+fn strategic_list(of: &Type, object: &mut Value, changes: &[Value]) {
+    let View::List(item_type, listing) = of.view() else {
+        *object = Value::Array(changes.to_vec());
+        return;
+    };
+    let listing = match listing {
+        Listing::Atomic => {
+            *object = Value::Array(changes.to_vec());
+            return;
+        }
+        Listing::Set => Listing::Set,
+        Listing::Keyed(keys) => Listing::Keyed(keys.iter().take(1).cloned().collect()),
+    };
+    let replaces = |item: &Value, word: &str| item.get("$patch").and_then(Value::as_str) == Some(word);
+    let whole = changes.iter().any(|item| replaces(item, "replace"));
+    let mut items = if whole {
+        Vec::new()
+    } else {
+        object.as_array().cloned().unwrap_or_default()
+    };
+    for change in changes.iter().filter(|change| !replaces(change, "replace")) {
+        let key = element(item_type, &listing, change);
+        let found = items
+            .iter()
+            .position(|item| key.is_some() && element(item_type, &listing, item) == key);
+        match found {
+            Some(at) if replaces(change, "delete") => {
+                items.remove(at);
+            }
+            Some(at) => {
+                if let Some(item) = items.get_mut(at) {
+                    strategic(item_type, item, change);
+                }
+            }
+            None if replaces(change, "delete") => {}
+            None => items.push(change.clone()),
+        }
+    }
+    let list = Value::Array(items);
+    if listing == Listing::Set {
+        let unique: Vec<_> = index(item_type, &listing, Some(&list))
+            .into_values()
+            .cloned()
+            .collect();
+        if unique.len() != list.as_array().map_or(0, Vec::len) {
+            *object = Value::Array(unique);
+            return;
+        }
+    }
+    *object = list;
+}

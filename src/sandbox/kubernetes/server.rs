@@ -1,0 +1,447 @@
+//! The API server: what happens to a request, from its path to its answer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::sync::watch as signal;
+
+use super::authentication::Authenticator;
+use super::kinds::{Kind, Version};
+use super::refusal::{Outcome, Refusal};
+use super::request::{Call, Query};
+use super::store::Store;
+use super::writes::{Reply, Write};
+use super::{access, authentication, bootstrap, discovery, reviews, stream, watch};
+use crate::sandbox::clock::Clock;
+use crate::sandbox::http::{Answer, Incoming, json as answer_json, text};
+
+/// Judges bearer tokens of somebody else's issue.
+pub(crate) type Judge = Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync>;
+
+/// Says where a pod's port is: namespace, pod, port.
+pub(crate) type Forwarder = Arc<dyn Fn(&str, &str, u16) -> Option<SocketAddr> + Send + Sync>;
+
+/// Says what a container wrote: namespace, pod, container (empty if there is only one).
+pub(crate) type Logs = Arc<dyn Fn(&str, &str, &str) -> Option<String> + Send + Sync>;
+
+/// What an API server is made from.
+pub(crate) struct ApiSettings {
+    /// The cluster's name; appears in nothing but texts.
+    pub(crate) name: String,
+    /// The Kubernetes version it says it is, without the `v`.
+    pub(crate) version: String,
+    /// Where it takes the time from.
+    pub(crate) clock: Clock,
+    /// Judges bearer tokens that are not its own.
+    pub(crate) entra: Judge,
+    /// Tokens that are simply known.
+    pub(crate) static_tokens: BTreeMap<String, Identity>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The user name that RBAC binds.
+    pub(crate) name: String,
+    /// Empty if there is none.
+    pub(crate) uid: String,
+    /// Without `system:authenticated`, which is added.
+    pub(crate) groups: Vec<String>,
+}
+
+/// A Kubernetes API server in this process.
+pub(crate) struct ApiServer {
+    me: Weak<Self>,
+    name: String,
+    version: String,
+    clock: Clock,
+    store: Mutex<Store>,
+    authenticator: Mutex<Authenticator>,
+    /// Carries the revision to watches.
+    changed: signal::Sender<u64>,
+    forwarder: Mutex<Option<Forwarder>>,
+    logs: Mutex<Option<Logs>>,
+}
+
+impl ApiServer {
+    /// A cluster with nothing in it but what every cluster has.
+    pub(crate) fn new(settings: ApiSettings) -> Arc<Self> {
+        let (changed, _) = signal::channel(0);
+        let authenticator = Authenticator::new(settings.entra, settings.static_tokens);
+        let server = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            name: settings.name,
+            version: settings.version,
+            clock: settings.clock,
+            store: Mutex::new(Store::new()),
+            authenticator: Mutex::new(authenticator),
+            changed,
+            forwarder: Mutex::new(None),
+            logs: Mutex::new(None),
+        });
+        bootstrap::fill(&server);
+        server
+    }
+
+    /// The cluster's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The revision of the last change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.with_store(Store::revision)
+    }
+
+    /// How many objects of a resource there are.
+    pub(crate) fn count(&self, group: &str, resource: &str) -> usize {
+        self.with_store(|store| store.count(group, resource))
+    }
+
+    /// Replaces the world's admission rules: a list of `{kinds, namespaces?, patch | deny}`.
+    pub(crate) fn set_admission(&self, rules: &Value) {
+        let rules = rules.as_array().cloned().unwrap_or_default();
+        self.change(|store| store.admission = rules);
+    }
+
+    /// Replaces the tokens that are simply known.
+    pub(crate) fn set_static_tokens(&self, tokens: BTreeMap<String, Identity>) {
+        guard(&self.authenticator).set_static_tokens(tokens);
+    }
+
+    /// Replaces the issuer of service account tokens.
+    pub(crate) fn set_issuer(&self, issuer: &str) {
+        guard(&self.authenticator).set_issuer(issuer);
+    }
+
+    /// The public keys of service account tokens, for whoever publishes them.
+    pub(crate) fn jwks(&self) -> Value {
+        guard(&self.authenticator).jwks()
+    }
+
+    /// Says where port-forwards go.
+    pub(crate) fn set_forwarder(&self, forwarder: Forwarder) {
+        *guard(&self.forwarder) = Some(forwarder);
+    }
+
+    /// Says what containers wrote.
+    pub(crate) fn set_logs(&self, logs: Logs) {
+        *guard(&self.logs) = Some(logs);
+    }
+
+    /// Ends the window of remembered changes, as compaction does.
+    pub(crate) fn compact(&self) {
+        self.change(Store::forget);
+    }
+
+    /// Answers a request; `peer` is whom a client certificate names.
+    pub(crate) async fn answer(&self, request: Incoming, peer: Option<Identity>) -> Answer {
+        let Some(me) = self.me.upgrade() else {
+            return Refusal::internal("the server is gone").answer();
+        };
+        // Nothing below waits: a request is answered at one revision, and what lasts longer is in the body.
+        match me.respond(request, peer) {
+            Ok(answer) => answer,
+            Err(refusal) => refusal.answer(),
+        }
+    }
+
+    fn respond(self: &Arc<Self>, mut request: Incoming, peer: Option<Identity>) -> Outcome<Answer> {
+        let user = self
+            .authenticate(&request, peer)
+            .ok_or_else(Refusal::unauthorized)?;
+        let path = request.uri().path().to_owned();
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let body = std::mem::take(request.body_mut());
+        let call = Call::new(
+            request.method(),
+            &path,
+            query,
+            request.headers(),
+            body,
+            user,
+            self.clock.now(),
+        );
+        if call.target.resource.is_empty() {
+            return self.respond_beside(&call);
+        }
+        self.with_store(|store| access::authorize(store, &call))?;
+        if let Some(answer) = reviews::answer(self, &call) {
+            return answer;
+        }
+        let (kind, version) = self.kind_of(&call)?;
+        let mut answer = self.dispatch(request, &call, &kind, &version)?;
+        if let Some(words) = &version.deprecated {
+            warn(&mut answer, words);
+        }
+        Ok(answer)
+    }
+
+    fn authenticate(&self, request: &Incoming, peer: Option<Identity>) -> Option<Identity> {
+        let bearer = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let user = match bearer.and_then(|value| value.strip_prefix("Bearer ")) {
+            Some(token) => self.judge(token.trim())?,
+            None => peer?,
+        };
+        Some(authentication::complete(user))
+    }
+
+    /// Whom a bearer token names.
+    pub(super) fn judge(&self, token: &str) -> Option<Identity> {
+        let authenticator = guard(&self.authenticator);
+        let now = self.clock.now();
+        let alive = |namespace: &str, name: &str, uid: &str| {
+            self.with_store(|store| {
+                let found = store.get_at("", "serviceaccounts", namespace, name);
+                found.is_some_and(|account| super::store::meta(&account, "uid") == uid)
+            })
+        };
+        authenticator.judge(token, now, alive)
+    }
+
+    /// A token for a service account; `None` if the server has no key.
+    pub(super) fn issue(&self, claims: &Value) -> Option<String> {
+        guard(&self.authenticator).issue(claims)
+    }
+
+    /// The issuer of its tokens.
+    pub(super) fn issuer(&self) -> String {
+        guard(&self.authenticator).issuer().to_owned()
+    }
+
+    /// Paths that name no resource.
+    fn respond_beside(&self, call: &Call) -> Outcome<Answer> {
+        self.with_store(|store| access::authorize_path(store, call))?;
+        let path = call.path.trim_end_matches('/');
+        match path {
+            "" => {
+                let paths = [
+                    "/api",
+                    "/api/v1",
+                    "/apis",
+                    "/healthz",
+                    "/livez",
+                    "/openapi/v3",
+                    "/readyz",
+                    "/version",
+                ];
+                return Ok(answer_json(StatusCode::OK, &json!({"paths": paths})));
+            }
+            "/healthz" | "/livez" | "/readyz" => return Ok(text(StatusCode::OK, "ok")),
+            "/version" => return Ok(answer_json(StatusCode::OK, &discovery::version(&self.version))),
+            "/openid/v1/jwks" => return Ok(answer_json(StatusCode::OK, &self.jwks())),
+            "/.well-known/openid-configuration" => {
+                let issuer = self.issuer();
+                let configuration = json!({
+                    "issuer": issuer, "jwks_uri": format!("{issuer}/openid/v1/jwks"), "response_types_supported": ["id_token"],
+                    "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
+                });
+                return Ok(answer_json(StatusCode::OK, &configuration));
+            }
+            _ => {}
+        }
+        if let Some(document) = self.with_store(|store| discovery::open_api(&store.kinds, path)) {
+            return Ok(answer_json(StatusCode::OK, &document));
+        }
+        let found = self.with_store(|store| discovery::answer(&store.kinds, path, &call.accept, &self.name));
+        let (value, media) = found.unwrap_or_else(|| Err(Refusal::no_such_path()))?;
+        let mut answer = answer_json(StatusCode::OK, &value);
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        Ok(answer)
+    }
+
+    fn kind_of(&self, call: &Call) -> Outcome<(Arc<Kind>, Version)> {
+        let target = &call.target;
+        let kind = self.with_store(|store| store.kinds.find(&target.group, &target.resource));
+        let kind = kind.ok_or_else(Refusal::no_such_path)?;
+        let version = kind
+            .version(&target.version)
+            .cloned()
+            .ok_or_else(Refusal::no_such_path)?;
+        if !kind.namespaced && !target.place().is_empty() {
+            return Err(Refusal::no_such_path());
+        }
+        Ok((kind, version))
+    }
+
+    fn dispatch(
+        self: &Arc<Self>,
+        request: Incoming,
+        call: &Call,
+        kind: &Arc<Kind>,
+        version: &Version,
+    ) -> Outcome<Answer> {
+        let target = &call.target;
+        match target.subresource.as_str() {
+            "" => {}
+            "status" if version.status => {}
+            "finalize" if kind.is("", "namespaces") => {}
+            "scale" if version.scale.is_some() => return self.scale(call, kind, version),
+            "log" if kind.is("", "pods") => return self.log(call, kind),
+            "portforward" if kind.is("", "pods") => {
+                let found = self.with_store(|store| store.get(kind, target.place(), &target.name));
+                found.ok_or_else(|| Refusal::not_found("pods", &target.name))?;
+                let forwarder = guard(&self.forwarder).clone();
+                return stream::port_forward(request, call, forwarder.as_ref());
+            }
+            "binding" if kind.is("", "pods") => return self.bind(call, kind, version),
+            word @ ("exec" | "attach" | "eviction" | "proxy") if kind.is("", "pods") => {
+                return Err(Refusal::not_played(&format!(
+                    "{word} is not played; nothing runs in these pods"
+                )));
+            }
+            _ => return Err(Refusal::no_such_path()),
+        }
+        let named = !target.name.is_empty();
+        let plain = target.subresource.is_empty();
+        match (call.method.as_str(), named) {
+            ("GET", true) if plain && call.query.flag("watch") => watch::watch(self, call, kind, version),
+            ("GET", false) if call.query.flag("watch") => watch::watch(self, call, kind, version),
+            ("GET", true) => {
+                let object = self.with_store(|store| store.get(kind, target.place(), &target.name));
+                let object = object.ok_or_else(|| Refusal::not_found(&kind.resource(), &target.name))?;
+                Ok(answer_json(
+                    StatusCode::OK,
+                    &watch::shown(kind, version, &object, call.partial()),
+                ))
+            }
+            ("GET", false) => {
+                let list = self.with_store(|store| watch::list(store, call, kind, version))?;
+                Ok(answer_json(StatusCode::OK, &list))
+            }
+            ("POST", false) if !kind.namespaced || !target.place().is_empty() => {
+                self.write(call, kind, version, |write| write.create())
+            }
+            ("PUT", true) => self.write(call, kind, version, |write| write.update()),
+            ("PATCH", true) if target.subresource != "finalize" => {
+                self.write(call, kind, version, |write| write.patch())
+            }
+            ("DELETE", true) if plain => self.write(call, kind, version, |write| write.delete()),
+            ("DELETE", false) if !kind.is("", "namespaces") => {
+                self.write(call, kind, version, |write| write.delete_collection())
+            }
+            _ => Err(Refusal::method_not_allowed()),
+        }
+    }
+
+    fn write(
+        &self,
+        call: &Call,
+        kind: &Arc<Kind>,
+        version: &Version,
+        work: impl FnOnce(Write<'_>) -> Outcome<Reply>,
+    ) -> Outcome<Answer> {
+        let reply = self.change(|store| work(Write::new(store, call, kind, version)))?;
+        let code = StatusCode::from_u16(reply.code).unwrap_or(StatusCode::OK);
+        let mut answer = answer_json(code, &reply.object);
+        for words in &reply.warnings {
+            warn(&mut answer, words);
+        }
+        Ok(answer)
+    }
+
+    /// GET, PUT and PATCH of `scale`: a small object that stands for two numbers of another.
+    fn scale(&self, call: &Call, kind: &Arc<Kind>, version: &Version) -> Outcome<Answer> {
+        let object = self.change(|store| super::scale::answer(store, call, kind, version))?;
+        Ok(answer_json(StatusCode::OK, &object))
+    }
+
+    fn log(&self, call: &Call, kind: &Kind) -> Outcome<Answer> {
+        if call.method != http::Method::GET {
+            return Err(Refusal::method_not_allowed());
+        }
+        let target = &call.target;
+        let found = self.with_store(|store| store.get(kind, target.place(), &target.name));
+        if found.is_none() {
+            return Err(Refusal::not_found("pods", &target.name));
+        }
+        let source = guard(&self.logs).clone();
+        let all = source
+            .and_then(|source| source(target.place(), &target.name, call.query.get("container")))
+            .unwrap_or_default();
+        let lines: Vec<_> = all.lines().collect();
+        let tail = call.query.get("tailLines").parse().unwrap_or(usize::MAX);
+        let kept = lines.get(lines.len().saturating_sub(tail)..).unwrap_or_default();
+        Ok(text(
+            StatusCode::OK,
+            kept.iter().map(|line| format!("{line}\n")).collect::<String>(),
+        ))
+    }
+
+    /// POST of `binding`: a scheduler's decision.
+    fn bind(&self, call: &Call, kind: &Arc<Kind>, version: &Version) -> Outcome<Answer> {
+        if call.method != http::Method::POST {
+            return Err(Refusal::method_not_allowed());
+        }
+        let node = call
+            .json()?
+            .pointer("/target/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let mut patch = call.clone();
+        patch.method = http::Method::PATCH;
+        patch.target.subresource.clear();
+        patch.content_type = "application/merge-patch+json".to_owned();
+        patch.body = json!({"spec": {"nodeName": node}}).to_string().into();
+        self.change(|store| {
+            let taken = store.get(kind, call.target.place(), &call.target.name);
+            let taken = taken
+                .as_ref()
+                .map_or("", |pod| super::store::text_at(pod, &["spec", "nodeName"]));
+            if !taken.is_empty() {
+                let why = format!("pod {} is already assigned to node {taken:?}", call.target.name);
+                return Err(Refusal::conflict("pods/binding", &call.target.name, &why));
+            }
+            Write::new(store, &patch, kind, version).patch()
+        })?;
+        let success =
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(answer_json(StatusCode::CREATED, &success))
+    }
+
+    /// Looks at the cluster at one revision.
+    pub(super) fn with_store<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
+        look(&guard(&self.store))
+    }
+
+    /// Changes the cluster, and tells the watches.
+    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
+        let mut store = guard(&self.store);
+        let result = work(&mut store);
+        let revision = store.revision();
+        drop(store);
+        self.changed.send_modify(|told| *told = revision);
+        result
+    }
+
+    /// Rings with every change.
+    pub(super) fn subscribe(&self) -> signal::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Sandbox time.
+    pub(super) fn now(&self) -> time::OffsetDateTime {
+        self.clock.now()
+    }
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds a `Warning` header.
+fn warn(answer: &mut Answer, words: &str) {
+    let quoted = words.replace('\\', "\\\\").replace('"', "\\\"");
+    if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        answer.headers_mut().append(header::WARNING, value);
+    }
+}

@@ -1,0 +1,90 @@
+//! Destroy leaves nothing of ours and everything of others'.
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::world::{SECRET, World};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s24_destroy_leaves_nothing_of_ours_and_everything_of_others() {
+    let world = World::start().await;
+    let before = world.inventory().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    assert!(!world.inventory().await.all_ours().is_empty());
+
+    terraform.destroy().await.succeeds();
+    world.settle().await;
+    let after = world.inventory().await;
+    assert_eq!(after.all_ours(), Vec::<String>::new());
+    assert_eq!(after.missing_since(&before), Vec::<String>::new());
+    assert_eq!(world.kubernetes(Method::GET, SECRET, None).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.addon().await["enabled"], true, "the add-on is shared and stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s24_a_destroy_of_what_is_gone_already_is_quiet() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let ours = [crate::world::INGRESS, crate::world::DEPLOYMENT, crate::world::SECRET_PROVIDER_CLASS];
+    for path in ours {
+        world.kubernetes(Method::DELETE, path, None).await;
+    }
+    world.settle().await;
+    terraform.destroy().await.succeeds();
+    assert_eq!(world.inventory().await.all_ours(), Vec::<String>::new());
+}
+
+/// Two bindings of one vault on one cluster share the grant: the first to go leaves it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s08_the_grant_stays_as_long_as_somebody_needs_it() {
+    let world = World::start().await;
+    let other = r#"
+resource "kvtls_ingress_binding" "other" {
+  name         = "other"
+  cluster_id   = kvtls_ingress_binding.shop.cluster_id
+  key_vault_id = kvtls_ingress_binding.shop.key_vault_id
+  certificates = { my-tls-cert = { hosts = ["myapp.example.com"] } }
+  verify       = { level = "synced" }
+}
+"#;
+    let quickstart = kvtls::sandbox::demo::QUICKSTART;
+    let terraform = crate::terraform::Terraform::new(&world.deployer, &format!("{quickstart}{other}"));
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+    assert_eq!(world.inventory().await.our_grants.len(), 1);
+
+    terraform.write(quickstart);
+    terraform.apply().await.succeeds();
+    assert_eq!(world.inventory().await.our_grants.len(), 1, "the shop still needs it");
+    terraform.plan_is_empty().await;
+    terraform.destroy().await.succeeds();
+    assert_eq!(world.inventory().await.our_grants.len(), 0);
+}
+
+/// A SecretProviderClass that somebody made by hand uses the same vault with the same identity: the grant stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn s24_a_hand_made_secret_provider_class_keeps_the_grant() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let state = terraform.state(crate::terraform::SHOP).await.expect("the shop is in the state");
+    let by_hand = json!({
+        "apiVersion": "secrets-store.csi.x-k8s.io/v1",
+        "kind": "SecretProviderClass",
+        "metadata": { "name": "by-hand", "namespace": "default" },
+        "spec": { "provider": "azure", "parameters": {
+            "keyvaultName": crate::world::VAULT,
+            "userAssignedIdentityID": state["addon_identity"]["client_id"],
+            "useVMManagedIdentity": "true",
+        } },
+    });
+    let classes = "/apis/secrets-store.csi.x-k8s.io/v1/namespaces/default/secretproviderclasses";
+    let made = world.kubernetes(Method::POST, classes, Some(("application/json", &by_hand))).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    terraform.destroy().await.succeeds();
+    assert_eq!(world.inventory().await.our_grants.len(), 1);
+    let still = world.kubernetes(Method::GET, &format!("{classes}/by-hand"), None).await;
+    assert_eq!(still.status, StatusCode::OK);
+}

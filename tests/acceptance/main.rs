@@ -1,0 +1,18 @@
+//! The real CLI against the sandbox: the scenarios of the specification, under its numbers.
+//!
+//! Every case has a world of its own that runs sixty times as fast as real time, and ends, where that makes sense,
+//! with a plan that has nothing to do. Without `terraform` or `tofu` the whole tier fails: it never passes unrun.
+
+#[path = "../support/terraform.rs"]
+mod terraform;
+#[path = "../support/world.rs"]
+mod world;
+
+mod bad_input;
+mod contract;
+mod create;
+mod destroy;
+mod drift;
+mod faults;
+mod hygiene;
+mod import;

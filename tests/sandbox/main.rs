@@ -1,0 +1,14 @@
+//! The sandbox, judged from outside: over its sockets, its command line and its control API.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy knows tests but not their helpers; a panic there is the test's failure"
+)]
+
+mod arm;
+mod client;
+mod control;
+mod entra;
+mod front;
+mod process;
+mod vault;
