@@ -1,6 +1,7 @@
 //! Certificates in a vault, read through Key Vault's own data plane. Secrets and keys are never asked for.
 //!
-//! The vault itself says, by a challenge, which token it wants. A token for another service must not be had that way,
+//! A vault under the cloud's own domain gets the cloud's vault token at once. Any other, and one that refuses it, says
+//! by a challenge which token it wants. A token for another service must not be had that way,
 //! so the resource it names must be the vault's own domain. One exception, in custom clouds only, where vaults may live
 //! under any name: a host that Azure Resource Manager itself named as a vault's may ask for the cloud's vault token.
 
@@ -205,10 +206,6 @@ fn parse(name: &str, body: &Value, answer: &Answer) -> Result<VaultCertificate, 
             .pointer("/policy/key_props/exportable")
             .and_then(Value::as_bool),
         content_type: text("/policy/secret_props/contentType").map(str::to_owned),
-        created_at: body
-            .pointer("/attributes/created")
-            .and_then(Value::as_i64)
-            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok()),
         seen_at: answer.date().unwrap_or_else(OffsetDateTime::now_utc),
         created_at: body
             .pointer("/attributes/created")
