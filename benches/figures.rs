@@ -43,7 +43,9 @@ fn process() {
     let handshake = median(ROUNDS * 3, || {
         let start = Instant::now();
         let (child, line) = first_line(
-            Command::new(PROVIDER).env(COOKIE.0, COOKIE.1).env("PLUGIN_PROTOCOL_VERSIONS", "6"),
+            Command::new(PROVIDER)
+                .env(COOKIE.0, COOKIE.1)
+                .env("PLUGIN_PROTOCOL_VERSIONS", "6"),
         );
         let took = start.elapsed();
         assert!(line.contains("|grpc|"), "the handshake line: {line}");
@@ -51,7 +53,11 @@ fn process() {
         took
     });
     show("provider: exec to handshake line", millis(handshake), "5 ms");
-    show("provider: resident memory, idle", format!("{:.1} MB", resident as f64 / 1024.0), "10 MB");
+    show(
+        "provider: resident memory, idle",
+        format!("{:.1} MB", resident as f64 / 1024.0),
+        "10 MB",
+    );
     let size = std::fs::metadata(PROVIDER).expect("the provider").len();
     show("provider: size", format!("{:.1} MB", size as f64 / 1e6), "12 MB");
 
@@ -59,7 +65,9 @@ fn process() {
         let scratch = Scratch::new("bench").expect("a temporary folder");
         let start = Instant::now();
         let (mut child, line) = first_line(
-            Command::new(SANDBOX).args(["serve", "--until-stdin-closes", "--dir"]).arg(scratch.path().join("world")),
+            Command::new(SANDBOX)
+                .args(["serve", "--until-stdin-closes", "--dir"])
+                .arg(scratch.path().join("world")),
         );
         let took = start.elapsed();
         assert!(line.contains("ready"), "the ready line: {line}");
@@ -72,7 +80,10 @@ fn process() {
 
 async fn with_the_cli() {
     let world = World::start().await;
-    let nothing = Terraform::new(&world.deployer, "resource \"terraform_data\" \"one\" {\n  input = \"x\"\n}\n");
+    let nothing = Terraform::new(
+        &world.deployer,
+        "resource \"terraform_data\" \"one\" {\n  input = \"x\"\n}\n",
+    );
     nothing.apply().await.succeeds();
     let shop = world.quickstart();
 
@@ -86,8 +97,16 @@ async fn with_the_cli() {
     let bound = plans(&shop).await;
     show("terraform plan of one terraform_data", millis(alone), "");
     show("terraform plan of one binding in sync", millis(bound), "");
-    show("  beyond Terraform's own time", millis(bound.saturating_sub(alone)), "150 ms");
-    show("terraform apply of one binding (sandbox at rate 60)", millis(created), "");
+    show(
+        "  beyond Terraform's own time",
+        millis(bound.saturating_sub(alone)),
+        "150 ms",
+    );
+    show(
+        "terraform apply of one binding (sandbox at rate 60)",
+        millis(created),
+        "",
+    );
 
     let before = world.now_in_journal().await;
     shop.command(&["plan", "-refresh-only", "-json"]).await.succeeds();
@@ -95,10 +114,25 @@ async fn with_the_cli() {
     let before = world.now_in_journal().await;
     shop.destroy().await.succeeds();
     let destroy = requests(&world, before).await;
-    for (what, counted, budget) in [("create", create, ""), ("refresh", refresh, "8"), ("destroy", destroy, "")] {
-        let total: usize = counted.iter().filter(|(plane, _)| *plane != "login").map(|(_, count)| count).sum();
-        let parts: Vec<String> = counted.iter().map(|(plane, count)| format!("{plane} {count}")).collect();
-        show(&format!("requests of {what} ({})", parts.join(", ")), total.to_string(), budget);
+    for (what, counted, budget) in [
+        ("create", create, ""),
+        ("refresh", refresh, "8"),
+        ("destroy", destroy, ""),
+    ] {
+        let total: usize = counted
+            .iter()
+            .filter(|(plane, _)| *plane != "login")
+            .map(|(_, count)| count)
+            .sum();
+        let parts: Vec<String> = counted
+            .iter()
+            .map(|(plane, count)| format!("{plane} {count}"))
+            .collect();
+        show(
+            &format!("requests of {what} ({})", parts.join(", ")),
+            total.to_string(),
+            budget,
+        );
     }
 }
 
@@ -142,18 +176,30 @@ impl Drop for Running {
 }
 
 fn first_line(command: &mut Command) -> (Running, String) {
-    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let command = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     let mut child = command.spawn().expect("the program starts");
     let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+    BufReader::new(child.stdout.take().expect("its output"))
+        .read_line(&mut line)
+        .expect("a line");
     (Running(child), line)
 }
 
 /// Resident memory in KiB.
 fn rss(child: &Child) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").trim().parse().unwrap_or_default()
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap_or_default();
+    line.trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse()
+        .unwrap_or_default()
 }
 
 fn median(rounds: usize, mut measured: impl FnMut() -> Duration) -> Duration {

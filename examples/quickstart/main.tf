@@ -26,7 +26,7 @@ resource "kvtls_ingress_binding" "shop" {
   }
 }
 
-output "certificate" {
-  description = "What the vault holds, what the Secret holds and what the edge serves."
-  value       = kvtls_ingress_binding.shop.status.certificates["my-tls-cert"]
+# For a DNS record. An output of status would change with every renewal, and then no plan is empty.
+output "address" {
+  value = kvtls_ingress_binding.shop.addresses.ingress
 }

@@ -28,11 +28,36 @@ const CONTRADICTIONS: &[Row] = &[
         "key_vault_id",
         &["/subscriptions/", "vaults"],
     ),
-    (r#"name         = "shop""#, r#"name = "My_Shop""#, "name", &["DNS label", "\"shop\""]),
-    (r#"name         = "shop""#, "name = \"shop\"\n  namespace = \"not a name\"", "namespace", &[]),
-    (r#"host = "myapp.example.com""#, r#"host = "https://myapp.example.com""#, "rules", &["myapp.example.com"]),
-    (r#"host = "myapp.example.com""#, r#"host = "MyApp.example.com""#, "rules", &["lower"]),
-    (r#"host = "myapp.example.com""#, r#"host = "*.*.example.com""#, "rules", &[]),
+    (
+        r#"name         = "shop""#,
+        r#"name = "My_Shop""#,
+        "name",
+        &["DNS label", "\"shop\""],
+    ),
+    (
+        r#"name         = "shop""#,
+        "name = \"shop\"\n  namespace = \"not a name\"",
+        "namespace",
+        &[],
+    ),
+    (
+        r#"host = "myapp.example.com""#,
+        r#"host = "https://myapp.example.com""#,
+        "rules",
+        &["myapp.example.com"],
+    ),
+    (
+        r#"host = "myapp.example.com""#,
+        r#"host = "MyApp.example.com""#,
+        "rules",
+        &["lower"],
+    ),
+    (
+        r#"host = "myapp.example.com""#,
+        r#"host = "*.*.example.com""#,
+        "rules",
+        &[],
+    ),
     (
         "certificates = { my-tls-cert = {} }",
         r#"certificates = { my-tls-cert = { hosts = ["my app"] } }"#,
@@ -45,7 +70,12 @@ const CONTRADICTIONS: &[Row] = &[
         "secret_name",
         &["same"],
     ),
-    ("certificates = { my-tls-cert = {} }", "certificates = {}", "certificates", &[]),
+    (
+        "certificates = { my-tls-cert = {} }",
+        "certificates = {}",
+        "certificates",
+        &[],
+    ),
     (
         "certificates = { my-tls-cert = {} }",
         "certificates = { my-tls-cert = {} }\n  addon = { rotation_poll_interval = \"soon\" }",
@@ -97,10 +127,14 @@ async fn b_contradictions_are_told_in_validate_on_their_attribute() {
         let told = validate.diagnostics.iter().any(|error: &Diagnostic| {
             let text = format!("{}\n{}", error.summary, error.detail);
             // Terraform finds the line of a top-level attribute only; what lies deeper is named in the text.
-            (error.code.contains(attribute) || text.contains(attribute)) && words.iter().all(|word| text.contains(word))
+            (error.code.contains(attribute) || text.contains(attribute))
+                && words.iter().all(|word| text.contains(word))
         });
         if !told {
-            wanting.push(format!("{wrong}\nwants an error on {attribute} with {words:?}\n{}", validate.evidence()));
+            wanting.push(format!(
+                "{wrong}\nwants an error on {attribute} with {words:?}\n{}",
+                validate.evidence()
+            ));
         }
     }
     assert!(wanting.is_empty(), "{}", wanting.join("\n\n"));
@@ -110,9 +144,16 @@ async fn b_contradictions_are_told_in_validate_on_their_attribute() {
 #[tokio::test(flavor = "multi_thread")]
 async fn b_a_cluster_that_does_not_exist_is_an_error_on_its_id() {
     let world = World::start().await;
-    let terraform = Terraform::new(&world.deployer, &changed("managedClusters/myAKSCluster", "managedClusters/other"));
+    let terraform = Terraform::new(
+        &world.deployer,
+        &changed("managedClusters/myAKSCluster", "managedClusters/other"),
+    );
     let plan = terraform.plan().await.fails_with(&["other"]);
-    assert!(plan.error(&["other"]).code.contains("cluster_id"), "{}", plan.evidence());
+    assert!(
+        plan.error(&["other"]).code.contains("cluster_id"),
+        "{}",
+        plan.evidence()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,23 +161,33 @@ async fn b_a_vault_that_does_not_exist_is_an_error_on_its_id() {
     let world = World::start().await;
     let terraform = Terraform::new(&world.deployer, &changed("vaults/myAKSKeyVault", "vaults/other"));
     let plan = terraform.plan().await.fails_with(&["other"]);
-    assert!(plan.error(&["other"]).code.contains("key_vault_id"), "{}", plan.evidence());
+    assert!(
+        plan.error(&["other"]).code.contains("key_vault_id"),
+        "{}",
+        plan.evidence()
+    );
 }
 
 /// A sibling of the same apply may make it, so the plan only warns; apply stops before its first write.
 #[tokio::test(flavor = "multi_thread")]
 async fn s13_a_certificate_that_does_not_exist_stops_apply_before_the_first_write() {
     let world = World::start().await;
-    let terraform = Terraform::new(&world.deployer, &changed("my-tls-cert = {}", "no-such-cert = {}").replace(
-        "certificates[\"my-tls-cert\"]",
-        "certificates[\"no-such-cert\"]",
-    ));
+    let terraform = Terraform::new(
+        &world.deployer,
+        &changed("my-tls-cert = {}", "no-such-cert = {}")
+            .replace("certificates[\"my-tls-cert\"]", "certificates[\"no-such-cert\"]"),
+    );
     let plan = terraform.plan().await;
     assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
     plan.warning(&["no-such-cert"]);
     let before = world.now_in_journal().await;
     terraform.apply().await.fails_with(&["no-such-cert"]);
-    let writes: Vec<_> = world.journal_after(before).await.into_iter().filter(is_write).collect();
+    let writes: Vec<_> = world
+        .journal_after(before)
+        .await
+        .into_iter()
+        .filter(is_write)
+        .collect();
     assert_eq!(writes, Vec::<serde_json::Value>::new());
 }
 
@@ -166,7 +217,11 @@ async fn b_missing_credentials_name_what_was_tried_in_order() {
     let error = apply.error(&["ARM_CLIENT_SECRET"]);
     let text = error.detail.to_lowercase();
     let tried = [text.find("client secret"), text.find("cli")];
-    assert!(tried.iter().all(Option::is_some), "client secret and CLI were tried\n{}", apply.evidence());
+    assert!(
+        tried.iter().all(Option::is_some),
+        "client secret and CLI were tried\n{}",
+        apply.evidence()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,7 +229,11 @@ async fn b_a_refused_secret_says_what_entra_said() {
     let world = World::start().await;
     let terraform = world.quickstart().with("ARM_CLIENT_SECRET", "not-the-secret");
     let apply = terraform.apply().await.fails_with(&["AADSTS7000215"]);
-    assert!(!apply.run.output().contains("not-the-secret"), "{}", apply.evidence());
+    assert!(
+        !apply.run.output().contains("not-the-secret"),
+        "{}",
+        apply.evidence()
+    );
 }
 
 fn changed(right: &str, wrong: &str) -> String {
@@ -185,6 +244,8 @@ fn changed(right: &str, wrong: &str) -> String {
 fn is_write(entry: &serde_json::Value) -> bool {
     let reads = ["login", "control"].iter().any(|plane| entry["plane"] == *plane);
     // Reviews are questions that are asked with POST.
-    let review = entry["url"].as_str().is_some_and(|url| url.contains("reviews") || url.contains("Credential"));
+    let review = entry["url"]
+        .as_str()
+        .is_some_and(|url| url.contains("reviews") || url.contains("Credential"));
     !reads && !review && entry["method"] != "GET"
 }

@@ -32,9 +32,15 @@ impl Served {
             .expect("the sandbox starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("its output");
-        BufReader::new(stdout).read_line(&mut line).expect("the ready line");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the ready line");
         let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        Self { child, ready, scratch }
+        Self {
+            child,
+            ready,
+            scratch,
+        }
     }
 
     fn dir(&self) -> PathBuf {
@@ -80,11 +86,39 @@ fn the_ready_line_and_the_folder_hold_what_the_contract_says() {
     let served = Served::start();
     let ready = &served.ready;
     assert_eq!(ready["event"], "ready");
-    assert_eq!(ready["dir"], served.dir().canonicalize().expect("the folder").display().to_string());
-    for member in ["version", "pid", "pace", "control", "front", "proxy", "vaults", "clusters", "edges", "principals"] {
+    assert_eq!(
+        ready["dir"],
+        served
+            .dir()
+            .canonicalize()
+            .expect("the folder")
+            .display()
+            .to_string()
+    );
+    for member in [
+        "version",
+        "pid",
+        "pace",
+        "control",
+        "front",
+        "proxy",
+        "vaults",
+        "clusters",
+        "edges",
+        "principals",
+    ] {
         assert!(!ready[member].is_null(), "{member}: {ready:#}");
     }
-    for file in ["ca.pem", "ca-bundle.pem", "env", "env.ports", "kubeconfig", "terraform.rc", "sandbox.json", "journal.jsonl"] {
+    for file in [
+        "ca.pem",
+        "ca-bundle.pem",
+        "env",
+        "env.ports",
+        "kubeconfig",
+        "terraform.rc",
+        "sandbox.json",
+        "journal.jsonl",
+    ] {
         assert!(served.dir().join(file).is_file(), "{file}");
     }
     let kept: Value = serde_json::from_str(&read(&served.dir().join("sandbox.json"))).expect("JSON");
@@ -107,11 +141,19 @@ fn a_script_sources_the_environment_and_drives_terraform() {
         assert!(!good, "a host of the real world: {text}");
         let world = served.succeeds("curl -sS $KVTLS_SANDBOX/world");
         let world: Value = serde_json::from_str(&world).expect("JSON");
-        assert_eq!(world["clusters"]["myAKSCluster"]["addon"]["enabled"], true, "{world:#}");
+        assert_eq!(
+            world["clusters"]["myAKSCluster"]["addon"]["enabled"], true,
+            "{world:#}"
+        );
     }
     if tool("kubectl") {
         let text = served.succeeds("kubectl get secretproviderclasses,deployments,ingresses,secrets -o name");
-        for object in ["secretproviderclass", "deployment", "ingress", "secret/shop-my-tls-cert"] {
+        for object in [
+            "secretproviderclass",
+            "deployment",
+            "ingress",
+            "secret/shop-my-tls-cert",
+        ] {
             assert!(text.contains(object), "{object}: {text}");
         }
         served.succeeds("kubectl delete deployment shop --wait=false");
@@ -123,7 +165,10 @@ fn a_script_sources_the_environment_and_drives_terraform() {
 
 /// The contract holds with and without these two; on CI both have to be there.
 fn tool(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default().to_string_lossy().into_owned();
+    let path = std::env::var_os("PATH")
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let found = cli::find(&path, Some(name)).is_some();
     assert!(found || std::env::var_os("CI").is_none(), "{name} is not on PATH");
     if !found {

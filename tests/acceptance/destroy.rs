@@ -18,8 +18,15 @@ async fn s24_destroy_leaves_nothing_of_ours_and_everything_of_others() {
     let after = world.inventory().await;
     assert_eq!(after.all_ours(), Vec::<String>::new());
     assert_eq!(after.missing_since(&before), Vec::<String>::new());
-    assert_eq!(world.kubernetes(Method::GET, SECRET, None).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(world.addon().await["enabled"], true, "the add-on is shared and stays");
+    assert_eq!(
+        world.kubernetes(Method::GET, SECRET, None).await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        world.addon().await["enabled"],
+        true,
+        "the add-on is shared and stays"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,7 +34,11 @@ async fn s24_a_destroy_of_what_is_gone_already_is_quiet() {
     let world = World::start().await;
     let terraform = world.quickstart();
     terraform.apply().await.succeeds();
-    let ours = [crate::world::INGRESS, crate::world::DEPLOYMENT, crate::world::SECRET_PROVIDER_CLASS];
+    let ours = [
+        crate::world::INGRESS,
+        crate::world::DEPLOYMENT,
+        crate::world::SECRET_PROVIDER_CLASS,
+    ];
     for path in ours {
         world.kubernetes(Method::DELETE, path, None).await;
     }
@@ -57,7 +68,11 @@ resource "kvtls_ingress_binding" "other" {
 
     terraform.write(quickstart);
     terraform.apply().await.succeeds();
-    assert_eq!(world.inventory().await.our_grants.len(), 1, "the shop still needs it");
+    assert_eq!(
+        world.inventory().await.our_grants.len(),
+        1,
+        "the shop still needs it"
+    );
     terraform.plan_is_empty().await;
     terraform.destroy().await.succeeds();
     assert_eq!(world.inventory().await.our_grants.len(), 0);
@@ -69,7 +84,10 @@ async fn s24_a_hand_made_secret_provider_class_keeps_the_grant() {
     let world = World::start().await;
     let terraform = world.quickstart();
     terraform.apply().await.succeeds();
-    let state = terraform.state(crate::terraform::SHOP).await.expect("the shop is in the state");
+    let state = terraform
+        .state(crate::terraform::SHOP)
+        .await
+        .expect("the shop is in the state");
     let by_hand = json!({
         "apiVersion": "secrets-store.csi.x-k8s.io/v1",
         "kind": "SecretProviderClass",
@@ -81,10 +99,14 @@ async fn s24_a_hand_made_secret_provider_class_keeps_the_grant() {
         } },
     });
     let classes = "/apis/secrets-store.csi.x-k8s.io/v1/namespaces/default/secretproviderclasses";
-    let made = world.kubernetes(Method::POST, classes, Some(("application/json", &by_hand))).await;
+    let made = world
+        .kubernetes(Method::POST, classes, Some(("application/json", &by_hand)))
+        .await;
     assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
     terraform.destroy().await.succeeds();
     assert_eq!(world.inventory().await.our_grants.len(), 1);
-    let still = world.kubernetes(Method::GET, &format!("{classes}/by-hand"), None).await;
+    let still = world
+        .kubernetes(Method::GET, &format!("{classes}/by-hand"), None)
+        .await;
     assert_eq!(still.status, StatusCode::OK);
 }

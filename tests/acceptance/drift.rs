@@ -38,7 +38,11 @@ const KUBERNETES: &[Row] = &[
     Row {
         what: "SecretProviderClass edited",
         done: |world| {
-            Box::pin(edit(world, SECRET_PROVIDER_CLASS, json!({ "spec": { "parameters": { "tenantId": "other" } } })))
+            Box::pin(edit(
+                world,
+                SECRET_PROVIDER_CLASS,
+                json!({ "spec": { "parameters": { "tenantId": "other" } } }),
+            ))
         },
         shown: &["manifests.SecretProviderClass/shop"],
         warned: &["KVTLS-W207", "kubectl-edit"],

@@ -62,7 +62,11 @@ async fn s22_a_lost_answer_is_survived() {
 async fn s22_a_throttled_or_failing_service_is_asked_again() {
     let world = World::start().await;
     let terraform = world.quickstart();
-    for (plane, path) in [("arm", "**/managedClusters/*"), ("arm", "**/vaults/*"), ("kubernetes", "**/ingresses/*")] {
+    for (plane, path) in [
+        ("arm", "**/managedClusters/*"),
+        ("arm", "**/vaults/*"),
+        ("kubernetes", "**/ingresses/*"),
+    ] {
         for status in [429, 503] {
             world
                 .fault(json!({
@@ -89,10 +93,19 @@ async fn s22_a_failed_operation_is_told_in_arms_words() {
             "do": { "outcome": "Failed", "error": error },
         }))
         .await;
-    terraform.apply().await.fails_with(&["QuotaExceeded", "staged by the test"]);
+    terraform
+        .apply()
+        .await
+        .fails_with(&["QuotaExceeded", "staged by the test"]);
     world.release(&id).await;
     // A failed cluster is not written to; its owner has to bring it back first.
-    world.control(reqwest::Method::PATCH, "/world", json!({ "clusters": { "myAKSCluster": { "state": "Succeeded" } } })).await;
+    world
+        .control(
+            reqwest::Method::PATCH,
+            "/world",
+            json!({ "clusters": { "myAKSCluster": { "state": "Succeeded" } } }),
+        )
+        .await;
     converges(&world, &terraform).await;
 }
 
@@ -117,7 +130,11 @@ async fn s22_ctrl_c_returns_soon_with_a_state_that_is_true() {
         let apply = terraform.outcome(running).await;
         let took = since.elapsed();
         assert_ne!(apply.run.status, Some(0), "{}", apply.evidence());
-        assert!(took < Duration::from_secs(30), "it hangs: {took:?}\n{}", apply.evidence());
+        assert!(
+            took < Duration::from_secs(30),
+            "it hangs: {took:?}\n{}",
+            apply.evidence()
+        );
         println!("   returned after {took:?}");
         world.release(&id).await;
         converges(&world, &terraform).await;
@@ -141,13 +158,19 @@ async fn state_is_true(world: &World, terraform: &Terraform) {
     let truth = world.truth().await;
     let Some(state) = terraform.state(SHOP).await else {
         for (what, there) in truth {
-            assert!(!there || what == "add-on" || what == "grant", "{what} exists and is in no state");
+            assert!(
+                !there || what == "add-on" || what == "grant",
+                "{what} exists and is in no state"
+            );
         }
         return;
     };
     let told = told(&state);
     for (what, there) in &truth {
-        assert!(told[what] == *there || lagging(what, &state), "{what}: {there} in the world\n{state:#}");
+        assert!(
+            told[what] == *there || lagging(what, &state),
+            "{what}: {there} in the world\n{state:#}"
+        );
     }
 }
 

@@ -23,7 +23,13 @@ async fn s23_no_secret_is_in_state_plan_trace_log_or_diagnostic() {
         }))
         .await;
     printed.push_str(&terraform.plan().await.run.output());
-    printed.push_str(&terraform.command(&["show", "-json", "last.plan"]).await.run.output());
+    printed.push_str(
+        &terraform
+            .command(&["show", "-json", "last.plan"])
+            .await
+            .run
+            .output(),
+    );
     printed.push_str(&terraform.apply().await.run.output());
     printed.push_str(&terraform.apply().await.succeeds().run.output());
     printed.push_str(&terraform.command(&["show", "-json"]).await.run.output());
@@ -31,13 +37,29 @@ async fn s23_no_secret_is_in_state_plan_trace_log_or_diagnostic() {
     printed.push_str(&terraform.destroy().await.succeeds().run.output());
     let log = read(&log);
 
-    let markers = world.deployer.control(Method::GET, "/markers", None).await.expect("markers");
+    let markers = world
+        .deployer
+        .control(Method::GET, "/markers", None)
+        .await
+        .expect("markers");
     let markers = strings(&markers);
-    assert!(markers.len() > 20, "markers of keys and tokens: {}", markers.len());
+    assert!(
+        markers.len() > 20,
+        "markers of keys and tokens: {}",
+        markers.len()
+    );
     assert!(log.contains("kvtls"), "the log holds the provider's lines");
     let journal = world.look("/journal").await.to_string();
-    for (place, text) in [("output", &printed), ("state", &state), ("log", &log), ("journal", &journal)] {
-        let found = markers.iter().filter(|marker| text.contains(marker.as_str())).count();
+    for (place, text) in [
+        ("output", &printed),
+        ("state", &state),
+        ("log", &log),
+        ("journal", &journal),
+    ] {
+        let found = markers
+            .iter()
+            .filter(|marker| text.contains(marker.as_str()))
+            .count();
         assert_eq!(found, 0, "{found} secrets in the {place}");
     }
 }

@@ -27,7 +27,11 @@ async fn f_an_id_that_is_none_is_refused_with_an_example() {
     let terraform = world.quickstart();
     let import = terraform.import(SHOP, "shop").await;
     assert_ne!(import.run.status, Some(0), "{}", import.evidence());
-    assert!(import.run.output().contains("/namespaces/"), "{}", import.evidence());
+    assert!(
+        import.run.output().contains("/namespaces/"),
+        "{}",
+        import.evidence()
+    );
 }
 
 /// A complete binding that this state does not know is never taken over silently.
@@ -37,6 +41,9 @@ async fn f_a_binding_of_another_state_is_an_error_that_prints_the_import_block()
     world.quickstart().apply().await.succeeds();
     let stranger = world.quickstart();
     let before = world.inventory().await;
-    stranger.apply().await.fails_with(&["import", &world.binding_id()]);
+    stranger
+        .apply()
+        .await
+        .fails_with(&["import", &world.binding_id()]);
     assert_eq!(world.inventory().await, before, "nothing was written");
 }

@@ -23,7 +23,10 @@ fn every_code_has_its_entry_in_troubleshooting() {
     let missing: Vec<_> = used.difference(&explained).collect();
     assert!(missing.is_empty(), "no entry in {TROUBLESHOOTING}: {missing:?}");
     let stale: Vec<_> = explained.difference(&used).collect();
-    assert!(stale.is_empty(), "explained in {TROUBLESHOOTING}, printed nowhere: {stale:?}");
+    assert!(
+        stale.is_empty(),
+        "explained in {TROUBLESHOOTING}, printed nowhere: {stale:?}"
+    );
 }
 
 #[test]
@@ -32,7 +35,10 @@ fn every_link_between_pages_leads_somewhere() {
     let mut pages = files::below("docs");
     pages.push(PathBuf::from("README.md"));
     pages.extend(files::below("examples"));
-    for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+    for page in pages
+        .iter()
+        .filter(|page| page.extension().is_some_and(|extension| extension == "md"))
+    {
         let text = files::text(page).expect("text");
         for target in links(&text) {
             let target = target.split('#').next().unwrap_or_default();
@@ -53,7 +59,12 @@ fn every_link_between_pages_leads_somewhere() {
 fn the_page_of_the_sandbox_says_what_it_says_itself() {
     let page = files::text(Path::new("docs/development/sandbox.md")).expect("the page exists");
     let said = kvtls::sandbox::demo::WHAT_THIS_IS;
-    let words = |text: &str| text.replace('>', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = |text: &str| {
+        text.replace('>', " ")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
     assert!(words(&page).contains(&words(said)), "{said}");
 }
 
@@ -63,7 +74,9 @@ fn codes(text: &str) -> BTreeSet<String> {
     for (start, _) in text.match_indices("KVTLS-") {
         let code: String = text[start..].chars().take(10).collect();
         let tail = &code["KVTLS-".len()..];
-        let number = tail.get(1..).is_some_and(|digits| digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit()));
+        let number = tail
+            .get(1..)
+            .is_some_and(|digits| digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit()));
         if number && (tail.starts_with('E') || tail.starts_with('W')) {
             found.insert(code);
         }
@@ -74,12 +87,20 @@ fn codes(text: &str) -> BTreeSet<String> {
 /// Targets of `[text](target)`.
 fn links(text: &str) -> Vec<&str> {
     let after = text.split("](").skip(1);
-    after.filter_map(|rest| rest.split(')').next()).filter(|target| !target.contains(char::is_whitespace)).collect()
+    after
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|target| !target.contains(char::is_whitespace))
+        .collect()
 }
 
 #[test]
 fn codes_and_links_are_found() {
-    let found: Vec<_> = codes("see KVTLS-E301 and `KVTLS-W102`, not KVTLS-X1").into_iter().collect();
+    let found: Vec<_> = codes("see KVTLS-E301 and `KVTLS-W102`, not KVTLS-X1")
+        .into_iter()
+        .collect();
     assert_eq!(found, ["KVTLS-E301", "KVTLS-W102"]);
-    assert_eq!(links("a [page](docs/a.md#b) and [another](c.md)"), ["docs/a.md#b", "c.md"]);
+    assert_eq!(
+        links("a [page](docs/a.md#b) and [another](c.md)"),
+        ["docs/a.md#b", "c.md"]
+    );
 }

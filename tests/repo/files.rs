@@ -14,7 +14,10 @@ pub(crate) fn below(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     collect(&root().join(folder), &mut found);
     found.sort();
-    found.into_iter().map(|file| file.strip_prefix(root()).expect("below the root").to_owned()).collect()
+    found
+        .into_iter()
+        .map(|file| file.strip_prefix(root()).expect("below the root").to_owned())
+        .collect()
 }
 
 /// The text of a file; `None` if it is not text.
@@ -26,7 +29,11 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for entry in entries {
         let path = entry.expect("an entry").path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             if !PASSED_OVER.contains(&name.as_str()) {
                 collect(&path, found);

@@ -76,16 +76,29 @@ fn every_room_names_only_what_it_may() {
             Some((_, allowed)) => allowed.to_vec(),
             None => allowed(&place),
         };
-        let room = if binary.is_some() { None } else { place.first().cloned() };
+        let room = if binary.is_some() {
+            None
+        } else {
+            place.first().cloned()
+        };
         for named in named(&file, &place) {
-            let own = room.as_ref().is_some_and(|room| named == *room || named.starts_with(&format!("{room}::")));
-            let fine = own || allowed.iter().any(|prefix| named == *prefix || named.starts_with(&format!("{prefix}::")));
+            let own = room
+                .as_ref()
+                .is_some_and(|room| named == *room || named.starts_with(&format!("{room}::")));
+            let fine = own
+                || allowed
+                    .iter()
+                    .any(|prefix| named == *prefix || named.starts_with(&format!("{prefix}::")));
             if !fine {
                 wrong.push(format!("{} names {named}", file.display()));
             }
         }
     }
-    assert!(wrong.is_empty(), "not in the table of tests/repo/layers.rs:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "not in the table of tests/repo/layers.rs:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -94,11 +107,29 @@ fn the_table_bites() {
         let place: Vec<String> = place.iter().map(|part| (*part).to_owned()).collect();
         collected(source, &place).into_iter().collect::<Vec<_>>()
     };
-    assert_eq!(names("use crate::{azure::{ids::A, error}, tls};", &["binding", "plan"]), ["azure::error", "azure::ids::A", "tls"]);
-    assert_eq!(names("fn f() { crate::sandbox::start(); }", &["provider"]), ["sandbox::start"]);
-    assert_eq!(names("use super::super::azure::X;", &["k8s", "apply"]), ["azure::X"]);
-    assert_eq!(names("mod tests { use super::Y; use super::super::plan::Z; }", &["binding", "guard"]), ["binding::guard::Y", "binding::plan::Z"]);
-    assert_eq!(names("use kvtls::provider::Provider;", &[]), ["provider::Provider"]);
+    assert_eq!(
+        names("use crate::{azure::{ids::A, error}, tls};", &["binding", "plan"]),
+        ["azure::error", "azure::ids::A", "tls"]
+    );
+    assert_eq!(
+        names("fn f() { crate::sandbox::start(); }", &["provider"]),
+        ["sandbox::start"]
+    );
+    assert_eq!(
+        names("use super::super::azure::X;", &["k8s", "apply"]),
+        ["azure::X"]
+    );
+    assert_eq!(
+        names(
+            "mod tests { use super::Y; use super::super::plan::Z; }",
+            &["binding", "guard"]
+        ),
+        ["binding::guard::Y", "binding::plan::Z"]
+    );
+    assert_eq!(
+        names("use kvtls::provider::Provider;", &[]),
+        ["provider::Provider"]
+    );
     let place: Vec<String> = vec!["binding".to_owned(), "observe".to_owned()];
     assert!(allowed(&place).contains(&"azure"));
 }
@@ -106,7 +137,10 @@ fn the_table_bites() {
 /// `src/azure/ids.rs` → `azure`, `ids`.
 fn place(file: &Path) -> Vec<String> {
     let inner = file.strip_prefix("src").expect("below src").with_extension("");
-    let mut parts: Vec<String> = inner.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let mut parts: Vec<String> = inner
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
     if parts.last().is_some_and(|last| last == "mod") {
         parts.pop();
     }
@@ -127,7 +161,10 @@ fn named(file: &Path, place: &[String]) -> BTreeSet<String> {
 
 fn collected(source: &str, place: &[String]) -> BTreeSet<String> {
     let parsed = syn::parse_file(source).expect("Rust");
-    let mut names = Names { place: place.to_vec(), found: BTreeSet::new() };
+    let mut names = Names {
+        place: place.to_vec(),
+        found: BTreeSet::new(),
+    };
     names.visit_file(&parsed);
     names.found
 }
@@ -180,7 +217,11 @@ impl<'ast> Visit<'ast> for Names {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        let segments: Vec<String> = path
+            .segments
+            .iter()
+            .map(|segment| segment.ident.to_string())
+            .collect();
         self.add(&segments);
         syn::visit::visit_path(self, path);
     }

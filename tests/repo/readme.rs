@@ -10,10 +10,16 @@ const CARGO: &[&str] = &["build", "test", "run", "bench", "doc", "fmt", "clippy"
 #[test]
 fn every_cargo_command_of_the_readme_exists() {
     let config = files::text(Path::new(".cargo/config.toml")).expect("aliases");
-    let alias = |name: &str| config.lines().any(|line| line.trim_start().starts_with(&format!("{name} =")));
+    let alias = |name: &str| {
+        config
+            .lines()
+            .any(|line| line.trim_start().starts_with(&format!("{name} =")))
+    };
     let mut seen = 0;
     for line in commands() {
-        let Some(rest) = line.strip_prefix("cargo ") else { continue };
+        let Some(rest) = line.strip_prefix("cargo ") else {
+            continue;
+        };
         let name = rest.split_whitespace().next().unwrap_or_default();
         assert!(CARGO.contains(&name) || alias(name), "`{line}`: no such command");
         seen += 1;
@@ -26,7 +32,9 @@ fn every_path_of_the_readme_exists() {
     let readme = files::text(Path::new("README.md")).expect("README.md");
     let quoted = readme.split('`').skip(1).step_by(2);
     let paths = quoted.filter(|text| {
-        ["docs/", "src/", "examples/", "tests/", ".ci/"].iter().any(|start| text.starts_with(start))
+        ["docs/", "src/", "examples/", "tests/", ".ci/"]
+            .iter()
+            .any(|start| text.starts_with(start))
     });
     for path in paths {
         let path = path.trim_end_matches('/').trim_end_matches("/**");
@@ -39,7 +47,9 @@ fn every_path_of_the_readme_exists() {
 fn the_readme_shows_the_quickstart() {
     let readme = files::text(Path::new("README.md")).expect("README.md");
     let quickstart = kvtls::sandbox::demo::QUICKSTART;
-    let start = quickstart.find("resource \"kvtls_ingress_binding\"").expect("the resource");
+    let start = quickstart
+        .find("resource \"kvtls_ingress_binding\"")
+        .expect("the resource");
     let end = quickstart[start..].find("\n}\n").expect("its end");
     let resource = &quickstart[start..start + end + 2];
     assert!(readme.contains(resource), "README.md shows:\n{resource}");
@@ -50,7 +60,10 @@ fn the_readme_shows_the_quickstart() {
 fn what_ci_runs_can_be_run() {
     use std::os::unix::fs::PermissionsExt as _;
     for script in [".ci/run", ".ci/opentofu"] {
-        let mode = std::fs::metadata(files::root().join(script)).expect(script).permissions().mode();
+        let mode = std::fs::metadata(files::root().join(script))
+            .expect(script)
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o111, 0o111, "{script} is executable");
     }
     let run = files::text(Path::new(".ci/run")).expect("text");

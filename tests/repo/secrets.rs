@@ -50,13 +50,22 @@ fn no_private_key_is_committed() {
 }
 
 fn is_base64(line: &str) -> bool {
-    line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
+    line.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
 }
 
 /// The provider can be told apart from the world it is tested in: it never names the sandbox.
 #[test]
 fn the_provider_has_no_test_hook() {
-    for room in ["go_plugin", "tfplugin6", "framework", "azure", "k8s", "binding", "provider"] {
+    for room in [
+        "go_plugin",
+        "tfplugin6",
+        "framework",
+        "azure",
+        "k8s",
+        "binding",
+        "provider",
+    ] {
         for file in files::below(&format!("src/{room}")) {
             let text = files::text(&file).unwrap_or_default();
             for hook in ["KVTLS_SANDBOX", "crate::sandbox", "cfg(feature"] {

@@ -48,7 +48,9 @@ impl Terraform {
         let scratch = Scratch::new("test").expect("a temporary folder");
         let process: Environment = std::env::vars().collect();
         let rc = scratch.path().join("terraform.rc");
-        let folder = Path::new(PROVIDER).parent().expect("the provider stands in a folder");
+        let folder = Path::new(PROVIDER)
+            .parent()
+            .expect("the provider stands in a folder");
         let overrides = format!(
             "provider_installation {{\n  dev_overrides {{\n    \"kvtls/kvtls\" = \"{}\"\n  }}\n  direct {{}}\n}}\n",
             folder.display()
@@ -58,7 +60,11 @@ impl Terraform {
         std::fs::create_dir(&work).expect("a working directory");
         let cli = Cli::new(program(&process), work, &process, visitor.environment())
             .with("TF_CLI_CONFIG_FILE", &rc.display().to_string());
-        let terraform = Self { cli, scratch, visitor: visitor.clone() };
+        let terraform = Self {
+            cli,
+            scratch,
+            visitor: visitor.clone(),
+        };
         terraform.write(configuration);
         terraform
     }
@@ -96,7 +102,8 @@ impl Terraform {
 
     /// Exit status 0: no changes; 2: changes; 1: an error. The plan is kept for [`Terraform::changes`].
     pub(crate) async fn plan(&self) -> Outcome {
-        self.command(&["plan", "-json", "-detailed-exitcode", "-out=last.plan"]).await
+        self.command(&["plan", "-json", "-detailed-exitcode", "-out=last.plan"])
+            .await
     }
 
     pub(crate) async fn apply(&self) -> Outcome {
@@ -123,12 +130,19 @@ impl Terraform {
 
     /// Waits for a command's end.
     pub(crate) async fn outcome(&self, running: Running) -> Outcome {
-        let run = running.finish(|_| {}, std::future::pending()).await.expect("the CLI ends");
+        let run = running
+            .finish(|_| {}, std::future::pending())
+            .await
+            .expect("the CLI ends");
         let journal = match run.status {
             Some(0) => String::new(),
             _ => self.visitor.journal_tail(JOURNAL_LINES).await,
         };
-        Outcome { diagnostics: diagnostics(&run), run, journal }
+        Outcome {
+            diagnostics: diagnostics(&run),
+            run,
+            journal,
+        }
     }
 
     /// What the last plan would change.
@@ -138,14 +152,19 @@ impl Terraform {
 
     /// The attributes of a resource in the state; `None` if the state has no such resource.
     pub(crate) async fn state(&self, address: &str) -> Option<Value> {
-        self.resource(address).await.map(|resource| resource["values"].clone())
+        self.resource(address)
+            .await
+            .map(|resource| resource["values"].clone())
     }
 
     /// A resource in the state with its mode, taint and values.
     pub(crate) async fn resource(&self, address: &str) -> Option<Value> {
         let state = self.show(&[]).await;
         let resources = state["values"]["root_module"]["resources"].as_array()?;
-        resources.iter().find(|resource| resource["address"] == address).cloned()
+        resources
+            .iter()
+            .find(|resource| resource["address"] == address)
+            .cloned()
     }
 
     /// `show -json`, of the state or of a plan.
@@ -167,13 +186,23 @@ impl Terraform {
     /// The plan changes exactly this of the one resource; the status that follows from it aside.
     pub(crate) async fn plan_shows(&self, expected: &[&str]) -> Outcome {
         let plan = self.plan().await;
-        assert_eq!(plan.run.status, Some(2), "a plan with changes {expected:?}\n{}", plan.evidence());
+        assert_eq!(
+            plan.run.status,
+            Some(2),
+            "a plan with changes {expected:?}\n{}",
+            plan.evidence()
+        );
         let changes = self.changes().await;
         let [change] = changes.as_slice() else {
             panic!("one changed resource, not {changes:#?}\n{}", plan.evidence());
         };
         let aside = |path: &&str| *path == "status" || path.starts_with("status.");
-        let paths: BTreeSet<&str> = change.paths.iter().map(String::as_str).filter(|path| !aside(path)).collect();
+        let paths: BTreeSet<&str> = change
+            .paths
+            .iter()
+            .map(String::as_str)
+            .filter(|path| !aside(path))
+            .collect();
         let expected: BTreeSet<&str> = expected.iter().copied().collect();
         assert_eq!(paths, expected, "{}", plan.evidence());
         assert_eq!(change.actions, ["update"], "{}", plan.evidence());
@@ -192,7 +221,12 @@ impl Outcome {
     /// An error whose summary or detail contains all these words.
     #[track_caller]
     pub(crate) fn fails_with(self, words: &[&str]) -> Self {
-        assert_ne!(self.run.status, Some(0), "a failure with {words:?}\n{}", self.evidence());
+        assert_ne!(
+            self.run.status,
+            Some(0),
+            "a failure with {words:?}\n{}",
+            self.evidence()
+        );
         self.error(words);
         self
     }
@@ -229,12 +263,28 @@ impl Outcome {
     /// Everything one needs to know.
     pub(crate) fn evidence(&self) -> String {
         let run = &self.run;
-        let mut text = format!("$ {}\nin {}, exit status {:?}\n", run.command, run.directory.display(), run.status);
+        let mut text = format!(
+            "$ {}\nin {}, exit status {:?}\n",
+            run.command,
+            run.directory.display(),
+            run.status
+        );
         for diagnostic in &self.diagnostics {
-            let Diagnostic { severity, summary, detail, code } = diagnostic;
+            let Diagnostic {
+                severity,
+                summary,
+                detail,
+                code,
+            } = diagnostic;
             writeln!(text, "── {severity}: {summary}\n   at: {code}\n{detail}").expect("text grows");
         }
-        writeln!(text, "── stdout\n{}\n── stderr\n{}", readable(&run.stdout), run.stderr).expect("text grows");
+        writeln!(
+            text,
+            "── stdout\n{}\n── stderr\n{}",
+            readable(&run.stdout),
+            run.stderr
+        )
+        .expect("text grows");
         if !self.journal.is_empty() {
             writeln!(text, "── newest requests\n{}", self.journal).expect("text grows");
         }
@@ -249,7 +299,9 @@ fn readable(stdout: &str) -> String {
     }
     let sentence = |line: &str| {
         let event = serde_json::from_str::<Value>(line).ok();
-        event.and_then(|event| event["@message"].as_str().map(str::to_owned)).unwrap_or_else(|| line.to_owned())
+        event
+            .and_then(|event| event["@message"].as_str().map(str::to_owned))
+            .unwrap_or_else(|| line.to_owned())
     };
     stdout.lines().map(sentence).collect::<Vec<_>>().join("\n")
 }

@@ -48,7 +48,12 @@ impl World {
         let sandbox = open(scratch.path(), members).await;
         let visitor = |name: &str| Visitor::new(environment(&sandbox, name)).expect("a visitor");
         let (deployer, owner) = (visitor("deployer"), visitor("owner"));
-        Self { sandbox, deployer, owner, _scratch: scratch }
+        Self {
+            sandbox,
+            deployer,
+            owner,
+            _scratch: scratch,
+        }
     }
 
     /// Another principal.
@@ -73,7 +78,10 @@ impl World {
     }
 
     fn id(&self, kind: &str, name: &str) -> String {
-        let subscription = self.deployer.variable("ARM_SUBSCRIPTION_ID").expect("a subscription");
+        let subscription = self
+            .deployer
+            .variable("ARM_SUBSCRIPTION_ID")
+            .expect("a subscription");
         format!("/subscriptions/{subscription}/resourceGroups/{GROUP}/providers/{kind}/{name}")
     }
 
@@ -103,28 +111,37 @@ impl World {
 
     /// How often a fault has hit.
     pub(crate) async fn hits(&self, fault: &str) -> u64 {
-        self.look(&format!("/faults/{fault}")).await["hits"].as_u64().unwrap_or_default()
+        self.look(&format!("/faults/{fault}")).await["hits"]
+            .as_u64()
+            .unwrap_or_default()
     }
 
     /// Ends a fault; a request that it holds goes on.
     pub(crate) async fn release(&self, fault: &str) {
         let path = format!("/faults/{fault}");
-        self.deployer.control(Method::DELETE, &path, None).await.expect("the fault ends");
+        self.deployer
+            .control(Method::DELETE, &path, None)
+            .await
+            .expect("the fault ends");
     }
 
     /// Waits until nobody has work that is due.
     pub(crate) async fn settle(&self) {
-        self.control(Method::POST, "/settle", json!({ "timeout": "30s" })).await;
+        self.control(Method::POST, "/settle", json!({ "timeout": "30s" }))
+            .await;
     }
 
     /// Moves the clock, and lets everybody do what is due then.
     pub(crate) async fn advance(&self, by: &str) {
-        self.control(Method::POST, "/clock", json!({ "advance": by })).await;
+        self.control(Method::POST, "/clock", json!({ "advance": by }))
+            .await;
     }
 
     /// The number of the newest journal entry.
     pub(crate) async fn now_in_journal(&self) -> u64 {
-        self.look("/journal?after=18446744073709551614").await["next"].as_u64().expect("a number")
+        self.look("/journal?after=18446744073709551614").await["next"]
+            .as_u64()
+            .expect("a number")
     }
 
     /// What was asked after that entry, the world's own actors left out.
@@ -148,7 +165,11 @@ impl World {
     /// The thumbprint that the edge serves for the host of the quickstart.
     pub(crate) async fn served(&self) -> String {
         let served = self.deployer.edge(HOST).await;
-        served.unwrap_or_else(|error| panic!("edge: {error}")).leaf.thumbprint.to_string()
+        served
+            .unwrap_or_else(|error| panic!("edge: {error}"))
+            .leaf
+            .thumbprint
+            .to_string()
     }
 
     /// The thumbprint of the newest version in the vault.
@@ -172,7 +193,11 @@ impl World {
 
     async fn cluster(&self) -> Value {
         let path = self.owner.cluster_path(GROUP, CLUSTER).expect("a path");
-        self.owner.arm(Method::GET, &path, None).await.expect("ARM answers").body
+        self.owner
+            .arm(Method::GET, &path, None)
+            .await
+            .expect("ARM answers")
+            .body
     }
 
     /// Changes the add-on profile as the cluster's owner, and waits for the operation.
@@ -181,7 +206,11 @@ impl World {
         let mut cluster = self.cluster().await;
         let key = addon_key(&cluster);
         change(&mut cluster["properties"]["addonProfiles"][&key]);
-        let put = self.owner.arm(Method::PUT, &path, Some(&cluster)).await.expect("ARM answers");
+        let put = self
+            .owner
+            .arm(Method::PUT, &path, Some(&cluster))
+            .await
+            .expect("ARM answers");
         assert!(put.status.is_success(), "{put:?}");
         self.operations_end().await;
     }
@@ -194,21 +223,39 @@ impl World {
             }
             self.advance("1m").await;
         }
-        panic!("the cluster's operation does not end: {}", self.cluster().await["properties"]["provisioningState"]);
+        panic!(
+            "the cluster's operation does not end: {}",
+            self.cluster().await["properties"]["provisioningState"]
+        );
     }
 
     /// The object IDs in the vault's access policies.
     pub(crate) async fn policy_holders(&self) -> Vec<String> {
         let path = format!("{}?api-version=2024-11-01", self.vault_id());
-        let vault = self.owner.arm(Method::GET, &path, None).await.expect("ARM answers").body;
-        let policies = vault["properties"]["accessPolicies"].as_array().cloned().unwrap_or_default();
-        policies.iter().filter_map(|policy| policy["objectId"].as_str().map(str::to_owned)).collect()
+        let vault = self
+            .owner
+            .arm(Method::GET, &path, None)
+            .await
+            .expect("ARM answers")
+            .body;
+        let policies = vault["properties"]["accessPolicies"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        policies
+            .iter()
+            .filter_map(|policy| policy["objectId"].as_str().map(str::to_owned))
+            .collect()
     }
 
     /// Removes a role assignment or whatever else has this ID, as the owner.
     pub(crate) async fn delete_assignment(&self, id: &str) {
         let path = format!("{id}?api-version=2022-04-01");
-        let deleted = self.owner.arm(Method::DELETE, &path, None).await.expect("ARM answers");
+        let deleted = self
+            .owner
+            .arm(Method::DELETE, &path, None)
+            .await
+            .expect("ARM answers");
         assert!(deleted.status.is_success(), "{deleted:?}");
     }
 
@@ -218,7 +265,10 @@ impl World {
         let there = |name: &str| inventory.ours.contains_key(name);
         let addon = self.addon().await;
         BTreeMap::from([
-            ("SecretProviderClass/shop", there("SecretProviderClass default/shop")),
+            (
+                "SecretProviderClass/shop",
+                there("SecretProviderClass default/shop"),
+            ),
             ("Deployment/shop", there("Deployment default/shop")),
             ("Ingress/shop", there("Ingress default/shop")),
             ("grant", !inventory.our_grants.is_empty()),
@@ -234,7 +284,12 @@ pub(crate) fn told(state: &Value) -> BTreeMap<&'static str, bool> {
         ("SecretProviderClass/shop", object("SecretProviderClass/shop")),
         ("Deployment/shop", object("Deployment/shop")),
         ("Ingress/shop", object("Ingress/shop")),
-        ("grant", state["grants"].as_array().is_some_and(|grants| !grants.is_empty())),
+        (
+            "grant",
+            state["grants"]
+                .as_array()
+                .is_some_and(|grants| !grants.is_empty()),
+        ),
         ("add-on", state["addon_state"]["enabled"] == true),
     ])
 }
@@ -243,7 +298,9 @@ fn addon_key(cluster: &Value) -> String {
     let profiles = cluster["properties"]["addonProfiles"].as_object();
     let mut names = profiles.into_iter().flat_map(|profiles| profiles.keys());
     let found = names.find(|name| name.eq_ignore_ascii_case("azureKeyvaultSecretsProvider"));
-    found.cloned().unwrap_or_else(|| "azureKeyvaultSecretsProvider".to_owned())
+    found
+        .cloned()
+        .unwrap_or_else(|| "azureKeyvaultSecretsProvider".to_owned())
 }
 
 async fn open(dir: &Path, members: Value) -> Sandbox {
@@ -252,7 +309,13 @@ async fn open(dir: &Path, members: Value) -> Sandbox {
         world[name] = value.clone();
     }
     let dir = Some(dir.join("dir"));
-    let started = Sandbox::start(Options { world, dir, rate: RATE, ..Options::default() }).await;
+    let started = Sandbox::start(Options {
+        world,
+        dir,
+        rate: RATE,
+        ..Options::default()
+    })
+    .await;
     started.unwrap_or_else(|error| panic!("the sandbox does not start: {error:?}"))
 }
 

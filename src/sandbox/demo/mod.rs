@@ -10,6 +10,7 @@
 
 pub mod changes;
 pub mod cli;
+mod edge;
 pub mod inventory;
 mod provider_binary;
 mod steps;

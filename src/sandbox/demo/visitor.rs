@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use reqwest::tls::TlsInfo;
 use reqwest::{Certificate, Client, Identity, Method, NoProxy, Proxy, StatusCode};
 use serde_json::{Value, json};
 
@@ -209,26 +208,20 @@ impl Visitor {
     /// # Errors
     /// If the handshake or the request fails.
     pub async fn edge(&self, host: &str) -> Result<Served, VisitError> {
-        let url = format!("https://{host}/");
-        // A client of its own: a pooled connection would show yesterday's certificate.
-        let http = client(&self.environment)?;
-        let transport = |source| VisitError::Transport {
-            method: Method::GET,
-            url: url.clone(),
-            source,
-        };
-        let answer = http.get(&url).send().await.map_err(transport)?;
-        let unreadable = |reason: String| VisitError::Handshake {
+        let failed = |reason: String| VisitError::Handshake {
             host: host.to_owned(),
             reason,
         };
-        let info = answer.extensions().get::<TlsInfo>();
-        let der = info.and_then(TlsInfo::peer_certificate).map(<[u8]>::to_vec);
-        let der = der.ok_or_else(|| unreadable("no certificate in the handshake".to_owned()))?;
-        let leaf = Leaf::from_der(&der).map_err(|error| unreadable(error.to_string()))?;
-        let status = answer.status();
-        let body = answer.text().await.map_err(transport)?;
-        Ok(Served { leaf, status, body })
+        let bundle = self.variable("SSL_CERT_FILE")?;
+        let roots = std::fs::read(bundle).map_err(|error| VisitError::File {
+            path: bundle.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let asked = super::edge::ask(host, self.variable("HTTPS_PROXY")?, &roots);
+        tokio::time::timeout(PATIENCE, asked)
+            .await
+            .map_err(|_late| failed("no answer in time".to_owned()))?
+            .map_err(failed)
     }
 
     /// The thumbprint of a certificate's newest version in the vault, as the control API tells it.
@@ -378,7 +371,6 @@ fn client(environment: &Environment) -> Result<Client, VisitError> {
     let mut builder = Client::builder()
         .no_proxy()
         .tls_certs_only(roots)
-        .tls_info(true)
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent("kvtls-demo/1")

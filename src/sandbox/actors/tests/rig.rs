@@ -203,7 +203,7 @@ impl Rig {
             actors,
             edges,
             api,
-            issuers: Issuers::new(now),
+            issuers: Issuers::new(now).expect("issuers"),
             _servers: servers,
         };
         rig.issue("v1").await;
