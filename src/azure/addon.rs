@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::answer::Answer;
 use super::cluster::{Addon, AddonOutcome, AddonWish, Cluster};
 use super::managed_clusters::parse;
-use super::pipeline::{Call, pause};
+use super::pipeline::{Call, jitter, pause};
 use super::{Azure, ClusterId, Error};
 
 /// The entry's name. Some tools write it in other cases: it is found without case and written back as found.
@@ -139,13 +139,14 @@ impl Azure {
                     Written::Refused(error, _) if refused >= REFUSED_WRITES => return Err(error),
                     Written::Refused(_, asked) => {
                         refused += 1;
-                        // AKS refuses for an agent pool's operation too, which the cluster's state does not show.
-                        pause(
-                            asked.or_else(|| {
-                                (refused > 3).then(|| Duration::from_secs(u64::from(refused) * 5))
-                            }),
-                        )
-                        .await;
+                        // AKS refuses for an agent pool's operation too, which the cluster's state does not show. The
+                        // first time it is most often a tag that has just moved.
+                        let own = match refused {
+                            1 => Some(jitter(Duration::from_secs(2))),
+                            2 | 3 => None,
+                            _ => Some(Duration::from_secs(u64::from(refused) * 5)),
+                        };
+                        pause(asked.or(own)).await;
                     }
                 },
             }

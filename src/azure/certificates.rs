@@ -1,7 +1,9 @@
 //! Certificates in a vault, read through Key Vault's own data plane. Secrets and keys are never asked for.
 //!
-//! The vault itself says, by a challenge, which token it wants. A token for another service must not be had that way,
-//! so the resource it names must be the vault's own domain.
+//! A vault under the cloud's own domain gets the cloud's vault token at once. Any other, and one that refuses it, says
+//! by a challenge which token it wants. A token for another service must not be had that way,
+//! so the resource it names must be the vault's own domain. One exception, in custom clouds only, where vaults may live
+//! under any name: a host that Azure Resource Manager itself named as a vault's may ask for the cloud's vault token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -69,6 +71,16 @@ impl Azure {
         }
     }
 
+    /// The cloud's vault domain, if the cloud is a custom one and knows the host as a vault's.
+    async fn custom_vault_domain(&self, host: &str) -> Result<Option<String>, Error> {
+        let named = self.is_custom_cloud() && self.named_vault_hosts().contains(host);
+        Ok(if named {
+            Some(self.cloud().await?.key_vault_suffix.clone())
+        } else {
+            None
+        })
+    }
+
     /// What the vault asks for: as remembered, unless that is the stale one. Those that come at the same time ask once.
     async fn challenge(&self, host: &str, call: &Call, stale: Option<&Challenge>) -> Result<Asked, Error> {
         let slot = self.challenges().entry(host.to_owned()).or_default().clone();
@@ -90,7 +102,9 @@ impl Azure {
             return Ok(Asked::Answer(answer));
         }
         let header = answer.header("www-authenticate").unwrap_or_default();
-        let challenge = parse_challenge(header, host).map_err(|reason| answer.unexpected(&reason))?;
+        let also = self.custom_vault_domain(host).await?;
+        let challenge =
+            parse_challenge(header, host, also.as_deref()).map_err(|reason| answer.unexpected(&reason))?;
         *kept = Some(challenge.clone());
         Ok(Asked::Challenge(challenge))
     }
@@ -143,7 +157,7 @@ fn certificate_url(vault_uri: &str, name: &str, version: Option<&str>) -> Result
 
 /// Reads `Bearer authorization="https://login.windows.net/TENANT", resource="https://vault.azure.net"`, or with
 /// `scope=` in place of `resource=`.
-fn parse_challenge(header: &str, vault_host: &str) -> Result<Challenge, String> {
+fn parse_challenge(header: &str, vault_host: &str, also: Option<&str>) -> Result<Challenge, String> {
     let parameter = |name: &str| {
         let rest = header.split_once(&format!("{name}=\""))?.1;
         Some(rest.split('"').next()?.to_owned())
@@ -158,7 +172,7 @@ fn parse_challenge(header: &str, vault_host: &str) -> Result<Challenge, String> 
     let belongs = vault_host
         .strip_suffix(resource_host)
         .is_some_and(|front| !resource_host.is_empty() && (front.is_empty() || front.ends_with('.')));
-    if !belongs {
+    if !belongs && (resource_host.is_empty() || also != Some(resource_host)) {
         return Err(format!(
             "the vault {vault_host} asks for a token for another service, {resource_host}; none was sent"
         ));
@@ -230,7 +244,7 @@ mod tests {
         let resource = r#"Bearer authorization="https://login.windows.net/tenant-1", resource="https://vault.azure.net""#;
         let scope = r#"Bearer authorization="https://login.windows.net/tenant-1", scope="https://vault.azure.net/.default""#;
         for header in [resource, scope] {
-            let challenge = parse_challenge(header, "kv.vault.azure.net");
+            let challenge = parse_challenge(header, "kv.vault.azure.net", None);
             assert_eq!(
                 challenge,
                 Ok(Challenge {
@@ -255,12 +269,21 @@ mod tests {
         ];
         for (resource, vault, accepted) in rows {
             assert_eq!(
-                parse_challenge(&header(resource), vault).is_ok(),
+                parse_challenge(&header(resource), vault, None).is_ok(),
                 accepted,
                 "{resource}"
             );
         }
-        assert!(parse_challenge("Bearer error=\"invalid_token\"", "kv.vault.azure.net").is_err());
+        assert!(parse_challenge("Bearer error=\"invalid_token\"", "kv.vault.azure.net", None).is_err());
+        let custom = [
+            ("vault.azure.net", true),
+            ("management.azure.com", false),
+            ("", false),
+        ];
+        for (resource, accepted) in custom {
+            let challenge = parse_challenge(&header(resource), "127.0.0.1", Some("vault.azure.net"));
+            assert_eq!(challenge.is_ok(), accepted, "{resource}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Credentials {
         {
             return Ok(token.token.clone());
         }
-        let token = self.fetch(cloud, scope, tenant).await?;
+        let token = Box::pin(self.fetch(cloud, scope, tenant)).await?;
         let secret = token.token.clone();
         *kept = Some(token);
         Ok(secret)

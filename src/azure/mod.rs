@@ -25,7 +25,7 @@ mod transport;
 mod vault;
 mod vaults;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,6 +57,8 @@ struct Shared {
     pipeline: Pipeline,
     /// What each vault host asked for. The inner lock is held while one is asked.
     challenges: Mutex<HashMap<String, ChallengeSlot>>,
+    /// Hosts that Azure Resource Manager named as vaults'.
+    vault_hosts: Mutex<HashSet<String>>,
 }
 
 type ChallengeSlot = Arc<tokio::sync::Mutex<Option<certificates::Challenge>>>;
@@ -93,13 +95,13 @@ impl Azure {
         let correlation_id = correlation_id.unwrap_or_else(|| Uuid::new_v4().to_string());
         let user_agent = user_agent(settings.user_agent_suffix.as_deref());
         let pipeline = Pipeline::new(transport, credentials, user_agent, correlation_id);
-        let (cloud, challenges) = (tokio::sync::OnceCell::new(), Mutex::default());
         Ok(Self(Arc::new(Shared {
             settings,
             choice,
-            cloud,
+            cloud: tokio::sync::OnceCell::new(),
             pipeline,
-            challenges,
+            challenges: Mutex::default(),
+            vault_hosts: Mutex::default(),
         })))
     }
 
@@ -108,7 +110,7 @@ impl Azure {
     /// # Errors
     /// [`Error::Unreachable`], [`Error::Unexpected`] if there is no such document.
     pub async fn cloud(&self) -> Result<&Cloud, Error> {
-        self.0.cloud.get_or_try_init(|| self.find_cloud()).await
+        self.0.cloud.get_or_try_init(|| Box::pin(self.find_cloud())).await
     }
 
     async fn find_cloud(&self) -> Result<Cloud, Error> {
@@ -152,7 +154,9 @@ impl Azure {
     }
 
     async fn send(&self, call: &Call) -> Result<Answer, Error> {
-        self.0.pipeline.send(self.cloud().await?, call).await
+        let cloud = self.cloud().await?;
+        // Boxed, so that a caller's future does not carry a whole HTTP request for each place one may be under way.
+        Box::pin(self.0.pipeline.send(cloud, call)).await
     }
 
     async fn arm_scope(&self) -> Result<String, Error> {
@@ -182,6 +186,18 @@ impl Azure {
     fn challenges(&self) -> MutexGuard<'_, HashMap<String, ChallengeSlot>> {
         // A panic elsewhere does not make a map of challenges wrong.
         self.0.challenges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Azure {
+    fn is_custom_cloud(&self) -> bool {
+        matches!(self.0.choice, Choice::Metadata(_))
+            || self.0.settings.environment.eq_ignore_ascii_case("custom")
+    }
+
+    fn named_vault_hosts(&self) -> MutexGuard<'_, HashSet<String>> {
+        // A panic elsewhere does not make a set of names wrong.
+        self.0.vault_hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

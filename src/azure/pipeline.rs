@@ -24,6 +24,8 @@ use super::{Cause, Error};
 
 /// How often a request is sent at most. With doubling pauses the last one comes after about 16 s.
 const TRIES: u32 = 6;
+/// How often a connection is tried at most: what is not there after 3 s will not be there after 16.
+const CONNECTS: u32 = 4;
 /// The first pause is at most this long, each further one twice as long (full jitter).
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// No pause of our own is longer.
@@ -199,7 +201,7 @@ impl Pipeline {
                     continue;
                 }
                 Ok(answer) if call.may_repeat(answer.status) => answer.retry_after(),
-                Err(Failure::NotSent(_)) => None,
+                Err(Failure::NotSent(_)) if tries < CONNECTS => None,
                 Err(Failure::Lost(_)) if call.repeat == Repeat::Freely => None,
                 Ok(_) | Err(_) => return outcome.map_err(Failure::into_error),
             };

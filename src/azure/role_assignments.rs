@@ -18,6 +18,9 @@ const NAMES: Uuid = Uuid::from_u128(0x8f0b_6c1e_53a7_4d42_9d0e_2b6a_7c14_90f3);
 /// Tries while Entra ID does not show a principal yet that AKS made seconds ago.
 const TRIES_FOR_A_NEW_PRINCIPAL: u32 = 6;
 
+/// Tries whose answer is lost, each looked after by reading.
+const TRIES_AFTER_LOSS: u32 = 3;
+
 /// The name an assignment has: the same for the same content, in every run on every machine.
 fn name(scope: &str, principal: &PrincipalId, role: Role) -> Uuid {
     let content = format!("{scope}|{principal}|{}", role.guid()).to_ascii_lowercase();
@@ -114,31 +117,32 @@ impl Azure {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.send(&call).await {
-                Err(error @ Error::Unreachable { .. }) => {
-                    return self.made_after_all(&id).await?.ok_or(error);
-                }
-                Err(error) => return Err(error),
+            let (answer, failure) = match self.send(&call).await {
                 Ok(answer) if answer.is_success() => {
                     let made = parse(&answer.json()?)
                         .ok_or_else(|| answer.unexpected("it is no role assignment"))?;
                     return Ok((made, answer.status == 201));
                 }
+                Ok(answer) if answer.is_doubtful() => (None, answer.refusal()),
                 Ok(answer) => {
-                    let code = answer.envelope().code;
-                    match code.as_str() {
-                        "RoleAssignmentExists" => {
-                            return self.found_instead(&answer, scope, role, principal).await;
-                        }
-                        "PrincipalNotFound" if tries < TRIES_FOR_A_NEW_PRINCIPAL => {
-                            pause(answer.retry_after()).await
-                        }
-                        _ if answer.is_doubtful() => {
-                            return self.made_after_all(&id).await?.ok_or_else(|| answer.refusal());
-                        }
-                        _ => return Err(answer.refusal()),
-                    }
+                    let refusal = answer.refusal();
+                    (Some(answer), refusal)
                 }
+                Err(error @ Error::Unreachable { .. }) => (None, error),
+                Err(error) => return Err(error),
+            };
+            let Some(answer) = answer else {
+                // It may have happened. If not, the same name and content make it safe to ask again.
+                match self.made_after_all(&id).await? {
+                    Some(made) => return Ok(made),
+                    None if tries < TRIES_AFTER_LOSS => continue,
+                    None => return Err(failure),
+                }
+            };
+            match answer.envelope().code.as_str() {
+                "RoleAssignmentExists" => return self.found_instead(&answer, scope, role, principal).await,
+                "PrincipalNotFound" if tries < TRIES_FOR_A_NEW_PRINCIPAL => pause(answer.retry_after()).await,
+                _ => return Err(failure),
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use azure_core::http::Method;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::pipeline::{Call, pause};
 use super::{AccessPolicy, Azure, Error, PrincipalId, Vault, VaultId};
@@ -29,9 +30,11 @@ impl Azure {
         let Some(body) = answer.json_if_found()? else {
             return Ok(None);
         };
-        parse(id, &body)
-            .map(Some)
-            .map_err(|reason| answer.unexpected(&reason))
+        let vault = parse(id, &body).map_err(|reason| answer.unexpected(&reason))?;
+        if let Some(host) = Url::parse(&vault.uri).ok().as_ref().and_then(Url::host_str) {
+            self.named_vault_hosts().insert(host.to_owned());
+        }
+        Ok(Some(vault))
     }
 
     /// Adds rights on secrets to what a principal has already.

@@ -140,7 +140,7 @@ impl Kubernetes {
         let mut tries = 0;
         loop {
             tries += 1;
-            let outcome = match tokio::time::timeout(ANSWER_TIMEOUT, self.whole(ask)).await {
+            let outcome = match tokio::time::timeout(ANSWER_TIMEOUT, Box::pin(self.whole(ask))).await {
                 Ok(outcome) => outcome,
                 Err(elapsed) => Err(Failure::NoAnswer(Arc::new(elapsed))),
             };
@@ -190,7 +190,7 @@ impl Kubernetes {
 
     /// Sends a request once and gives the answer while its body still comes: for watches.
     pub(super) async fn stream(&self, ask: &Ask<'_>) -> Result<Response<Body>, Error> {
-        match tokio::time::timeout(ANSWER_TIMEOUT, self.open(ask)).await {
+        match tokio::time::timeout(ANSWER_TIMEOUT, Box::pin(self.open(ask))).await {
             Ok(outcome) => outcome.map_err(|failure| self.unreachable(ask, failure)),
             Err(elapsed) => Err(self.unreachable(ask, Failure::NoAnswer(Arc::new(elapsed)))),
         }

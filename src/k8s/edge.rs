@@ -107,10 +107,10 @@ pub async fn handshake(
     timeout: Duration,
 ) -> Result<Served, EdgeError> {
     let name = server_name(host)?;
-    let all = async {
+    let all = Box::pin(async {
         let stream = connect(endpoint, proxy).await?;
         shake_hands(endpoint, host, name, stream).await
-    };
+    });
     tokio::time::timeout(timeout, all)
         .await
         .unwrap_or_else(|_elapsed| {

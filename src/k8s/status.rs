@@ -28,6 +28,16 @@ pub(super) fn error(
             message,
         };
     }
+    // An apply's unknown field is answered with 500, by the real API server, too.
+    if let Some(field) = undeclared_field(&message) {
+        let causes = vec![(field, "field not declared in schema".to_owned())];
+        return Error::Invalid {
+            operation,
+            object: object_text,
+            causes,
+            message,
+        };
+    }
     match status {
         401 => Error::Unauthorized {
             operation,
@@ -90,6 +100,13 @@ pub(super) fn is_not_served(answer: &Value) -> bool {
         .and_then(Value::as_str)
         .unwrap_or_default()
         .is_empty()
+}
+
+/// `failed to create typed patch object (…): .spec.x: field not declared in schema`
+fn undeclared_field(message: &str) -> Option<String> {
+    let rest = message.strip_prefix("failed to create typed patch object")?;
+    let (_, rest) = rest.split_once("): ")?;
+    rest.split(": ").next().map(str::to_owned)
 }
 
 fn missing_namespace(answer: &Value, object: Option<&ObjectRef>) -> Option<String> {

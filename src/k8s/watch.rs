@@ -23,6 +23,12 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// Reads that failed in a row, each after its own repetitions, before the wait gives up.
 const FAILED_READS: u32 = 3;
 
+/// What is waited for, and how much of it is asked for.
+struct Watched<'a> {
+    object: &'a ObjectRef,
+    metadata_only: bool,
+}
+
 /// How a watch ended without the judge being content.
 enum Ended {
     /// Go on from where it was.
@@ -43,11 +49,46 @@ impl Kubernetes {
     pub async fn wait<T>(
         &self,
         object: &ObjectRef,
+        judge: impl FnMut(Option<&Value>) -> Option<T> + Send,
+    ) -> Result<T, Error> {
+        self.wait_for(
+            &Watched {
+                object,
+                metadata_only: object.kind == SECRET,
+            },
+            judge,
+        )
+        .await
+    }
+
+    /// As [`Kubernetes::wait`] of an object's metadata alone: less to carry, and never a Secret's data.
+    ///
+    /// # Errors
+    /// As [`Kubernetes::wait`].
+    pub async fn wait_metadata<T>(
+        &self,
+        object: &ObjectRef,
+        judge: impl FnMut(Option<&Value>) -> Option<T> + Send,
+    ) -> Result<T, Error> {
+        self.wait_for(
+            &Watched {
+                object,
+                metadata_only: true,
+            },
+            judge,
+        )
+        .await
+    }
+
+    async fn wait_for<T>(
+        &self,
+        watched: &Watched<'_>,
         mut judge: impl FnMut(Option<&Value>) -> Option<T> + Send,
     ) -> Result<T, Error> {
+        let object = watched.object;
         let mut failed = 0;
         loop {
-            let (found, version) = match self.look(object).await {
+            let (found, version) = match self.look(watched).await {
                 Ok(look) => look,
                 Err(error @ (Error::Unreachable { .. } | Error::Unexpected { .. }))
                     if failed < FAILED_READS =>
@@ -69,7 +110,7 @@ impl Kubernetes {
             };
             loop {
                 let begun = Instant::now();
-                let ended = match self.watch(object, &mut version, &mut judge).await? {
+                let ended = match self.watch(watched, &mut version, &mut judge).await? {
                     Ok(verdict) => return Ok(verdict),
                     Err(ended) => ended,
                 };
@@ -85,8 +126,9 @@ impl Kubernetes {
     }
 
     /// The object as it is, and the version to watch from; no version where the kind is not served.
-    async fn look(&self, object: &ObjectRef) -> Result<(Option<Value>, Option<String>), Error> {
-        let ask = ask("list", object, &[]);
+    async fn look(&self, watched: &Watched<'_>) -> Result<(Option<Value>, Option<String>), Error> {
+        let object = watched.object;
+        let ask = watched.ask("list", &[]);
         let answer = self.send(&ask).await?;
         if answer.status == 404 {
             return Ok((None, None));
@@ -111,7 +153,7 @@ impl Kubernetes {
     /// Watches until the judge is content (`Ok(Ok)`) or the watch ends.
     async fn watch<T>(
         &self,
-        object: &ObjectRef,
+        watched: &Watched<'_>,
         version: &mut String,
         judge: &mut (impl FnMut(Option<&Value>) -> Option<T> + Send),
     ) -> Result<Result<T, Ended>, Error> {
@@ -121,7 +163,8 @@ impl Kubernetes {
             ("allowWatchBookmarks", "true"),
             ("timeoutSeconds", WATCH_SECONDS),
         ];
-        let ask = ask("watch", object, &query);
+        let object = watched.object;
+        let ask = watched.ask("watch", &query);
         let response = match self.stream(&ask).await {
             Ok(response) => response,
             Err(Error::Unreachable { .. }) => return Ok(Err(Ended::Impossible)),
@@ -168,17 +211,20 @@ impl Kubernetes {
     }
 }
 
-fn ask<'a>(verb: &'static str, object: &'a ObjectRef, query: &[(&str, &str)]) -> Ask<'a> {
-    let selector = format!("metadata.name={}", object.name);
-    let mut pairs = vec![("fieldSelector", selector.as_str())];
-    pairs.extend_from_slice(query);
-    let mut ask = Ask::about_all(verb, object.kind, object.namespace.as_deref()).query(&pairs);
-    ask.object = Some(object);
-    ask.subject = object.to_string();
-    if object.kind == SECRET {
-        ask.accept = BARE;
+impl<'a> Watched<'a> {
+    fn ask(&self, verb: &'static str, query: &[(&str, &str)]) -> Ask<'a> {
+        let object = self.object;
+        let selector = format!("metadata.name={}", object.name);
+        let mut pairs = vec![("fieldSelector", selector.as_str())];
+        pairs.extend_from_slice(query);
+        let mut ask = Ask::about_all(verb, object.kind, object.namespace.as_deref()).query(&pairs);
+        ask.object = Some(object);
+        ask.subject = object.to_string();
+        if self.metadata_only {
+            ask.accept = BARE;
+        }
+        ask
     }
-    ask
 }
 
 /// Secrets are parsed without their data; everything else as it is.

@@ -51,6 +51,8 @@ impl ApiError {
 pub(super) enum Delete {
     /// At the object's own pace.
     Graceful,
+    /// At its own pace, and only after what belongs to it.
+    Foreground,
     /// Now: the kubelet has ended what had to end.
     Now,
 }
@@ -139,8 +141,9 @@ impl Client {
 
     /// Deletes exactly this object, not a successor of the same name. That it is gone already is success.
     pub(super) async fn delete(&self, kind: Kind, object: &Value, how: Delete) -> Result<(), ApiError> {
+        let policy = if how == Delete::Foreground { "Foreground" } else { "Background" };
         let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1",
-            "preconditions": {"uid": uid(object)}, "propagationPolicy": "Background"});
+            "preconditions": {"uid": uid(object)}, "propagationPolicy": policy});
         if how == Delete::Now {
             options["gracePeriodSeconds"] = 0.into();
         }

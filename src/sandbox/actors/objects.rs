@@ -113,26 +113,6 @@ pub(super) fn controller_reference(api_version: &str, kind: &str, owner: &Value)
         "controller": true, "blockOwnerDeletion": true})
 }
 
-/// Whether a label selector (`matchLabels`, `matchExpressions`) selects these labels. An absent selector selects
-/// nothing, an empty one everything.
-pub(super) fn selects(selector: &Value, labels: &Value) -> bool {
-    if !selector.is_object() {
-        return false;
-    }
-    includes(labels, at(selector, "/matchLabels"))
-        && list(selector, "/matchExpressions").iter().all(|rule| {
-            let have = labels.get(text(rule, "/key")).and_then(Value::as_str);
-            let named = have.is_some_and(|have| list(rule, "/values").iter().any(|value| value == have));
-            match text(rule, "/operator") {
-                "In" => named,
-                "NotIn" => !named,
-                "Exists" => have.is_some(),
-                "DoesNotExist" => have.is_none(),
-                _ => false,
-            }
-        })
-}
-
 /// Whether `labels` holds each of `wanted`.
 pub(super) fn includes(labels: &Value, wanted: &Value) -> bool {
     entries(wanted, "").all(|(key, value)| labels.get(key) == Some(value))
@@ -225,17 +205,6 @@ pub(super) fn set_condition(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_absent_selector_selects_nothing_and_an_empty_one_everything() {
-        let labels = json!({"app": "shop"});
-        assert!(!selects(&Value::Null, &labels));
-        assert!(selects(&json!({}), &labels));
-        assert!(selects(&json!({"matchLabels": {"app": "shop"}}), &labels));
-        assert!(!selects(&json!({"matchLabels": {"app": "blog"}}), &labels));
-        let not = json!({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]});
-        assert!(selects(&not, &labels));
-    }
 
     #[test]
     fn a_patch_that_changes_nothing_is_covered() {

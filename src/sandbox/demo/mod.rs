@@ -10,7 +10,7 @@
 
 pub mod changes;
 pub mod cli;
-mod edge;
+mod handshake;
 pub mod inventory;
 mod provider_binary;
 mod steps;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Certificate, Client, Identity, Method, NoProxy, Proxy, StatusCode};
 use serde_json::{Value, json};
 
+use super::handshake;
 use crate::tls::Leaf;
 
 /// The environment of a principal, by variable.
@@ -208,20 +209,13 @@ impl Visitor {
     /// # Errors
     /// If the handshake or the request fails.
     pub async fn edge(&self, host: &str) -> Result<Served, VisitError> {
-        let failed = |reason: String| VisitError::Handshake {
+        let unreachable = |reason: String| VisitError::Handshake {
             host: host.to_owned(),
             reason,
         };
-        let bundle = self.variable("SSL_CERT_FILE")?;
-        let roots = std::fs::read(bundle).map_err(|error| VisitError::File {
-            path: bundle.to_owned(),
-            reason: error.to_string(),
-        })?;
-        let asked = super::edge::ask(host, self.variable("HTTPS_PROXY")?, &roots);
-        tokio::time::timeout(PATIENCE, asked)
-            .await
-            .map_err(|_late| failed("no answer in time".to_owned()))?
-            .map_err(failed)
+        let proxy = self.variable("HTTPS_PROXY")?;
+        let roots = handshake::roots(self.variable("SSL_CERT_FILE")?)?;
+        handshake::get(proxy, host, roots).await.map_err(unreachable)
     }
 
     /// The thumbprint of a certificate's newest version in the vault, as the control API tells it.

@@ -40,6 +40,18 @@ pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Optio
     Ok(())
 }
 
+/// What the original says about a new object that it takes nevertheless.
+pub(super) fn warnings(kind: &Kind, object: &Value) -> Option<String> {
+    let named = at(
+        object,
+        &["metadata", "annotations", "kubernetes.io/ingress.class"],
+    )
+    .is_some();
+    (kind.is("networking.k8s.io", "ingresses") && named).then(|| {
+        "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead".to_owned()
+    })
+}
+
 /// Runs what only says yes or no.
 pub(super) fn judge(store: &Store, kind: &Kind, object: &Value) -> Outcome<()> {
     for rule in store.admission.iter().filter(|rule| concerns(rule, kind, object)) {

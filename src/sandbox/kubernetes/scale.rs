@@ -41,7 +41,6 @@ pub(super) fn answer(store: &mut Store, call: &Call, kind: &Arc<Kind>, version: 
     }
     let mut inner = call.clone();
     inner.method = http::Method::PATCH;
-    inner.target.subresource.clear();
     inner.content_type = "application/merge-patch+json".to_owned();
     inner.body = change.to_string().into();
     Write::new(store, &inner, kind, version).patch()?;

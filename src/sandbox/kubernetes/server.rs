@@ -86,11 +86,6 @@ impl ApiServer {
         server
     }
 
-    /// The cluster's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The revision of the last change.
     pub(crate) fn revision(&self) -> u64 {
         self.with_store(Store::revision)
@@ -143,10 +138,18 @@ impl ApiServer {
             return Refusal::internal("the server is gone").answer();
         };
         // Nothing below waits: a request is answered at one revision, and what lasts longer is in the body.
-        match me.respond(request, peer) {
-            Ok(answer) => answer,
-            Err(refusal) => refusal.answer(),
+        let mut answer = me
+            .respond(request, peer)
+            .unwrap_or_else(|refusal| refusal.answer());
+        let headers = answer.headers_mut();
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("no-cache, private"),
+        );
+        if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
+            headers.insert("audit-id", id);
         }
+        answer
     }
 
     fn respond(self: &Arc<Self>, mut request: Incoming, peer: Option<Identity>) -> Outcome<Answer> {
@@ -292,7 +295,7 @@ impl ApiServer {
                 let forwarder = guard(&self.forwarder).clone();
                 return stream::port_forward(request, call, forwarder.as_ref());
             }
-            "binding" if kind.is("", "pods") => return self.bind(call, kind, version),
+            "binding" if kind.is("", "pods") => return self.bind(call, kind),
             word @ ("exec" | "attach" | "eviction" | "proxy") if kind.is("", "pods") => {
                 return Err(Refusal::not_played(&format!(
                     "{word} is not played; nothing runs in these pods"
@@ -377,31 +380,31 @@ impl ApiServer {
     }
 
     /// POST of `binding`: a scheduler's decision.
-    fn bind(&self, call: &Call, kind: &Arc<Kind>, version: &Version) -> Outcome<Answer> {
+    fn bind(&self, call: &Call, kind: &Kind) -> Outcome<Answer> {
         if call.method != http::Method::POST {
             return Err(Refusal::method_not_allowed());
         }
-        let node = call
-            .json()?
-            .pointer("/target/name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        let mut patch = call.clone();
-        patch.method = http::Method::PATCH;
-        patch.target.subresource.clear();
-        patch.content_type = "application/merge-patch+json".to_owned();
-        patch.body = json!({"spec": {"nodeName": node}}).to_string().into();
+        let (body, name) = (call.json()?, &call.target.name);
+        let node = super::store::text_at(&body, &["target", "name"]);
         self.change(|store| {
-            let taken = store.get(kind, call.target.place(), &call.target.name);
-            let taken = taken
-                .as_ref()
-                .map_or("", |pod| super::store::text_at(pod, &["spec", "nodeName"]));
+            let pod = store
+                .get(kind, call.target.place(), name)
+                .ok_or_else(|| Refusal::not_found("pods", name))?;
+            let taken = super::store::text_at(&pod, &["spec", "nodeName"]);
             if !taken.is_empty() {
-                let why = format!("pod {} is already assigned to node {taken:?}", call.target.name);
-                return Err(Refusal::conflict("pods/binding", &call.target.name, &why));
+                let why = format!("pod {name} is already assigned to node {taken:?}");
+                return Err(Refusal::conflict("pods/binding", name, &why));
             }
-            Write::new(store, &patch, kind, version).patch()
+            let mut pod = (*pod).clone();
+            pod["spec"]["nodeName"] = Value::from(node);
+            let scheduled = json!({
+                "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": call.stamp(),
+            });
+            let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let others = conditions.into_iter().filter(|one| one["type"] != "PodScheduled");
+            pod["status"]["conditions"] = Value::from_iter(others.chain([scheduled]));
+            store.put(kind, pod);
+            Ok(())
         })?;
         let success =
             json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
@@ -419,7 +422,8 @@ impl ApiServer {
         let result = work(&mut store);
         let revision = store.revision();
         drop(store);
-        self.changed.send_modify(|told| *told = revision);
+        self.changed
+            .send_if_modified(|told| std::mem::replace(told, revision) != revision);
         result
     }
 

@@ -203,7 +203,7 @@ impl Rig {
             actors,
             edges,
             api,
-            issuers: Issuers::new(now),
+            issuers: Issuers::new(now).unwrap(),
             _servers: servers,
         };
         rig.issue("v1").await;

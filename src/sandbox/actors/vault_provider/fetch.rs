@@ -300,10 +300,57 @@ fn refused_identity(reply: &Reply, body: &Value) -> String {
 }
 
 fn pretty(reply: &Reply, body: &Value) -> String {
+    let text = String::from_utf8_lossy(&reply.body);
     if body.is_null() {
-        return String::from_utf8_lossy(&reply.body).into_owned();
+        return text.into_owned();
     }
-    serde_json::to_string_pretty(body).unwrap_or_default()
+    indented(&text)
+}
+
+/// JSON with line breaks and two spaces per level, its members in the order in which they came over the wire.
+fn indented(json: &str) -> String {
+    let (mut out, mut depth, mut quoted, mut escaped) = (String::new(), 0, false, false);
+    let newline = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.push_str(&"  ".repeat(depth));
+    };
+    let mut letters = json.chars().filter(|letter| !letter.is_control()).peekable();
+    while let Some(letter) = letters.next() {
+        if quoted {
+            out.push(letter);
+            quoted = escaped || letter != '"';
+            escaped = !escaped && letter == '\\';
+            continue;
+        }
+        match letter {
+            ' ' => {}
+            '{' | '[' => {
+                out.push(letter);
+                while letters.next_if_eq(&' ').is_some() {}
+                if let Some(end) = letters.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(end);
+                } else {
+                    depth += 1;
+                    newline(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                newline(&mut out, depth);
+                out.push(letter);
+            }
+            ',' => {
+                out.push(letter);
+                newline(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            other => {
+                quoted = other == '"';
+                out.push(other);
+            }
+        }
+    }
+    out
 }
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -313,6 +360,24 @@ fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_indented_without_changing_its_order() {
+        let text = r#"{"z": {"b":"{,:\"}","a":[1, 2],"e":{}}}"#;
+        let lines = [
+            "{",
+            r#"  "z": {"#,
+            r#"    "b": "{,:\"}","#,
+            r#"    "a": ["#,
+            "      1,",
+            "      2",
+            "    ],",
+            r#"    "e": {}"#,
+            "  }",
+            "}",
+        ];
+        assert_eq!(indented(text), lines.join("\n"));
+    }
 
     #[test]
     fn only_a_challenge_of_the_vaults_own_domain_is_followed() {

@@ -146,7 +146,12 @@ impl Garbage {
                 continue;
             };
             if !is_deleting(object) {
-                self.client.delete(*kind, object, Delete::Graceful).await?;
+                // What has dependents of its own passes the order on, or the owner would go before its grandchildren.
+                let is_owner = |(_, other): &(Kind, Arc<Value>)| {
+                    owners(other).iter().any(|reference| text(reference, "/uid") == uid(object))
+                };
+                let how = if objects.iter().any(is_owner) { Delete::Foreground } else { Delete::Graceful };
+                self.client.delete(*kind, object, how).await?;
             }
             let left = self.cluster.cache.get(*kind, namespace(object), name(object));
             let still = left.is_some_and(|left| uid(&left) == uid(object));

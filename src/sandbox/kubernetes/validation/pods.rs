@@ -178,9 +178,13 @@ fn check_container(
         .flatten()
         .enumerate()
     {
-        if !super::port_in_range(&port["containerPort"]) {
+        if !super::network::port_in_range(&port["containerPort"]) {
             let here = format!("{path}.ports[{at}].containerPort");
-            causes.push(Cause::invalid(here, &port["containerPort"], super::PORT_RANGE));
+            causes.push(Cause::invalid(
+                here,
+                &port["containerPort"],
+                super::network::PORT_RANGE,
+            ));
         }
     }
 }
