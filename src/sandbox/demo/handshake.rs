@@ -39,7 +39,11 @@ pub(super) async fn get(proxy: &str, host: &str, roots: RootCertStore) -> Result
     served.map_err(|error| error.to_string())
 }
 
-async fn tunnelled(proxy: &str, host: &str, roots: RootCertStore) -> Result<Served, Box<dyn Error + Send + Sync>> {
+async fn tunnelled(
+    proxy: &str,
+    host: &str,
+    roots: RootCertStore,
+) -> Result<Served, Box<dyn Error + Send + Sync>> {
     let mut tcp = TcpStream::connect(proxy.trim_start_matches("http://").trim_end_matches('/')).await?;
     let connect = format!("CONNECT {host}:443 HTTP/1.1\r\nhost: {host}:443\r\n\r\n");
     tcp.write_all(connect.as_bytes()).await?;
@@ -58,7 +62,9 @@ async fn tunnelled(proxy: &str, host: &str, roots: RootCertStore) -> Result<Serv
     let leaf = Leaf::from_der(shown.ok_or("no certificate in the handshake")?)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
     tokio::spawn(connection);
-    let request = Request::get("/").header("host", host).body(Empty::<Bytes>::new())?;
+    let request = Request::get("/")
+        .header("host", host)
+        .body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
     let body = answer.into_body().collect().await?.to_bytes();
