@@ -76,7 +76,7 @@ async fn s09_a_renewed_certificate_reaches_the_edge_and_makes_no_difference() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s21_an_access_policy_vault_gets_one_entry_and_keeps_the_others() {
     let other = "11111111-2222-4333-8444-555555555555";
-    let policy = json!([{ "principal": other, "secrets": ["get"] }]);
+    let policy = json!([{ "object_id": other, "secrets": ["get"] }]);
     let world = World::with(json!({ "vaults": { VAULT: { "rbac": false, "policies": policy } } })).await;
     let terraform = world.quickstart();
     terraform.apply().await.succeeds();
