@@ -39,7 +39,10 @@ async fn s01_a_refresh_asks_little_and_writes_nothing() {
     let terraform = world.quickstart();
     terraform.apply().await.succeeds();
     let before = world.now_in_journal().await;
-    terraform.command(&["plan", "-json", "-refresh-only"]).await.succeeds();
+    terraform
+        .command(&["plan", "-json", "-refresh-only"])
+        .await
+        .succeeds();
     let asked = world.journal_after(before).await;
     let asked: Vec<String> = asked
         .iter()
@@ -49,7 +52,11 @@ async fn s01_a_refresh_asks_little_and_writes_nothing() {
     // A credential is asked for with POST.
     let reads = |request: &String| request.starts_with("GET ") || request.contains("Credential");
     assert!(asked.iter().all(reads), "{asked:#?}");
-    assert!(asked.len() <= REFRESH_BUDGET, "{} requests: {asked:#?}", asked.len());
+    assert!(
+        asked.len() <= REFRESH_BUDGET,
+        "{} requests: {asked:#?}",
+        asked.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +76,7 @@ async fn s09_a_renewed_certificate_reaches_the_edge_and_makes_no_difference() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s21_an_access_policy_vault_gets_one_entry_and_keeps_the_others() {
     let other = "11111111-2222-4333-8444-555555555555";
-    let policy = json!([{ "principal": other, "secrets": ["get"] }]);
+    let policy = json!([{ "object_id": other, "secrets": ["get"] }]);
     let world = World::with(json!({ "vaults": { VAULT: { "rbac": false, "policies": policy } } })).await;
     let terraform = world.quickstart();
     terraform.apply().await.succeeds();
@@ -77,7 +84,9 @@ async fn s21_an_access_policy_vault_gets_one_entry_and_keeps_the_others() {
 
     let state = terraform.state(SHOP).await.expect("the shop is in the state");
     assert_eq!(state["grants"][0]["kind"], "access_policy", "{state:#}");
-    let identity = state["addon_identity"]["object_id"].as_str().expect("an identity");
+    let identity = state["addon_identity"]["object_id"]
+        .as_str()
+        .expect("an identity");
     let holders = world.policy_holders().await;
     assert!(holders.iter().any(|holder| holder == identity), "{holders:?}");
     assert!(holders.iter().any(|holder| holder == other), "{holders:?}");

@@ -25,7 +25,7 @@ async fn s05_a_refused_write_leaves_a_state_that_is_true_and_the_next_apply_goes
         let terraform = world.quickstart();
         let refusal = json!({ "status": 403, "body": { "error": { "code": "Staged", "message": "staged by the test" } } });
         let fault = json!({
-            "match": { "plane": plane, "method": method, "path": path, "as": "deployer" },
+            "match": { "plane": plane, "method": method, "path": path },
             "times": 1,
             "do": refusal,
         });
@@ -46,7 +46,7 @@ async fn s22_a_lost_answer_is_survived() {
         println!("── {method} {path} loses its answer");
         let terraform = world.quickstart();
         let fault = json!({
-            "match": { "plane": plane, "method": method, "path": path, "as": "deployer" },
+            "match": { "plane": plane, "method": method, "path": path },
             "times": 1,
             "do": { "lose": "answer" },
         });
@@ -70,7 +70,7 @@ async fn s22_a_throttled_or_failing_service_is_asked_again() {
         for status in [429, 503] {
             world
                 .fault(json!({
-                    "match": { "plane": plane, "path": path, "as": "deployer" },
+                    "match": { "plane": plane, "path": path },
                     "times": 1,
                     "do": { "status": status, "headers": { "retry-after": "1" } },
                 }))
@@ -118,7 +118,7 @@ async fn s22_ctrl_c_returns_soon_with_a_state_that_is_true() {
         let terraform = world.quickstart();
         let id = world
             .fault(json!({
-                "match": { "plane": plane, "method": method, "path": path, "as": "deployer" },
+                "match": { "plane": plane, "method": method, "path": path },
                 "times": 1,
                 "do": { "hold": "after" },
             }))

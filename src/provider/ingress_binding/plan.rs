@@ -173,15 +173,6 @@ fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &m
         set(planned, "grants", Value::Unknown);
     }
     set(planned, "secret_names", state::secret_names(desired));
-    let edge = |value: &Value| {
-        (
-            value.get("ingress").get("name").clone(),
-            value.get("ingress").get("class_name").clone(),
-        )
-    };
-    if edge(prior) != edge(planned) {
-        set(planned, "addresses", Value::Unknown);
-    }
     let client_id = prior
         .get("addon_identity")
         .get("client_id")
@@ -193,6 +184,21 @@ fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &m
         "manifests",
         manifests(desired, client_id, tenant_id, kept.cloud_name.as_deref()),
     );
+    let edge = |value: &Value| {
+        (
+            value.get("ingress").get("name").clone(),
+            value.get("ingress").get("class_name").clone(),
+        )
+    };
+    // An Ingress that is made anew publishes its address anew; one that stays keeps it, or DNS records would churn.
+    let ingress = format!(
+        "Ingress/{}",
+        planned.get("ingress").get("name").as_str().unwrap_or_default()
+    );
+    let made_anew = prior.get("manifests").get(&ingress).is_null() && !planned.get("ingress").is_null();
+    if edge(prior) != edge(planned) || made_anew {
+        set(planned, "addresses", Value::Unknown);
+    }
     let status = prior.get("status");
     let phase = status.get("phase").as_str().unwrap_or("pending");
     if status.get("in_sync").as_bool() != Some(true) || is_unfinished(phase, planned) {

@@ -141,7 +141,11 @@ impl Client {
 
     /// Deletes exactly this object, not a successor of the same name. That it is gone already is success.
     pub(super) async fn delete(&self, kind: Kind, object: &Value, how: Delete) -> Result<(), ApiError> {
-        let policy = if how == Delete::Foreground { "Foreground" } else { "Background" };
+        let policy = if how == Delete::Foreground {
+            "Foreground"
+        } else {
+            "Background"
+        };
         let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1",
             "preconditions": {"uid": uid(object)}, "propagationPolicy": policy});
         if how == Delete::Now {

@@ -148,9 +148,15 @@ impl Garbage {
             if !is_deleting(object) {
                 // What has dependents of its own passes the order on, or the owner would go before its grandchildren.
                 let is_owner = |(_, other): &(Kind, Arc<Value>)| {
-                    owners(other).iter().any(|reference| text(reference, "/uid") == uid(object))
+                    owners(other)
+                        .iter()
+                        .any(|reference| text(reference, "/uid") == uid(object))
                 };
-                let how = if objects.iter().any(is_owner) { Delete::Foreground } else { Delete::Graceful };
+                let how = if objects.iter().any(is_owner) {
+                    Delete::Foreground
+                } else {
+                    Delete::Graceful
+                };
                 self.client.delete(*kind, object, how).await?;
             }
             let left = self.cluster.cache.get(*kind, namespace(object), name(object));
