@@ -77,7 +77,7 @@ const KUBERNETES: &[Row] = &[
     Row {
         what: "Ingress deleted",
         done: |world| Box::pin(delete(world, INGRESS)),
-        shown: &["manifests.Ingress/shop"],
+        shown: &["addresses", "manifests.Ingress/shop"],
         warned: &[],
     },
 ];
