@@ -77,7 +77,8 @@ const KUBERNETES: &[Row] = &[
     Row {
         what: "Ingress deleted",
         done: |world| Box::pin(delete(world, INGRESS)),
-        shown: &["manifests.Ingress/shop"],
+        // A new Ingress publishes its address anew.
+        shown: &["addresses", "manifests.Ingress/shop"],
         warned: &[],
     },
 ];
