@@ -72,11 +72,11 @@ pub fn kubernetes_said(error: &k8s::Error) -> String {
     use std::error::Error as _;
     let words = match error {
         k8s::Error::Settings { reason } => reason.clone(),
-        k8s::Error::NotServed { message, .. }
-        | k8s::Error::Forbidden { message, .. }
-        | k8s::Error::Unauthorized { message, .. }
-        | k8s::Error::Conflict { message, .. }
-        | k8s::Error::Invalid { message, .. }
+        k8s::Error::NotServed { message, .. } => format!("404 {message}"),
+        k8s::Error::Forbidden { message, .. } => format!("403 {message}"),
+        k8s::Error::Unauthorized { message, .. } => format!("401 {message}"),
+        k8s::Error::Conflict { message, .. } => format!("409 {message}"),
+        k8s::Error::Invalid { message, .. }
         | k8s::Error::Terminating { message, .. }
         | k8s::Error::Unexpected { message, .. } => message.clone(),
         k8s::Error::NamespaceMissing { .. } => String::new(),

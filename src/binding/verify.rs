@@ -77,11 +77,12 @@ pub fn status(
         let before = prior.and_then(|prior| prior.certificates.get(key));
         certificates.insert(key.clone(), certificate_status(desired, seen, key, before));
     }
-    let phase =
-        phase(desired, seen, &certificates).unwrap_or_else(|| prior.map_or(Phase::Pending, |it| it.phase));
+    let phase = phase(desired, seen, &certificates, poll_interval)
+        .unwrap_or_else(|| prior.map_or(Phase::Pending, |it| it.phase));
     let in_sync = certificates.iter().all(|(key, status)| {
         let found = seen.certificates.get(key).and_then(Seen::present);
-        is_current(desired, status) || found.is_some_and(|found| is_on_the_way(found, poll_interval))
+        is_current(desired, status)
+            || found.is_some_and(|found| is_on_the_way(found, poll_interval) && follows(status))
     });
     Status {
         phase,
@@ -177,11 +178,21 @@ fn is_on_the_way(found: &VaultCertificate, poll_interval: Duration) -> bool {
         .is_some_and(|created| found.seen_at - created <= poll_interval + GRACE)
 }
 
+/// Whether every place holds a certificate of the vault, if not yet its newest: anything else is not on the way.
+fn follows(status: &CertificateStatus) -> bool {
+    [&status.synced, &status.served]
+        .into_iter()
+        .flatten()
+        .all(|place| place.version.is_some())
+        && status.synced.is_some()
+}
+
 /// The phase, or nothing if too little was seen to tell.
 fn phase(
     desired: &Desired,
     seen: &Observation,
     certificates: &BTreeMap<String, CertificateStatus>,
+    poll_interval: Duration,
 ) -> Option<Phase> {
     let cluster = seen.cluster.known()?.as_ref();
     let Some(identity) = cluster.and_then(|cluster| cluster.addon.identity.as_ref()) else {
@@ -212,9 +223,16 @@ fn phase(
     if !all_there {
         return Some(Phase::Azure);
     }
+    // A renewal on its way is no step back: the vault's earlier certificate still counts.
+    let on_the_way = |key: &str| {
+        let found = seen.certificates.get(key).and_then(Seen::present);
+        found.is_some_and(|found| is_on_the_way(found, poll_interval))
+    };
     let holds = |place: fn(&CertificateStatus) -> &Option<Version>| {
-        certificates.values().all(|it| match (place(it), &it.vault) {
-            (Some(here), Some(vault)) => here.thumbprint == vault.thumbprint,
+        certificates.iter().all(|(key, it)| match (place(it), &it.vault) {
+            (Some(here), Some(vault)) => {
+                here.thumbprint == vault.thumbprint || (here.version.is_some() && on_the_way(key))
+            }
             (Some(_), None) => true,
             (None, _) => false,
         })

@@ -77,6 +77,7 @@ const KUBERNETES: &[Row] = &[
     Row {
         what: "Ingress deleted",
         done: |world| Box::pin(delete(world, INGRESS)),
+        // A new Ingress publishes its address anew.
         shown: &["addresses", "manifests.Ingress/shop"],
         warned: &[],
     },

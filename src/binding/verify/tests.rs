@@ -34,19 +34,44 @@ fn phases_follow_what_is_there() {
 
 #[test]
 fn a_renewal_is_in_sync_until_its_grace_is_over() {
-    let mut seen = complete();
-    for (age, in_sync) in [(Duration::minutes(6), true), (Duration::minutes(8), false)] {
-        let renewed = VaultCertificate {
-            created_at: Some(NOW - age),
-            ..vault_certificate("v2")
-        };
-        seen.certificates
-            .insert("web".to_owned(), Seen::Known(Some(renewed)));
-        let status = status(&desired(), &seen, None, POLL);
-        assert_eq!(status.in_sync, in_sync, "{age}");
+    let before = status(&desired(), &complete(), None, POLL);
+    let rows = [
+        (Duration::minutes(6), true, Phase::Served),
+        (Duration::minutes(8), false, Phase::Objects),
+    ];
+    for (age, in_sync, phase) in rows {
+        let seen = renewed(age);
+        let status = status(&desired(), &seen, Some(&before), POLL);
+        assert_eq!((status.in_sync, status.phase), (in_sync, phase), "{age}");
         let web = &status.certificates["web"];
         assert_ne!(web.vault, web.synced);
     }
+}
+
+#[test]
+fn a_certificate_that_was_never_in_the_vault_is_not_on_the_way() {
+    let before = status(&desired(), &complete(), None, POLL);
+    let mut seen = renewed(Duration::minutes(1));
+    let fake = crate::k8s::edge::Served {
+        leaf: crate::binding::fixtures::leaf("fake"),
+        chain_length: 1,
+    };
+    seen.served
+        .insert("myapp.example.com".to_owned(), Seen::Known(fake));
+    let status = status(&desired(), &seen, Some(&before), POLL);
+    assert_eq!((status.in_sync, status.phase), (false, Phase::Unverified));
+}
+
+/// A complete binding whose certificate was renewed this long ago and has not arrived yet.
+fn renewed(age: Duration) -> Observation {
+    let mut seen = complete();
+    let renewed = VaultCertificate {
+        created_at: Some(NOW - age),
+        ..vault_certificate("v2")
+    };
+    seen.certificates
+        .insert("web".to_owned(), Seen::Known(Some(renewed)));
+    seen
 }
 
 #[test]

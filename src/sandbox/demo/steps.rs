@@ -341,8 +341,13 @@ async fn destroy(story: &mut Story) -> Result<(), Evidence> {
     Evidence::unless(run.succeeded(), "a destroy without an error", || shown(&run))?;
     // The pods of the Deployment may take their grace period.
     let advance = json!({ "advance": "1m" });
-    story.voice.command(&format!("curl -X POST $KVTLS_SANDBOX/clock -d '{advance}'"));
-    story.deployer.control(Method::POST, "/clock", Some(&advance)).await?;
+    story
+        .voice
+        .command(&format!("curl -X POST $KVTLS_SANDBOX/clock -d '{advance}'"));
+    story
+        .deployer
+        .control(Method::POST, "/clock", Some(&advance))
+        .await?;
     Ok(())
 }
 
