@@ -3,6 +3,13 @@
 //!
 //! `cargo bench` builds everything as it is shipped. The CLI is the real one.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a bench prints, and has nobody to hand an error to"
+)]
+
 #[path = "../tests/support/terraform.rs"]
 #[expect(dead_code, reason = "shared with the acceptance tests, which use all of it")]
 mod terraform;
@@ -52,14 +59,14 @@ fn process() {
         resident = rss(&child);
         took
     });
-    show("provider: exec to handshake line", millis(handshake), "5 ms");
+    show("provider: exec to handshake line", &millis(handshake), "5 ms");
     show(
         "provider: resident memory, idle",
-        format!("{:.1} MB", resident as f64 / 1024.0),
+        &format!("{:.1} MB", resident as f64 / 1024.0),
         "10 MB",
     );
     let size = std::fs::metadata(PROVIDER).expect("the provider").len();
-    show("provider: size", format!("{:.1} MB", size as f64 / 1e6), "12 MB");
+    show("provider: size", &format!("{:.1} MB", size as f64 / 1e6), "12 MB");
 
     let start = median(ROUNDS, || {
         let scratch = Scratch::new("bench").expect("a temporary folder");
@@ -75,7 +82,7 @@ fn process() {
         drop(child.0.wait());
         took
     });
-    show("sandbox: exec to ready line", millis(start), "300 ms");
+    show("sandbox: exec to ready line", &millis(start), "300 ms");
 }
 
 async fn with_the_cli() {
@@ -95,16 +102,16 @@ async fn with_the_cli() {
 
     let alone = plans(&nothing).await;
     let bound = plans(&shop).await;
-    show("terraform plan of one terraform_data", millis(alone), "");
-    show("terraform plan of one binding in sync", millis(bound), "");
+    show("terraform plan of one terraform_data", &millis(alone), "");
+    show("terraform plan of one binding in sync", &millis(bound), "");
     show(
         "  beyond Terraform's own time",
-        millis(bound.saturating_sub(alone)),
+        &millis(bound.saturating_sub(alone)),
         "150 ms",
     );
     show(
         "terraform apply of one binding (sandbox at rate 60)",
-        millis(created),
+        &millis(created),
         "",
     );
 
@@ -130,7 +137,7 @@ async fn with_the_cli() {
             .collect();
         show(
             &format!("requests of {what} ({})", parts.join(", ")),
-            total.to_string(),
+            &total.to_string(),
             budget,
         );
     }
@@ -215,6 +222,6 @@ fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
-fn show(what: &str, measured: String, budget: &str) {
+fn show(what: &str, measured: &str, budget: &str) {
     println!("{what:<52} {measured:>12}   {budget}");
 }

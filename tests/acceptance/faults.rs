@@ -20,7 +20,11 @@ type Write = (&'static str, &'static str, &'static str);
 
 /// Matches this write when the provider makes it, not when one of the cluster's own controllers does.
 fn by_us((plane, method, path): &Write) -> Value {
-    let account = if *plane == "kubernetes" { "masterclient" } else { "deployer" };
+    let account = if *plane == "kubernetes" {
+        "masterclient"
+    } else {
+        "deployer"
+    };
     json!({ "plane": plane, "method": method, "path": path, "as": account })
 }
 

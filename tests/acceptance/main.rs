@@ -3,6 +3,13 @@
 //! Every case has a world of its own that runs sixty times as fast as real time, and ends, where that makes sense,
 //! with a plan that has nothing to do. Without `terraform` or `tofu` the whole tier fails: it never passes unrun.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests, too: they end one with words and show how far it came"
+)]
+
 #[path = "../support/terraform.rs"]
 mod terraform;
 #[path = "../support/world.rs"]

@@ -29,7 +29,8 @@ const RATE: f64 = 60.0;
 
 /// The world and the two principals that every test needs.
 pub(crate) struct World {
-    sandbox: Sandbox,
+    /// Dropped with the world, and ends it.
+    _sandbox: Sandbox,
     pub(crate) deployer: Visitor,
     /// The cluster's owner, for what happens behind Terraform's back.
     pub(crate) owner: Visitor,
@@ -49,16 +50,11 @@ impl World {
         let visitor = |name: &str| Visitor::new(environment(&sandbox, name)).expect("a visitor");
         let (deployer, owner) = (visitor("deployer"), visitor("owner"));
         Self {
-            sandbox,
+            _sandbox: sandbox,
             deployer,
             owner,
             _scratch: scratch,
         }
-    }
-
-    /// Another principal.
-    pub(crate) fn visitor(&self, name: &str) -> Visitor {
-        Visitor::new(environment(&self.sandbox, name)).expect("a visitor")
     }
 
     /// A working directory with the quickstart.

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn plan(before: Value, after: Value, unknown: Value) -> Value {
+    fn plan(before: &Value, after: &Value, unknown: &Value) -> Value {
         json!({ "resource_changes": [{
             "address": "kvtls_ingress_binding.shop",
             "change": { "actions": ["update"], "before": before, "after": after, "after_unknown": unknown },
@@ -107,9 +107,9 @@ mod tests {
     #[test]
     fn a_change_is_named_two_levels_deep() {
         let plan = plan(
-            json!({ "id": "x", "addon_state": { "enabled": true, "rotation_enabled": false }, "manifests": { "Ingress/shop": "a" } }),
-            json!({ "id": "x", "addon_state": { "enabled": true, "rotation_enabled": true }, "manifests": { "Ingress/shop": "b" } }),
-            json!({ "addon_state": {}, "manifests": {} }),
+            &json!({ "id": "x", "addon_state": { "enabled": true, "rotation_enabled": false }, "manifests": { "Ingress/shop": "a" } }),
+            &json!({ "id": "x", "addon_state": { "enabled": true, "rotation_enabled": true }, "manifests": { "Ingress/shop": "b" } }),
+            &json!({ "addon_state": {}, "manifests": {} }),
         );
         let found = changes(&plan);
         let paths: Vec<_> = found[0].paths.iter().map(String::as_str).collect();
@@ -119,9 +119,9 @@ mod tests {
     #[test]
     fn what_will_only_be_known_after_apply_is_a_change() {
         let plan = plan(
-            json!({ "status": { "phase": "served" } }),
-            json!({}),
-            json!({ "status": true }),
+            &json!({ "status": { "phase": "served" } }),
+            &json!({}),
+            &json!({ "status": true }),
         );
         assert!(changes(&plan)[0].paths.contains("status"));
     }
@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn an_object_that_is_missing_is_a_change() {
         let plan = plan(
-            json!({ "manifests": { "Ingress/shop": "a" } }),
-            json!({ "manifests": { "Ingress/shop": "a", "Deployment/shop": "b" } }),
-            json!({}),
+            &json!({ "manifests": { "Ingress/shop": "a" } }),
+            &json!({ "manifests": { "Ingress/shop": "a", "Deployment/shop": "b" } }),
+            &json!({}),
         );
         let found = changes(&plan);
         let paths: Vec<_> = found[0].paths.iter().map(String::as_str).collect();
