@@ -41,16 +41,18 @@ fn lock(id: &ClusterId) -> Arc<tokio::sync::Mutex<()>> {
 }
 
 impl AddonWish {
-    /// Whether the add-on is as wished. Intervals are compared as durations, and no interval is the default one.
+    /// Whether the add-on is as wished. Intervals are compared as durations, and no interval is the default one. An
+    /// add-on without an identity is not: its last update ended before it got one.
     pub fn is_met_by(&self, addon: &Addon) -> bool {
         let interval_fits = self.rotation_poll_interval.as_deref().is_none_or(|wished| {
             let live = addon
                 .rotation_poll_interval
                 .as_deref()
                 .unwrap_or(DEFAULT_INTERVAL);
-            wished == live || go_duration(wished).is_some_and(|wished| go_duration(live) == Some(wished))
+            super::duration::same(wished, live)
         });
-        addon.enabled && addon.rotation_enabled == self.rotation_enabled && interval_fits
+        let is_whole = addon.enabled && addon.identity.is_some();
+        is_whole && addon.rotation_enabled == self.rotation_enabled && interval_fits
     }
 }
 
@@ -316,33 +318,6 @@ fn remove(value: &mut Value, path: &[&str]) {
         }
         _ => {}
     }
-}
-
-/// A Go duration (`90s`, `1h30m`, `1.5h`); anything else is `None`.
-fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    if text.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let tail = &rest[digits..];
-        let end = tail
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(tail.len());
-        let unit = match &tail[..end] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return None,
-        };
-        total += Duration::try_from_secs_f64(number * unit).ok()?;
-        rest = &tail[end..];
-    }
-    Some(total)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Rows about what is sent back, against the shape of recorded clusters.
 
 use super::*;
+use crate::azure::{AddonIdentity, ClientId, PrincipalId};
 
 fn cluster(state: &str, power: &str, addon: Addon) -> Cluster {
     let id = "/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/shop/providers/Microsoft.ContainerService/managedClusters/aks";
@@ -24,7 +25,15 @@ fn a_wish_is_met_by_the_same_duration_in_another_spelling() {
         enabled: true,
         rotation_enabled,
         rotation_poll_interval: interval.map(str::to_owned),
+        identity: Some(AddonIdentity {
+            client_id: ClientId("client".to_owned()),
+            object_id: PrincipalId("object".to_owned()),
+            resource_id: "resource".to_owned(),
+        }),
+    };
+    let without_identity = Addon {
         identity: None,
+        ..on(true, None)
     };
     let rows = [
         (wish(true, None), on(true, Some("30m")), true),
@@ -36,33 +45,11 @@ fn a_wish_is_met_by_the_same_duration_in_another_spelling() {
         (wish(true, None), on(false, None), false),
         (wish(false, None), on(false, None), true),
         (wish(true, None), Addon::default(), false),
+        (wish(true, None), without_identity, false),
         (wish(true, Some("odd")), on(true, Some("odd")), true),
     ];
     for (wish, addon, met) in rows {
         assert_eq!(wish.is_met_by(&addon), met, "{wish:?} {addon:?}");
-    }
-}
-
-#[test]
-fn go_durations_are_read() {
-    let rows = [
-        ("2m", Some(120.0)),
-        ("1h30m", Some(5400.0)),
-        ("1.5h", Some(5400.0)),
-        ("250ms", Some(0.25)),
-        ("", None),
-        ("2", None),
-        ("m", None),
-        ("2 m", None),
-        ("-2m", None),
-        ("2d", None),
-    ];
-    for (text, seconds) in rows {
-        assert_eq!(
-            go_duration(text).map(|duration| duration.as_secs_f64()),
-            seconds,
-            "{text}"
-        );
     }
 }
 

@@ -12,6 +12,7 @@ mod certificates;
 mod cloud;
 mod cluster;
 mod credential;
+pub mod duration;
 mod envelope;
 mod error;
 pub mod ids;

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::desired::Desired;
+use super::error::{Cause, StepError};
 use super::execute::{Done, Executor, Limits};
 use super::findings::{Class, Finding, Known, judge};
 use super::guard::{Announced, unannounced};
 use super::manifests;
 use super::observation::{Observation, Seen};
 use super::observe::{Question, observe, observe_served, published_address};
-use super::plan::{Memory, Owned, plan, plan_absent};
-use super::step::object_key;
+use super::plan::{Memory, Owned, addon_wish, plan, plan_absent};
+use super::step::{Step, object_key};
 use super::world::{Freshness, World};
 use crate::azure;
 use crate::k8s::edge::Endpoint;
@@ -107,8 +108,10 @@ pub async fn converge(
         desired: Some(desired),
         limits,
     };
+    let mut complete = false;
     for pass in 0..PASSES {
         let next = plan(desired, &observation, memory);
+        complete = next.complete;
         if pass == 0 {
             outcome.unannounced = unannounced(&next.steps, announced);
             if !outcome.unannounced.is_empty() {
@@ -121,9 +124,35 @@ pub async fn converge(
             break;
         }
     }
+    if !complete && outcome.done.failure.is_none() {
+        outcome.done.failure = Some(undecided(desired, &observation));
+    }
     observation.served = outcome.done.served.clone();
     outcome.observation = observation;
     Ok(outcome)
+}
+
+/// Why a plan stays incomplete: the steps that follow need the add-on's identity and the vault.
+fn undecided(desired: &Desired, seen: &Observation) -> StepError {
+    let vault = seen
+        .vault
+        .why_not()
+        .map(|why| format!("the vault could not be read: {why}"));
+    let cluster = seen
+        .cluster
+        .why_not()
+        .map(|why| format!("the cluster could not be read: {why}"));
+    let missing = vault
+        .or(cluster)
+        .unwrap_or_else(|| "the add-on is on and Azure shows no identity for it".to_owned());
+    let wish = addon_wish(desired);
+    StepError {
+        step: Step::SwitchAddon {
+            rotation_enabled: wish.rotation_enabled,
+            rotation_poll_interval: wish.rotation_poll_interval,
+        },
+        cause: Cause::Undecided { missing },
+    }
 }
 
 /// Reads the world back, also after a failure. Once Terraform asked to stop there are seconds left for it; what is not

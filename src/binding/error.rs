@@ -51,6 +51,11 @@ pub enum Cause {
         /// The last reason.
         reason: String,
     },
+    /// Something that all further steps depend on is not there, or could not be seen.
+    Undecided {
+        /// What.
+        missing: String,
+    },
     /// Terraform was asked to stop.
     Stopped,
 }

@@ -304,6 +304,13 @@ pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
         )
         .at(AttributePath::of("verify"))
         .code("KVTLS-E603"),
+        Cause::Undecided { missing } => Diagnostic::error(
+            "Binding cannot go on",
+            format!("Everything that follows depends on it: {missing}. {}", changed.sentence()),
+            "If it could not be read, give the identity Reader on cluster and vault. If the add-on lost its identity, \
+             switch it off and on:  az aks disable-addons / enable-addons -a azure-keyvault-secrets-provider.",
+        )
+        .code("KVTLS-E606"),
         Cause::Stopped => Diagnostic::error(
             "Apply was stopped",
             format!("Terraform was asked to stop before kvtls could {}. {}", error.step.describe(), changed.sentence()),

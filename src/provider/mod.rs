@@ -1,6 +1,5 @@
 //! What Terraform sees: settings, resources, and every error in a practitioner's words.
 
-mod duration;
 pub mod environment;
 pub mod explain;
 pub mod ingress_binding;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::schema::{certificate_name, certificate_vault, endpoint};
+use crate::azure::duration;
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::binding::desired::{
     AddonPolicy, Certificate, Desired, Ingress, Mode, PathRule, Port, Rule, Verify, VerifyLevel, binding_id,
 };
 use crate::framework::object::{Known, Reader};
 use crate::framework::{AttributePath, Diagnostic, Diagnostics, Value};
-use crate::provider::duration;
 
 /// Fills in what the configuration leaves to us, as far as it is known. `planned` has every attribute.
 pub(super) fn fill(config: &Value, planned: &mut Value) {

@@ -14,7 +14,8 @@ use async_trait::async_trait;
 
 use self::memory::Memories;
 use self::state::Kept;
-use super::{Configured, duration, explain};
+use super::{Configured, explain};
+use crate::azure::duration;
 use crate::binding::converge::refresh;
 use crate::framework::{
     ApplyRequest, ApplyResponse, Deadline, Diagnostics, ImportResponse, PlanRequest, PlanResponse,

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::memory::{Memory, is_unfinished};
 use super::state::{self, Kept};
 use super::{IngressBinding, config};
+use crate::azure::duration;
 use crate::binding::converge::question;
 use crate::binding::desired::{Desired, Mode};
 use crate::binding::findings::{Known, judge};
@@ -13,7 +14,7 @@ use crate::binding::observe::observe;
 use crate::binding::text::yaml;
 use crate::binding::world::{Freshness, World};
 use crate::framework::{Diagnostics, PlanRequest, PlanResponse, Value};
-use crate::provider::{duration, explain};
+use crate::provider::explain;
 
 /// The plan of a creation, an update or a removal.
 pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> PlanResponse {

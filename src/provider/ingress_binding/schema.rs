@@ -1,9 +1,9 @@
 //! The attributes of `kvtls_ingress_binding`, with what they accept. The source of its page in `docs/`.
 
+use crate::azure::duration;
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::framework::validate::{each, length_between, matches_each, one_of, text, unexpected};
 use crate::framework::{Attribute, AttributePath, Diagnostic, Nesting, Presence, Schema, Type, Value};
-use crate::provider::duration;
 use crate::tls::Host;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
@@ -614,7 +614,8 @@ fn is_duration(text: &str) -> bool {
 }
 
 fn is_poll_interval(text: &str) -> bool {
-    duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
+    // AKS reads Go's durations, which know no days.
+    !text.contains('d') && duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
 }
 
 fn same_duration(left: &Value, right: &Value) -> bool {

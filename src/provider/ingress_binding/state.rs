@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::azure::Role;
+use crate::azure::duration;
 use crate::azure::ids::ClientId;
 use crate::binding::converge::owned_objects;
 use crate::binding::desired::Desired;
@@ -20,7 +21,6 @@ use crate::binding::verify::{CertificateStatus, Phase, Status, Version, status};
 use crate::framework::Value;
 use crate::framework::resource::Private;
 use crate::k8s::{ObjectRef, ownership};
-use crate::provider::duration;
 
 /// What is kept beside the state. Losing it costs one update that changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,9 +1,9 @@
-//! Durations as practitioners write them: Go's syntax, and `d` for days.
+//! Durations as practitioners write them: Go's syntax, as AKS takes it, and `d` for days, which AKS does not take. Pure.
 
 use std::time::Duration;
 
 /// Reads `90s`, `1h30m`, `1.5h`, `30d`. Returns nothing for anything else, for negative and for absurd values.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+pub fn parse(text: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 7] = [
         ("ns", 1e-9),
         ("us", 1e-6),
@@ -39,7 +39,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
 }
 
 /// Whether two spellings mean the same duration.
-pub(super) fn same(left: &str, right: &str) -> bool {
+pub fn same(left: &str, right: &str) -> bool {
     left == right || matches!((parse(left), parse(right)), (Some(left), Some(right)) if left == right)
 }
 
