@@ -32,7 +32,7 @@ pub(super) fn schema() -> Schema {
                 "cluster_id",
                 Attribute::string(
                     Required,
-                    "The AKS cluster's resource ID. Another cluster replaces the binding.",
+                    "The AKS cluster's resource ID.",
                 )
                 .valid(cluster_id)
                 .equal_by(same_without_case)
