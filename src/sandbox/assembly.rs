@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -272,6 +272,10 @@ impl Running {
         let granted = seed::grants(&cluster, &world, &self.core.directory).await;
         granted.map_err(ClusterError::World)?;
         seed::objects(&cluster).await.map_err(ClusterError::World)?;
+        // Policies come to a cluster that holds something already.
+        cluster
+            .api
+            .set_admission(admission_rules(&cluster.settings.world));
         self.start_actors(&cluster, server, actor)
             .map_err(ClusterError::Plane)?;
         Ok(cluster)
@@ -305,14 +309,16 @@ impl Running {
             version: settings.version.clone(),
             clock: core.clock.clone(),
             entra: entra_identities(core, settings.entra_tenant.clone()),
-            static_tokens: [&user, &admin]
-                .map(|account| (account.token.clone(), masters()))
-                .into(),
+            static_tokens: BTreeMap::new(),
+            forwarder: {
+                let edges = self.edges.clone();
+                Arc::new(move |pod, _port| edges.by_pod(&name, pod))
+            },
         });
         let cluster = Arc::new(Cluster {
             ca_pem: authority.pem().to_owned(),
             addon: tokio::sync::watch::Sender::new(settings.addon.clone()),
-            local_accounts: tokio::sync::watch::Sender::new(settings.local_accounts),
+            local_accounts: AtomicBool::new(false),
             ends: CancellationToken::new(),
             tls: tls::cluster(&authority, &fqdn).map_err(|error| text(&error))?,
             user,
@@ -320,6 +326,7 @@ impl Running {
             api,
             settings,
         });
+        cluster.set_local_accounts(cluster.settings.local_accounts);
         core.clusters.insert(Arc::clone(&cluster));
         Ok((cluster, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), actor))
     }
@@ -438,6 +445,13 @@ impl Running {
     pub(crate) fn patch(&self, merge: &Value) -> Result<(), PatchError> {
         let changed = world::patched(&self.world(), merge)?;
         self.azure.patch(merge)?;
+        let changes = world::members(merge, "clusters");
+        for (name, _) in changes.filter(|(_, change)| change.get("admission").is_some()) {
+            if let Some(cluster) = self.core.clusters.get(name) {
+                let rules = admission_rules(&changed["clusters"][name]);
+                cluster.api.set_admission(rules);
+            }
+        }
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = changed;
         Ok(())
     }
@@ -543,6 +557,11 @@ impl Running {
     }
 }
 
+/// The admission rules of a cluster in the world file.
+fn admission_rules(cluster: &Value) -> Vec<Value> {
+    world::list(cluster, "admission").cloned().collect()
+}
+
 /// Who holds a token.
 type IdentityOf = Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync>;
 
@@ -560,15 +579,6 @@ fn entra_identities(core: &Core, tenant: Option<String>) -> IdentityOf {
             groups: caller.groups,
         })
     })
-}
-
-/// Who the static accounts of a kubeconfig are.
-fn masters() -> Identity {
-    Identity {
-        name: "masterclient".to_owned(),
-        uid: String::new(),
-        groups: vec!["system:masters".to_owned()],
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -212,7 +212,6 @@ pub(crate) struct Material {
     /// All certificates in the order in which the secret holds them, the leaf among them.
     pub(crate) chain_ders: Vec<Vec<u8>>,
     pub(crate) key_pkcs8: Vec<u8>,
-    pub(crate) key: KeyKind,
 }
 
 /// A vault certificate that is ready, or will be soon. Clones are the same certificate.
@@ -338,7 +337,6 @@ fn make_checked(spec: &CertificateSpec, above: Option<&Above>) -> Result<Materia
         leaf_der,
         chain_ders,
         key_pkcs8: key.serialize_der(),
-        key: spec.key,
     })
 }
 

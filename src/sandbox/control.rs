@@ -49,7 +49,7 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    fn busy(busy: Vec<String>) -> Self {
+    fn busy(busy: &[String]) -> Self {
         let mut refusal = Self::new(StatusCode::GATEWAY_TIMEOUT, "Busy", "the world does not settle");
         refusal.more.insert("idle".to_owned(), json!(false));
         refusal.more.insert("busy".to_owned(), json!(busy));
@@ -132,6 +132,13 @@ async fn route(running: &Running, request: &Incoming) -> Result<Value, Refusal> 
             let how = Value::Object(known(body(request)?, &["hosts", "until", "enabled"])?);
             let renewed = running.azure.renew(vault, name, &how).await;
             renewed.map_err(|error| Refusal::bad("", error.to_string()))
+        }
+        (&Method::POST, ["clusters", name, "compact"]) => {
+            known(body(request)?, &[])?;
+            let cluster = running.core.clusters.get(name);
+            let cluster =
+                cluster.ok_or_else(|| Refusal::not_found(format!("there is no cluster {name}")))?;
+            Ok(json!({"revision": cluster.api.compact()}))
         }
         (&Method::GET, ["edges"]) => Ok(running.edges.describe()),
         (&Method::PATCH, ["edges", name @ ..]) => patch_edge(running, &name.join("/"), request),
@@ -259,7 +266,7 @@ async fn move_clock(running: &Running, request: &Incoming) -> Result<Value, Refu
         }
     };
     let fired = match until {
-        Some(until) => running.advance(until, settle).await.map_err(Refusal::busy)?,
+        Some(until) => running.advance(until, settle).await.map_err(|busy| Refusal::busy(&busy))?,
         None => Vec::new(),
     };
     Ok(clock(running, &fired))
@@ -298,7 +305,7 @@ async fn settle(running: &Running, request: &Incoming) -> Result<Value, Refusal>
             span.ok_or_else(|| Refusal::bad("/timeout", "must be a duration like 5s"))?
         }
     };
-    running.settle(patience).await.map_err(Refusal::busy)?;
+    running.settle(patience).await.map_err(|busy| Refusal::busy(&busy))?;
     Ok(json!({"idle": true, "busy": []}))
 }
 

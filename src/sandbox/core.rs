@@ -9,6 +9,7 @@
 //! [`Names`] turns it into the addresses to answer with.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -162,7 +163,7 @@ pub(crate) struct ClusterSettings {
     pub(crate) version: String,
     /// Entra tokens of this tenant are good; `None` without Entra integration.
     pub(crate) entra_tenant: Option<String>,
-    /// The kubeconfig's certificate and token are good.
+    /// The kubeconfig's certificate and token are good at first.
     pub(crate) local_accounts: bool,
     /// The cluster's part of the world file; `Null` for one that was created through ARM.
     pub(crate) world: Value,
@@ -181,8 +182,8 @@ pub(crate) struct Cluster {
     pub(crate) admin: KubeCredential,
     /// ARM writes the add-on's state here.
     pub(crate) addon: watch::Sender<AddonState>,
-    /// Whether the kubeconfig's certificate and token are good, now.
-    pub(crate) local_accounts: watch::Sender<bool>,
+    /// Changed by [`Cluster::set_local_accounts`].
+    pub(crate) local_accounts: AtomicBool,
     /// Ends the cluster's port and actors.
     pub(crate) ends: tokio_util::sync::CancellationToken,
     pub(crate) api: Arc<ApiServer>,
@@ -198,6 +199,19 @@ pub(crate) struct KubeCredential {
 }
 
 impl Cluster {
+    /// Whether the kubeconfig's certificate and token are good, now.
+    pub(crate) fn has_local_accounts(&self) -> bool {
+        self.local_accounts.load(Ordering::Acquire)
+    }
+
+    /// Makes the kubeconfig's certificate and token good, or no longer.
+    pub(crate) fn set_local_accounts(&self, good: bool) {
+        let accounts = [&self.user, &self.admin].into_iter().filter(|_| good);
+        let tokens = accounts.map(|account| (account.token.clone(), masters()));
+        self.api.set_static_tokens(tokens.collect());
+        self.local_accounts.store(good, Ordering::Release);
+    }
+
     /// Asks the cluster's API as `system:masters`, in process. `body` is JSON.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
         self.ask_with(method, path, "application/json", body).await
@@ -234,6 +248,15 @@ impl Cluster {
         };
         let value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         (head.status, value)
+    }
+}
+
+/// Who the static accounts of a kubeconfig are.
+fn masters() -> Identity {
+    Identity {
+        name: "masterclient".to_owned(),
+        uid: String::new(),
+        groups: vec!["system:masters".to_owned()],
     }
 }
 

@@ -200,7 +200,7 @@ pub(crate) fn kubeconfig(core: &Core) -> String {
             }
             None => add(name.clone(), json!({"token": cluster.user.token})),
         }
-        if *cluster.local_accounts.borrow() {
+        if cluster.has_local_accounts() {
             let certificate = &cluster.admin.certificate;
             let user = json!({
                 "client-certificate-data": base64(&certificate.certificate_pem),

@@ -202,9 +202,7 @@ impl Azure {
                 .addon
                 .send_if_modified(|known| std::mem::replace(known, addon.clone()) != addon);
             let local = cluster.document["properties"]["disableLocalAccounts"] != true;
-            plane
-                .local_accounts
-                .send_if_modified(|known| std::mem::replace(known, local) != local);
+            plane.set_local_accounts(local);
         }
     }
 

@@ -365,7 +365,6 @@ impl Upload {
                 leaf_der: leaf,
                 chain_ders,
                 key_pkcs8,
-                key,
             }),
         })
     }
@@ -434,7 +433,7 @@ fn from_pfx(text: &str, password: &str) -> Result<KeyAndChain, String> {
 mod tests {
     use super::*;
 
-    fn material(key: KeyKind) -> Material {
+    fn material() -> Material {
         let pair = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec!["a.example.com".to_owned()]).unwrap();
         let leaf = certificate.self_signed(&pair).unwrap().der().to_vec();
@@ -442,13 +441,12 @@ mod tests {
             chain_ders: vec![leaf.clone()],
             leaf_der: leaf,
             key_pkcs8: pair.serialize_der(),
-            key,
         }
     }
 
     #[test]
     fn a_pfx_comes_back_as_it_went_in() {
-        let material = material(KeyKind::P256);
+        let material = material();
         let encoded = STANDARD.encode(pfx(Some(&material.key_pkcs8), &material, false).unwrap());
         let (key, chain) = from_pfx(&encoded, "").unwrap();
         assert_eq!(
@@ -463,7 +461,7 @@ mod tests {
 
     #[test]
     fn a_pem_upload_tells_its_policy() {
-        let material = material(KeyKind::P256);
+        let material = material();
         let text = pem(Some(&material.key_pkcs8), &material.chain_ders);
         let body = json!({"value": text, "policy": {"secret_props": {"contentType": PEM}}});
         let upload = Upload::read(&body).unwrap();
@@ -474,7 +472,7 @@ mod tests {
 
     #[test]
     fn without_a_key_a_secret_holds_certificates_only() {
-        let material = material(KeyKind::P256);
+        let material = material();
         assert!(!pem(None, &material.chain_ders).contains("PRIVATE"));
         let encoded = STANDARD.encode(pfx(None, &material, false).unwrap());
         assert!(from_pfx(&encoded, "").is_err());

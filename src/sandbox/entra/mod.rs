@@ -6,7 +6,6 @@
 mod login;
 mod token;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -40,17 +39,11 @@ struct Shared {
     clock: Clock,
     markers: Markers,
     keys: Keys,
-    start: OffsetDateTime,
     tenants: Vec<Tenant>,
     principals: RwLock<Vec<Principal>>,
     /// How many managed identities were made.
     made: AtomicU64,
-    /// Keys of other issuers, for federated assertions, by issuer URL.
-    issuers: RwLock<BTreeMap<String, Issuer>>,
 }
-
-/// Verifies a token of an issuer that is not us.
-type Issuer = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// A tenant.
 #[derive(Clone, Debug)]
@@ -146,11 +139,9 @@ impl Directory {
             clock,
             markers,
             keys,
-            start,
             tenants,
             principals: RwLock::new(principals),
             made: AtomicU64::new(0),
-            issuers: RwLock::default(),
         })))
     }
 
@@ -230,20 +221,6 @@ impl Directory {
     pub(crate) fn remove(&self, oid: &str) {
         let mut principals = self.0.principals.write().unwrap_or_else(PoisonError::into_inner);
         principals.retain(|principal| principal.object_id != oid);
-    }
-
-    /// Sets the federated credentials of a managed identity.
-    pub(crate) fn federate(&self, oid: &str, federated: Vec<Federated>) {
-        let mut principals = self.0.principals.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(principal) = principals.iter_mut().find(|principal| principal.object_id == oid) {
-            principal.federated = federated;
-        }
-    }
-
-    /// Makes assertions of another issuer verifiable: a cluster's service accounts, for one.
-    pub(crate) fn trust_issuer(&self, issuer: &str, verifies: impl Fn(&str) -> bool + Send + Sync + 'static) {
-        let mut issuers = self.0.issuers.write().unwrap_or_else(PoisonError::into_inner);
-        issuers.insert(issuer.to_owned(), Box::new(verifies));
     }
 
     /// A token for this principal and audience; empty if the principal is unknown.

@@ -138,7 +138,7 @@ impl Destination {
             }
             Self::Vault(name) => running.azure.answer_vault(name, request).await,
             Self::Cluster(cluster) => {
-                let peer = local_account(cluster, &mut request, peer);
+                let peer = peer.and_then(|peer| local_account(cluster, peer));
                 cluster.api.answer(request, peer).await
             }
             Self::Nobody => text(StatusCode::NOT_FOUND, "sandbox: nothing is played here"),
@@ -152,20 +152,11 @@ fn is_login(path: &str) -> bool {
     matches!(second, Some("oauth2" | "v2.0" | ".well-known" | "discovery"))
 }
 
-/// With local accounts off, neither the cluster's client certificates nor its static tokens are good; the world's own
-/// actors go on.
-fn local_account(cluster: &Cluster, request: &mut Incoming, peer: Option<Identity>) -> Option<Identity> {
-    if *cluster.local_accounts.borrow() {
-        return peer;
-    }
-    let token = bearer(request);
-    if [&cluster.user, &cluster.admin]
-        .iter()
-        .any(|own| own.token == token)
-    {
-        request.headers_mut().remove(header::AUTHORIZATION);
-    }
-    peer.filter(|peer| peer.name.starts_with(ACTOR_NAMES))
+/// With local accounts off, the client certificates of the kubeconfigs are no longer good; the world's own actors go
+/// on.
+fn local_account(cluster: &Cluster, peer: Identity) -> Option<Identity> {
+    let good = cluster.has_local_accounts() || peer.name.starts_with(ACTOR_NAMES);
+    good.then_some(peer)
 }
 
 /// How the common names of the actors' client certificates start.

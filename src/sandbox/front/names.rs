@@ -216,11 +216,6 @@ impl Names {
         }
     }
 
-    /// The vault's name in names mode.
-    pub(crate) fn vault_host(&self, vault: &str) -> String {
-        format!("{}.{}", vault.to_ascii_lowercase(), self.0.vault_suffix)
-    }
-
     /// What vault names end with, `vault.azure.net`.
     pub(crate) fn vault_suffix(&self) -> &str {
         &self.0.vault_suffix

@@ -14,14 +14,13 @@ use time::OffsetDateTime;
 use super::server::{Identity, Judge};
 use super::store::text_at;
 
-/// The issuer of a cluster that nobody told otherwise.
-const ISSUER: &str = "https://kubernetes.default.svc";
+/// The issuer of service account tokens, and the audience of those that name none.
+pub(super) const ISSUER: &str = "https://kubernetes.default.svc";
 
 /// Judges and issues tokens.
 pub(super) struct Authenticator {
     others: Judge,
     fixed: BTreeMap<String, Identity>,
-    issuer: String,
     /// Absent only if the machine has no randomness; then no token is issued and none is accepted.
     key: Option<EcdsaKeyPair>,
 }
@@ -33,21 +32,12 @@ impl Authenticator {
         Self {
             others,
             fixed,
-            issuer: ISSUER.to_owned(),
             key,
         }
     }
 
     pub(super) fn set_static_tokens(&mut self, tokens: BTreeMap<String, Identity>) {
         self.fixed = tokens;
-    }
-
-    pub(super) fn set_issuer(&mut self, issuer: &str) {
-        issuer.clone_into(&mut self.issuer);
-    }
-
-    pub(super) fn issuer(&self) -> &str {
-        &self.issuer
     }
 
     /// Whom a token names; `alive` says whether a service account (namespace, name, uid) still exists.
@@ -62,10 +52,8 @@ impl Authenticator {
         }
         if let Some(claims) = self.verified(token) {
             let expiry = claims.get("exp").and_then(Value::as_i64).unwrap_or_default();
-            let meant = claims.get("aud").and_then(Value::as_array).is_some_and(|all| {
-                all.iter()
-                    .any(|one| *one == self.issuer.as_str() || one == ISSUER)
-            });
+            let audiences = claims.get("aud").and_then(Value::as_array);
+            let meant = audiences.is_some_and(|all| all.iter().any(|one| one == ISSUER));
             let own = claims.get("kubernetes.io")?;
             let (namespace, name) = (
                 text_at(own, &["namespace"]),

@@ -21,11 +21,8 @@ use crate::sandbox::http::{Answer, Incoming, json as answer_json, text};
 /// Judges bearer tokens of somebody else's issue.
 pub(crate) type Judge = Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync>;
 
-/// Says where a pod's port is: namespace, pod, port.
-pub(crate) type Forwarder = Arc<dyn Fn(&str, &str, u16) -> Option<SocketAddr> + Send + Sync>;
-
-/// Says what a container wrote: namespace, pod, container (empty if there is only one).
-pub(crate) type Logs = Arc<dyn Fn(&str, &str, &str) -> Option<String> + Send + Sync>;
+/// Says where a port of this pod is, if anything listens there.
+pub(crate) type Forwarder = Arc<dyn Fn(&Value, u16) -> Option<SocketAddr> + Send + Sync>;
 
 /// What an API server is made from.
 pub(crate) struct ApiSettings {
@@ -39,6 +36,8 @@ pub(crate) struct ApiSettings {
     pub(crate) entra: Judge,
     /// Tokens that are simply known.
     pub(crate) static_tokens: BTreeMap<String, Identity>,
+    /// Where port-forwards go.
+    pub(crate) forwarder: Forwarder,
 }
 
 /// Who asks.
@@ -62,8 +61,7 @@ pub(crate) struct ApiServer {
     authenticator: Mutex<Authenticator>,
     /// Carries the revision to watches.
     changed: signal::Sender<u64>,
-    forwarder: Mutex<Option<Forwarder>>,
-    logs: Mutex<Option<Logs>>,
+    forwarder: Forwarder,
 }
 
 impl ApiServer {
@@ -79,26 +77,14 @@ impl ApiServer {
             store: Mutex::new(Store::new()),
             authenticator: Mutex::new(authenticator),
             changed,
-            forwarder: Mutex::new(None),
-            logs: Mutex::new(None),
+            forwarder: settings.forwarder,
         });
         bootstrap::fill(&server);
         server
     }
 
-    /// The revision of the last change.
-    pub(crate) fn revision(&self) -> u64 {
-        self.with_store(Store::revision)
-    }
-
-    /// How many objects of a resource there are.
-    pub(crate) fn count(&self, group: &str, resource: &str) -> usize {
-        self.with_store(|store| store.count(group, resource))
-    }
-
-    /// Replaces the world's admission rules: a list of `{kinds, namespaces?, patch | deny}`.
-    pub(crate) fn set_admission(&self, rules: &Value) {
-        let rules = rules.as_array().cloned().unwrap_or_default();
+    /// Replaces the world's admission rules, each `{kinds?, namespaces?, patch | deny}`.
+    pub(crate) fn set_admission(&self, rules: Vec<Value>) {
         self.change(|store| store.admission = rules);
     }
 
@@ -107,29 +93,12 @@ impl ApiServer {
         guard(&self.authenticator).set_static_tokens(tokens);
     }
 
-    /// Replaces the issuer of service account tokens.
-    pub(crate) fn set_issuer(&self, issuer: &str) {
-        guard(&self.authenticator).set_issuer(issuer);
-    }
-
-    /// The public keys of service account tokens, for whoever publishes them.
-    pub(crate) fn jwks(&self) -> Value {
-        guard(&self.authenticator).jwks()
-    }
-
-    /// Says where port-forwards go.
-    pub(crate) fn set_forwarder(&self, forwarder: Forwarder) {
-        *guard(&self.forwarder) = Some(forwarder);
-    }
-
-    /// Says what containers wrote.
-    pub(crate) fn set_logs(&self, logs: Logs) {
-        *guard(&self.logs) = Some(logs);
-    }
-
-    /// Ends the window of remembered changes, as compaction does.
-    pub(crate) fn compact(&self) {
-        self.change(Store::forget);
+    /// Ends the window of remembered changes, as compaction does. A watch from before this revision gets 410.
+    pub(crate) fn compact(&self) -> u64 {
+        self.change(|store| {
+            store.forget();
+            store.revision()
+        })
     }
 
     /// Answers a request; `peer` is whom a client certificate names.
@@ -213,11 +182,6 @@ impl ApiServer {
         guard(&self.authenticator).issue(claims)
     }
 
-    /// The issuer of its tokens.
-    pub(super) fn issuer(&self) -> String {
-        guard(&self.authenticator).issuer().to_owned()
-    }
-
     /// Paths that name no resource.
     fn respond_beside(&self, call: &Call) -> Outcome<Answer> {
         self.with_store(|store| access::authorize_path(store, call))?;
@@ -238,9 +202,12 @@ impl ApiServer {
             }
             "/healthz" | "/livez" | "/readyz" => return Ok(text(StatusCode::OK, "ok")),
             "/version" => return Ok(answer_json(StatusCode::OK, &discovery::version(&self.version))),
-            "/openid/v1/jwks" => return Ok(answer_json(StatusCode::OK, &self.jwks())),
+            "/openid/v1/jwks" => {
+                let keys = guard(&self.authenticator).jwks();
+                return Ok(answer_json(StatusCode::OK, &keys));
+            }
             "/.well-known/openid-configuration" => {
-                let issuer = self.issuer();
+                let issuer = authentication::ISSUER;
                 let configuration = json!({
                     "issuer": issuer, "jwks_uri": format!("{issuer}/openid/v1/jwks"), "response_types_supported": ["id_token"],
                     "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
@@ -288,15 +255,13 @@ impl ApiServer {
             "status" if version.status => {}
             "finalize" if kind.is("", "namespaces") => {}
             "scale" if version.scale.is_some() => return self.scale(call, kind, version),
-            "log" if kind.is("", "pods") => return self.log(call, kind),
             "portforward" if kind.is("", "pods") => {
                 let found = self.with_store(|store| store.get(kind, target.place(), &target.name));
-                found.ok_or_else(|| Refusal::not_found("pods", &target.name))?;
-                let forwarder = guard(&self.forwarder).clone();
-                return stream::port_forward(request, call, forwarder.as_ref());
+                let pod = found.ok_or_else(|| Refusal::not_found("pods", &target.name))?;
+                return stream::port_forward(request, call, |port| (self.forwarder)(&pod, port));
             }
             "binding" if kind.is("", "pods") => return self.bind(call, kind),
-            word @ ("exec" | "attach" | "eviction" | "proxy") if kind.is("", "pods") => {
+            word @ ("exec" | "attach" | "eviction" | "log" | "proxy") if kind.is("", "pods") => {
                 return Err(Refusal::not_played(&format!(
                     "{word} is not played; nothing runs in these pods"
                 )));
@@ -355,28 +320,6 @@ impl ApiServer {
     fn scale(&self, call: &Call, kind: &Arc<Kind>, version: &Version) -> Outcome<Answer> {
         let object = self.change(|store| super::scale::answer(store, call, kind, version))?;
         Ok(answer_json(StatusCode::OK, &object))
-    }
-
-    fn log(&self, call: &Call, kind: &Kind) -> Outcome<Answer> {
-        if call.method != http::Method::GET {
-            return Err(Refusal::method_not_allowed());
-        }
-        let target = &call.target;
-        let found = self.with_store(|store| store.get(kind, target.place(), &target.name));
-        if found.is_none() {
-            return Err(Refusal::not_found("pods", &target.name));
-        }
-        let source = guard(&self.logs).clone();
-        let all = source
-            .and_then(|source| source(target.place(), &target.name, call.query.get("container")))
-            .unwrap_or_default();
-        let lines: Vec<_> = all.lines().collect();
-        let tail = call.query.get("tailLines").parse().unwrap_or(usize::MAX);
-        let kept = lines.get(lines.len().saturating_sub(tail)..).unwrap_or_default();
-        Ok(text(
-            StatusCode::OK,
-            kept.iter().map(|line| format!("{line}\n")).collect::<String>(),
-        ))
     }
 
     /// POST of `binding`: a scheduler's decision.

@@ -103,13 +103,6 @@ impl Store {
             .flatten()
     }
 
-    /// How many objects a collection holds.
-    pub(super) fn count(&self, group: &str, plural: &str) -> usize {
-        self.objects
-            .get(&(group.to_owned(), plural.to_owned()))
-            .map_or(0, BTreeMap::len)
-    }
-
     /// A collection as it was at a revision that is still remembered.
     pub(super) fn as_of(&self, kind: &Kind, revision: u64) -> BTreeMap<Place, Object> {
         let collection = (kind.group.clone(), kind.plural.clone());

@@ -19,7 +19,6 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::refusal::{Outcome, Refusal};
 use super::request::Call;
-use super::server::Forwarder;
 use crate::sandbox::http::{Answer, Incoming, whole};
 
 const PROTOCOL: &str = "v4.channel.k8s.io";
@@ -30,14 +29,14 @@ struct Wanted {
     address: Option<SocketAddr>,
 }
 
-/// Answers a port-forward; the forwarding itself goes on after the answer.
+/// Answers a port-forward to ports that are `found` somewhere; the forwarding itself goes on after the answer.
 pub(super) fn port_forward(
     mut request: Incoming,
     call: &Call,
-    forwarder: Option<&Forwarder>,
+    found: impl Fn(u16) -> Option<SocketAddr>,
 ) -> Outcome<Answer> {
     let accept = accepted(request.headers())?;
-    let (namespace, pod) = (call.target.place().to_owned(), call.target.name.clone());
+    let pod = call.target.name.clone();
     let mut ports = Vec::new();
     for text in call.query.all("ports").flat_map(|list| list.split(',')) {
         let port = text.trim().parse::<u16>().ok().filter(|port| *port > 0);
@@ -46,8 +45,10 @@ pub(super) fn port_forward(
                 "unable to parse {text:?} as a port: must be between 1 and 65535"
             ))
         })?;
-        let address = forwarder.and_then(|forwarder| forwarder(&namespace, &pod, port));
-        ports.push(Wanted { port, address });
+        ports.push(Wanted {
+            port,
+            address: found(port),
+        });
     }
     if ports.is_empty() || ports.len() > 100 {
         return Err(Refusal::bad_request("query parameter \"ports\" is required"));

@@ -9,6 +9,8 @@ use http::{Method, Request};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use super::server::Forwarder;
+use super::store::Store;
 use super::{ApiServer, ApiSettings, Identity};
 use crate::sandbox::clock::Clock;
 use crate::sandbox::http::{Answer, Body};
@@ -56,6 +58,11 @@ const MASTERS: &str = "masters-token";
 
 impl World {
     fn new() -> Self {
+        Self::forwarding(Arc::new(|_, _| None))
+    }
+
+    /// Port-forwards go there.
+    fn forwarding(forwarder: Forwarder) -> Self {
         let identity = |name: &str, groups: &[&str]| Identity {
             name: name.to_owned(),
             uid: String::new(),
@@ -73,9 +80,15 @@ impl World {
                 })
             }),
             static_tokens: BTreeMap::from([(MASTERS.to_owned(), identity("root", &["system:masters"]))]),
+            forwarder,
         });
         let world = Self { server, clock };
         world.with_default_accounts()
+    }
+
+    /// The revision of the last change.
+    fn revision(&self) -> u64 {
+        self.server.with_store(Store::revision)
     }
 
     fn with_default_accounts(self) -> Self {
@@ -271,7 +284,9 @@ const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 fn map(name: &str, data: Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+    let mut map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    map["data"] = data;
+    map
 }
 
 fn deployment(name: &str) -> Value {

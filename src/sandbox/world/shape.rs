@@ -157,7 +157,7 @@ const CLUSTER: Shape = Object(&[
     fixed("tags", ByName(&Text)),
     fixed("extra", ByName(&Anything)),
     fixed("objects", List(&MANIFEST)),
-    live("admission", List(&Anything)),
+    live("admission", List(&ADMISSION)),
     fixed("edges", List(&EDGE)),
     live("staged", STAGED),
 ]);
@@ -169,6 +169,21 @@ const ADDON: Shape = Object(&[
 ]);
 
 const MANIFEST: Shape = Object(&[fixed("as", Text), fixed("object", ByName(&Anything))]);
+
+const ADMISSION: Shape = Object(&[
+    fixed("kinds", List(&Text)),
+    fixed("namespaces", List(&Text)),
+    fixed("patch", List(&CHANGE)),
+    fixed("deny", Text),
+]);
+
+/// One operation of a JSON patch.
+const CHANGE: Shape = Object(&[
+    fixed("op", Word(&["add", "remove", "replace", "move", "copy", "test"])),
+    fixed("path", Text),
+    fixed("from", Text),
+    fixed("value", Anything),
+]);
 
 const EDGE: Shape = Object(&[
     fixed("name", Text),

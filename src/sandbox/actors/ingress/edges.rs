@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::certificates::{Certificates, fake};
 use super::plan::Plan;
-use crate::sandbox::actors::objects::text;
+use crate::sandbox::actors::objects::{at, text};
 
 /// All edges of the world; clones share them.
 #[derive(Clone, Default)]
@@ -115,6 +115,16 @@ impl Edges {
         let edge = edges
             .iter()
             .find(|edge| edge.address.parse::<IpAddr>().ok() == Some(ip))?;
+        edge.socket
+    }
+
+    /// Where a controller's pod serves. Its pods are known as Helm charts label them: by the last part of the
+    /// controller's name.
+    pub(crate) fn by_pod(&self, cluster: &str, pod: &Value) -> Option<SocketAddr> {
+        let product = at(pod, "/metadata/labels")["app.kubernetes.io/name"].as_str()?;
+        let edges = self.lock();
+        let mut here = edges.iter().filter(|edge| edge.cluster == cluster);
+        let edge = here.find(|edge| edge.controller.rsplit('/').next() == Some(product))?;
         edge.socket
     }
 

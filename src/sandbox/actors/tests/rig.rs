@@ -139,6 +139,7 @@ impl Rig {
             clock: clock.clone(),
             entra: Arc::new(|_| None),
             static_tokens: Default::default(),
+            forwarder: Arc::new(|_, _| None),
         });
         let server = {
             let api = Arc::clone(&api);
@@ -265,7 +266,7 @@ impl Rig {
     }
 
     pub(super) fn compact(&self) {
-        self.api.compact();
+        let _revision = self.api.compact();
     }
 
     /// Enables the add-on and waits until the driver runs.

@@ -65,13 +65,13 @@ async fn applying_the_same_again_changes_nothing() {
     world
         .clock
         .advance_towards(world.clock.now() + Duration::from_secs(100));
-    let revision = world.server.revision();
+    let revision = world.revision();
     let second = world
         .apply("kvtls", &format!("{DEPLOYMENTS}/web"), &deployment("web"))
         .await;
     assert_eq!(second.code, 200);
     assert_eq!(second.ok(), first);
-    assert_eq!(world.server.revision(), revision);
+    assert_eq!(world.revision(), revision);
 }
 
 #[tokio::test]
@@ -370,7 +370,7 @@ async fn status_is_applied_apart() {
 #[tokio::test]
 async fn a_dry_run_answers_and_stores_nothing() {
     let world = World::new();
-    let revision = world.server.revision();
+    let revision = world.revision();
     let object = world
         .apply(
             "kvtls",
@@ -381,7 +381,7 @@ async fn a_dry_run_answers_and_stores_nothing() {
         .ok();
     assert!(object["metadata"]["uid"].is_string() && object["metadata"]["creationTimestamp"].is_string());
     assert_eq!(object["metadata"].get("resourceVersion"), None);
-    assert_eq!(world.server.revision(), revision);
+    assert_eq!(world.revision(), revision);
     world.get(&format!("{MAPS}/a")).await.refused(404);
     let path = "/api/v1/namespaces/nowhere/configmaps/a?dryRun=All";
     let message = world.apply("kvtls", path, &config(json!({}))).await.refused(404);

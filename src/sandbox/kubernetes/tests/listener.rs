@@ -187,7 +187,6 @@ async fn kubectl_applies_on_the_server_and_meets_conflicts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_forward_reaches_where_the_world_says() {
-    let world = World::new();
     let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = echo.local_addr().unwrap();
     tokio::spawn(async move {
@@ -199,8 +198,9 @@ async fn a_port_forward_reaches_where_the_world_says() {
             }
         }
     });
-    world.server.set_forwarder(Arc::new(move |namespace, pod, port| {
-        (namespace == "default" && pod == "a" && port == 8443).then_some(place)
+    let world = World::forwarding(Arc::new(move |pod, port| {
+        let (name, namespace) = (&pod["metadata"]["name"], &pod["metadata"]["namespace"]);
+        (namespace == "default" && name == "a" && port == 8443).then_some(place)
     }));
     world
         .post("/api/v1/namespaces/default/pods", &pod("a"))

@@ -30,7 +30,7 @@ async fn objects_are_created_read_listed_and_refused_twice() {
 #[tokio::test]
 async fn a_watch_tells_every_change_from_a_revision() {
     let world = World::new();
-    let start = world.server.revision();
+    let start = world.revision();
     world.post(MAPS, &map("a", json!({}))).await.ok();
     let mut events = Events::of(&world, &format!("{MAPS}?watch=true&resourceVersion={start}")).await;
     assert_eq!(events.word().await, "ADDED a");
@@ -65,7 +65,7 @@ async fn a_watch_from_nothing_begins_with_what_is_there_and_a_bookmark_ends_it()
 #[tokio::test]
 async fn an_object_that_leaves_the_selection_is_deleted_for_the_watch() {
     let world = World::new();
-    let start = world.server.revision();
+    let start = world.revision();
     let path = format!("{MAPS}?watch=1&labelSelector=app%3Dx&resourceVersion={start}");
     let mut events = Events::of(&world, &path).await;
     let mut object = map("a", json!({}));
@@ -81,7 +81,7 @@ async fn an_object_that_leaves_the_selection_is_deleted_for_the_watch() {
 #[tokio::test]
 async fn a_revision_that_is_forgotten_is_gone() {
     let world = World::new();
-    let start = world.server.revision();
+    let start = world.revision();
     world.post(MAPS, &map("a", json!({}))).await.ok();
     world.server.compact();
     let mut events = Events::of(&world, &format!("{MAPS}?watch=1&resourceVersion={start}")).await;

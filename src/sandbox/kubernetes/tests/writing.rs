@@ -418,10 +418,10 @@ async fn scale_is_a_window_on_replicas() {
 #[tokio::test]
 async fn the_world_s_admission_patches_and_denies() {
     let world = World::new();
-    world.server.set_admission(&json!([
-        {"kinds": ["Deployment"], "patch": [{"op": "add", "path": "/metadata/labels", "value": {"injected": "yes"}}]},
-        {"kinds": ["ConfigMap"], "namespaces": ["default"], "deny": "no maps here"},
-    ]));
+    world.server.set_admission(vec![
+        json!({"kinds": ["Deployment"], "patch": [{"op": "add", "path": "/metadata/labels", "value": {"injected": "yes"}}]}),
+        json!({"kinds": ["ConfigMap"], "namespaces": ["default"], "deny": "no maps here"}),
+    ]);
     let object = world
         .apply(
             "kvtls",
@@ -436,7 +436,7 @@ async fn the_world_s_admission_patches_and_denies() {
         message,
         "admission webhook \"validation.gatekeeper.sh\" denied the request: no maps here"
     );
-    world.server.set_admission(&json!([]));
+    world.server.set_admission(Vec::new());
     world.post(MAPS, &map("a", json!({}))).await.ok();
 }
 
