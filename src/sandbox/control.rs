@@ -136,8 +136,7 @@ async fn route(running: &Running, request: &Incoming) -> Result<Value, Refusal> 
         (&Method::POST, ["clusters", name, "compact"]) => {
             known(body(request)?, &[])?;
             let cluster = running.core.clusters.get(name);
-            let cluster =
-                cluster.ok_or_else(|| Refusal::not_found(format!("there is no cluster {name}")))?;
+            let cluster = cluster.ok_or_else(|| Refusal::not_found(format!("there is no cluster {name}")))?;
             Ok(json!({"revision": cluster.api.compact()}))
         }
         (&Method::GET, ["edges"]) => Ok(running.edges.describe()),
@@ -266,7 +265,10 @@ async fn move_clock(running: &Running, request: &Incoming) -> Result<Value, Refu
         }
     };
     let fired = match until {
-        Some(until) => running.advance(until, settle).await.map_err(|busy| Refusal::busy(&busy))?,
+        Some(until) => running
+            .advance(until, settle)
+            .await
+            .map_err(|busy| Refusal::busy(&busy))?,
         None => Vec::new(),
     };
     Ok(clock(running, &fired))
@@ -305,7 +307,10 @@ async fn settle(running: &Running, request: &Incoming) -> Result<Value, Refusal>
             span.ok_or_else(|| Refusal::bad("/timeout", "must be a duration like 5s"))?
         }
     };
-    running.settle(patience).await.map_err(|busy| Refusal::busy(&busy))?;
+    running
+        .settle(patience)
+        .await
+        .map_err(|busy| Refusal::busy(&busy))?;
     Ok(json!({"idle": true, "busy": []}))
 }
 

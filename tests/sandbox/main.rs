@@ -10,5 +10,6 @@ mod client;
 mod control;
 mod entra;
 mod front;
+mod kubernetes;
 mod process;
 mod vault;

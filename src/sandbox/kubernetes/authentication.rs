@@ -29,11 +29,7 @@ impl Authenticator {
     /// With a new key.
     pub(super) fn new(others: Judge, fixed: BTreeMap<String, Identity>) -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok();
-        Self {
-            others,
-            fixed,
-            key,
-        }
+        Self { others, fixed, key }
     }
 
     pub(super) fn set_static_tokens(&mut self, tokens: BTreeMap<String, Identity>) {
