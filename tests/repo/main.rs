@@ -10,4 +10,5 @@ mod docs;
 mod files;
 mod layers;
 mod readme;
+mod schema_pages;
 mod secrets;

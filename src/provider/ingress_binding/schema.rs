@@ -30,13 +30,10 @@ pub(super) fn schema() -> Schema {
             ),
             (
                 "cluster_id",
-                Attribute::string(
-                    Required,
-                    "The AKS cluster's resource ID. Another cluster replaces the binding.",
-                )
-                .valid(cluster_id)
-                .equal_by(same_without_case)
-                .requires_replace(),
+                Attribute::string(Required, "The AKS cluster's resource ID.")
+                    .valid(cluster_id)
+                    .equal_by(same_without_case)
+                    .requires_replace(),
             ),
             (
                 "key_vault_id",

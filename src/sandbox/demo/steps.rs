@@ -338,17 +338,7 @@ async fn destroy(story: &mut Story) -> Result<(), Evidence> {
     let run = story
         .terraform(&["destroy", "-no-color", "-auto-approve"])
         .await?;
-    Evidence::unless(run.succeeded(), "a destroy without an error", || shown(&run))?;
-    // The pods of the Deployment may take their grace period.
-    let advance = json!({ "advance": "1m" });
-    story
-        .voice
-        .command(&format!("curl -X POST $KVTLS_SANDBOX/clock -d '{advance}'"));
-    story
-        .deployer
-        .control(Method::POST, "/clock", Some(&advance))
-        .await?;
-    Ok(())
+    Evidence::unless(run.succeeded(), "a destroy without an error", || shown(&run))
 }
 
 async fn what_is_left(story: &mut Story) -> Result<(), Evidence> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::LocalBoxFuture;
+use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
 use super::cli::{self, Cli, Run, Scratch};
@@ -173,6 +174,9 @@ impl Stage {
         let visitors = async {
             let deployer = Visitor::new(self.world.environment("deployer"))?;
             let owner = Visitor::new(self.world.environment("owner"))?;
+            // What was there before is counted once the world has come to rest.
+            let rest = serde_json::json!({ "timeout": "30s" });
+            deployer.control(Method::POST, "/settle", Some(&rest)).await?;
             let before = super::steps::inventory(&deployer).await?;
             Ok((deployer, owner, before))
         };

@@ -1,0 +1,142 @@
+//! `docs/index.md` and `docs/resources/*.md` are rendered from the schemas and the examples. `UPDATE_EXPECT=1 cargo
+//! test --test repo` writes them anew.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use kvtls::framework::{Attribute, AttributeKind, Nesting, Presence, Provider, Schema, Type};
+use kvtls::provider::Kvtls;
+
+use crate::files;
+
+#[test]
+fn the_pages_of_the_registry_equal_the_schemas() {
+    let provider = Kvtls::with_environment(Default::default());
+    let mut pages = BTreeMap::new();
+    let example = example("examples/provider/provider.tf");
+    let index = page("kvtls Provider", "", Provider::schema(&provider), &example, "");
+    pages.insert("docs/index.md".to_owned(), index);
+    for resource in provider.resources() {
+        let name = resource.type_name();
+        let folder = format!("examples/resources/{name}");
+        let shown = self::example(&format!("{folder}/resource.tf"));
+        let import = files::text(Path::new(&format!("{folder}/import.sh"))).expect("an import example");
+        let import = format!("\n## Import\n\n```shell\n{}\n```\n", import.trim());
+        let title = format!("{name} Resource - kvtls");
+        let file = name.trim_start_matches("kvtls_");
+        let text = page(&title, "subcategory: \"\"\n", resource.schema(), &shown, &import);
+        pages.insert(format!("docs/resources/{file}.md"), text);
+    }
+    let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    for (path, wanted) in pages {
+        let path = Path::new(&path);
+        if update {
+            let whole = files::root().join(path);
+            std::fs::create_dir_all(whole.parent().expect("a folder")).expect("the folder");
+            std::fs::write(whole, &wanted).expect("the page is written");
+        }
+        let there = files::text(path).unwrap_or_default();
+        assert_eq!(
+            there,
+            wanted,
+            "{} is not what the schema says; UPDATE_EXPECT=1 renders it",
+            path.display()
+        );
+    }
+}
+
+fn example(path: &str) -> String {
+    let text = files::text(Path::new(path)).expect("an example");
+    format!("\n## Example\n\n```terraform\n{}\n```\n", text.trim())
+}
+
+fn page(title: &str, front: &str, schema: &Schema, example: &str, tail: &str) -> String {
+    let mut text = format!(
+        "---\npage_title: \"{title}\"\n{front}description: |-\n  {}\n---\n\n",
+        schema.description
+    );
+    let heading = title.split(' ').next().unwrap_or_default();
+    let _ = write!(
+        text,
+        "# {heading}\n\n{}\n{example}\n## Schema\n",
+        schema.description
+    );
+    sections(&mut text, &schema.attributes, "");
+    text.push_str(tail);
+    text
+}
+
+fn sections(text: &mut String, attributes: &BTreeMap<String, Attribute>, within: &str) {
+    let groups: [(&str, fn(Presence) -> bool); 3] = [
+        ("Required", |presence| presence == Presence::Required),
+        ("Optional", |presence| {
+            matches!(presence, Presence::Optional | Presence::OptionalComputed)
+        }),
+        ("Read-only", |presence| presence == Presence::Computed),
+    ];
+    for (title, belongs) in groups {
+        let members: Vec<_> = attributes.iter().filter(|(_, it)| belongs(it.presence)).collect();
+        if members.is_empty() {
+            continue;
+        }
+        let _ = write!(
+            text,
+            "\n{} {title}{within}\n\n",
+            if within.is_empty() { "###" } else { "####" }
+        );
+        for (name, attribute) in members {
+            let change = if attribute.requires_replace {
+                " Changing it replaces the resource."
+            } else {
+                ""
+            };
+            let _ = writeln!(
+                text,
+                "- `{name}` ({}) {}{change}",
+                kind(attribute),
+                attribute.description
+            );
+        }
+    }
+    for (name, attribute) in attributes {
+        if let AttributeKind::Nested(_, children) = &attribute.kind {
+            let path = if within.is_empty() {
+                name.clone()
+            } else {
+                format!(
+                    "{}.{name}",
+                    within.trim_start_matches(" of `").trim_end_matches('`')
+                )
+            };
+            sections(text, children, &format!(" of `{path}`"));
+        }
+    }
+}
+
+fn kind(attribute: &Attribute) -> String {
+    let kind = match &attribute.kind {
+        AttributeKind::Value(ty) => type_name(ty),
+        AttributeKind::Nested(Nesting::Single, _) => "object".to_owned(),
+        AttributeKind::Nested(Nesting::List, _) => "list of objects".to_owned(),
+        AttributeKind::Nested(Nesting::Set, _) => "set of objects".to_owned(),
+        AttributeKind::Nested(Nesting::Map, _) => "map of objects".to_owned(),
+    };
+    if attribute.sensitive {
+        format!("{kind}, sensitive")
+    } else {
+        kind
+    }
+}
+
+fn type_name(ty: &Type) -> String {
+    match ty {
+        Type::Bool => "bool".to_owned(),
+        Type::Number => "number".to_owned(),
+        Type::String => "string".to_owned(),
+        Type::List(element) => format!("list of {}s", type_name(element)),
+        Type::Set(element) => format!("set of {}s", type_name(element)),
+        Type::Map(element) => format!("map of {}s", type_name(element)),
+        Type::Object(_) | Type::Tuple(_) | Type::Dynamic => "any".to_owned(),
+    }
+}
