@@ -3,7 +3,7 @@
 use kvtls::sandbox::demo::QUICKSTART;
 
 use crate::terraform::{Diagnostic, Terraform};
-use crate::world::World;
+use crate::world::{World, is_write};
 
 /// What is written instead of what in the quickstart, which attribute is to blame, and words of the error.
 type Row = (&'static str, &'static str, &'static str, &'static [&'static str]);
@@ -239,13 +239,4 @@ async fn b_a_refused_secret_says_what_entra_said() {
 fn changed(right: &str, wrong: &str) -> String {
     assert!(QUICKSTART.contains(right), "the quickstart has {right}");
     QUICKSTART.replace(right, wrong)
-}
-
-fn is_write(entry: &serde_json::Value) -> bool {
-    let reads = ["login", "control"].iter().any(|plane| entry["plane"] == *plane);
-    // Reviews are questions that are asked with POST.
-    let review = entry["url"]
-        .as_str()
-        .is_some_and(|url| url.contains("reviews") || url.contains("Credential"));
-    !reads && !review && entry["method"] != "GET"
 }

@@ -23,3 +23,4 @@ mod drift;
 mod faults;
 mod hygiene;
 mod import;
+mod rights;

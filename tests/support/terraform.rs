@@ -69,6 +69,15 @@ impl Terraform {
         terraform
     }
 
+    /// The same configuration and state, run by somebody else.
+    pub(crate) fn run_by(&self, visitor: &Visitor) -> Self {
+        let configuration = std::fs::read_to_string(self.cli.directory.join("main.tf")).expect("main.tf");
+        let other = Self::new(visitor, &configuration);
+        let state = "terraform.tfstate";
+        std::fs::copy(self.cli.directory.join(state), other.cli.directory.join(state)).expect("the state");
+        other
+    }
+
     /// Replaces `main.tf`.
     pub(crate) fn write(&self, configuration: &str) {
         std::fs::write(self.cli.directory.join("main.tf"), configuration).expect("main.tf");

@@ -29,8 +29,7 @@ const RATE: f64 = 60.0;
 
 /// The world and the two principals that every test needs.
 pub(crate) struct World {
-    /// Dropped with the world, and ends it.
-    _sandbox: Sandbox,
+    sandbox: Sandbox,
     pub(crate) deployer: Visitor,
     /// The cluster's owner, for what happens behind Terraform's back.
     pub(crate) owner: Visitor,
@@ -50,11 +49,16 @@ impl World {
         let visitor = |name: &str| Visitor::new(environment(&sandbox, name)).expect("a visitor");
         let (deployer, owner) = (visitor("deployer"), visitor("owner"));
         Self {
-            _sandbox: sandbox,
+            sandbox,
             deployer,
             owner,
             _scratch: scratch,
         }
+    }
+
+    /// Another principal.
+    pub(crate) fn visitor(&self, name: &str) -> Visitor {
+        Visitor::new(environment(&self.sandbox, name)).expect("a visitor")
     }
 
     /// A working directory with the quickstart.
@@ -317,4 +321,14 @@ async fn open(dir: &Path, members: Value) -> Sandbox {
 
 fn environment(sandbox: &Sandbox, principal: &str) -> Environment {
     sandbox.environment(principal, Mode::Names)
+}
+
+/// Whether a request changed something in the world, or was to.
+pub(crate) fn is_write(entry: &Value) -> bool {
+    let reads = ["login", "control"].iter().any(|plane| entry["plane"] == *plane);
+    // Reviews are questions that are asked with POST.
+    let review = entry["url"]
+        .as_str()
+        .is_some_and(|url| url.contains("reviews") || url.contains("Credential"));
+    !reads && !review && entry["method"] != "GET"
 }

@@ -258,11 +258,10 @@ pub fn find(path: &str, wanted: Option<&str>) -> Option<PathBuf> {
     })
 }
 
-/// A folder below the system's temporary one that goes away when this does, unless it is kept.
+/// A folder below the system's temporary one that goes away when this does.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    kept: bool,
 }
 
 impl Scratch {
@@ -275,26 +274,19 @@ impl Scratch {
         let name = format!("kvtls-{purpose}-{}", uuid::Uuid::new_v4().simple());
         let path = std::env::temp_dir().join(name);
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self { path, kept: false })
+        Ok(Self { path })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Leaves the folder where it is.
-    pub fn keep(&mut self) {
-        self.kept = true;
-    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if !self.kept {
-            // Whatever cannot be removed now is the system's to clean: it is in its temporary folder.
-            drop(std::fs::remove_dir_all(&self.path));
-        }
+        // Whatever cannot be removed now is the system's to clean: it is in its temporary folder.
+        drop(std::fs::remove_dir_all(&self.path));
     }
 }
 

@@ -141,7 +141,7 @@ async fn served(story: &mut Story) -> Result<(), Evidence> {
         .line(&format!("  subject             {}", served.leaf.subject));
     story
         .voice
-        .line(&format!("  valid until         {}", served.leaf.not_after));
+        .line(&format!("  valid until         {}", served.leaf.not_after.date()));
     story
         .voice
         .line(&format!("  thumbprint served   {}", served.leaf.thumbprint));

@@ -68,6 +68,30 @@ pub(super) struct Story {
     /// What the world held before the first apply.
     pub(super) before: Inventory,
     interrupted: CancellationToken,
+    overrides: Overrides,
+}
+
+/// The warning that development overrides cause is shown the first time and left out after that: it is the same for
+/// every command, and says nothing about what the command does.
+#[derive(Debug, Default)]
+struct Overrides {
+    told: bool,
+    inside: bool,
+}
+
+impl Overrides {
+    /// Whether this line of output is to be shown.
+    fn shows(&mut self, line: &str) -> bool {
+        if line.contains("Warning: Provider development overrides are in effect") {
+            self.inside = true;
+        }
+        let shown = !self.inside || !self.told;
+        if self.inside && line.ends_with("releases.") {
+            self.inside = false;
+            self.told = true;
+        }
+        shown
+    }
 }
 
 /// Tells the whole story on `out` and returns the exit status. Ctrl-C ends it and takes the world down; a second one
@@ -77,7 +101,7 @@ pub async fn demo(options: &Options, out: Box<dyn Write + Send>) -> u8 {
     voice.line(WHAT_THIS_IS);
     let interrupted = CancellationToken::new();
     tokio::spawn(watch_for_interrupt(interrupted.clone()));
-    let mut stage = match Stage::set(options).await {
+    let stage = match Stage::set(options).await {
         Ok(stage) => stage,
         Err(words) => {
             voice.line(&words);
@@ -88,7 +112,6 @@ pub async fn demo(options: &Options, out: Box<dyn Write + Send>) -> u8 {
         Ok(mut story) => {
             let status = tell(&mut story, options.pause).await;
             if options.keep && status != INTERRUPTED {
-                stage.scratch.keep();
                 by_hand(&mut story, &stage);
                 interrupted.cancelled().await;
             }
@@ -174,6 +197,7 @@ impl Stage {
             owner,
             before,
             interrupted,
+            overrides: Overrides::default(),
         })
     }
 }
@@ -247,11 +271,14 @@ impl Story {
             .start(arguments)
             .map_err(|error| Evidence::failed("start the CLI", &error))?;
         self.voice.command(running.command());
-        let voice = &mut self.voice;
+        let (voice, overrides) = (&mut self.voice, &mut self.overrides);
         let interrupted = self.interrupted.clone();
-        let run = running
-            .finish(|line| voice.line(&format!("  {line}")), interrupted.cancelled())
-            .await;
+        let echo = |line: &str| {
+            if overrides.shows(line) {
+                voice.line(&format!("  {line}"));
+            }
+        };
+        let run = running.finish(echo, interrupted.cancelled()).await;
         let run = run.map_err(|error| Evidence::failed("wait for the CLI", &error))?;
         if self.interrupted.is_cancelled() {
             Err(Evidence::Interrupted)
@@ -326,5 +353,18 @@ async fn watch_for_interrupt(interrupted: CancellationToken) {
     }
     if tokio::signal::ctrl_c().await.is_ok() {
         std::process::exit(i32::from(INTERRUPTED));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warning_about_overrides_is_shown_once() {
+        let text = "\nWarning: Provider development overrides are in effect\n\n - kvtls/kvtls in /x\nwith published\nreleases.\nPlan: 1\n";
+        let mut overrides = Overrides::default();
+        let mut shown = || text.lines().filter(|line| overrides.shows(line)).count();
+        assert_eq!((shown(), shown()), (7, 2));
     }
 }
