@@ -2,7 +2,6 @@
 //! test --test repo` writes them anew.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use kvtls::framework::{Attribute, AttributeKind, Nesting, Presence, Provider, Schema, Type};
@@ -57,46 +56,32 @@ fn page(title: &str, front: &str, schema: &Schema, example: &str, tail: &str) ->
         schema.description
     );
     let heading = title.split(' ').next().unwrap_or_default();
-    let _ = write!(
-        text,
-        "# {heading}\n\n{}\n{example}\n## Schema\n",
-        schema.description
-    );
+    let description = &schema.description;
+    text.push_str(&format!("# {heading}\n\n{description}\n{example}\n## Schema\n"));
     sections(&mut text, &schema.attributes, "");
     text.push_str(tail);
     text
 }
 
 fn sections(text: &mut String, attributes: &BTreeMap<String, Attribute>, within: &str) {
-    let groups: [(&str, fn(Presence) -> bool); 3] = [
-        ("Required", |presence| presence == Presence::Required),
-        ("Optional", |presence| {
-            matches!(presence, Presence::Optional | Presence::OptionalComputed)
-        }),
-        ("Read-only", |presence| presence == Presence::Computed),
-    ];
-    for (title, belongs) in groups {
-        let members: Vec<_> = attributes.iter().filter(|(_, it)| belongs(it.presence)).collect();
+    for title in ["Required", "Optional", "Read-only"] {
+        let members: Vec<_> = attributes
+            .iter()
+            .filter(|(_, attribute)| group(attribute.presence) == title)
+            .collect();
         if members.is_empty() {
             continue;
         }
-        let _ = write!(
-            text,
-            "\n{} {title}{within}\n\n",
-            if within.is_empty() { "###" } else { "####" }
-        );
+        let level = if within.is_empty() { "###" } else { "####" };
+        text.push_str(&format!("\n{level} {title}{within}\n\n"));
         for (name, attribute) in members {
             let change = if attribute.requires_replace {
                 " Changing it replaces the resource."
             } else {
                 ""
             };
-            let _ = writeln!(
-                text,
-                "- `{name}` ({}) {}{change}",
-                kind(attribute),
-                attribute.description
-            );
+            let (kind, description) = (kind(attribute), &attribute.description);
+            text.push_str(&format!("- `{name}` ({kind}) {description}{change}\n"));
         }
     }
     for (name, attribute) in attributes {
@@ -111,6 +96,15 @@ fn sections(text: &mut String, attributes: &BTreeMap<String, Attribute>, within:
             };
             sections(text, children, &format!(" of `{path}`"));
         }
+    }
+}
+
+/// The heading under which an attribute is listed.
+fn group(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Required => "Required",
+        Presence::Optional | Presence::OptionalComputed => "Optional",
+        Presence::Computed => "Read-only",
     }
 }
 
