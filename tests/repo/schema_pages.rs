@@ -2,7 +2,6 @@
 //! test --test repo` writes them anew.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 
 use kvtls::framework::{Attribute, AttributeKind, Nesting, Presence, Provider, Schema, Type};
@@ -57,46 +56,36 @@ fn page(title: &str, front: &str, schema: &Schema, example: &str, tail: &str) ->
         schema.description
     );
     let heading = title.split(' ').next().unwrap_or_default();
-    let _ = write!(
-        text,
+    text.push_str(&format!(
         "# {heading}\n\n{}\n{example}\n## Schema\n",
         schema.description
-    );
+    ));
     sections(&mut text, &schema.attributes, "");
     text.push_str(tail);
     text
 }
 
 fn sections(text: &mut String, attributes: &BTreeMap<String, Attribute>, within: &str) {
-    let groups: [(&str, fn(Presence) -> bool); 3] = [
-        ("Required", |presence| presence == Presence::Required),
-        ("Optional", |presence| {
-            matches!(presence, Presence::Optional | Presence::OptionalComputed)
-        }),
-        ("Read-only", |presence| presence == Presence::Computed),
+    let groups: [(&str, &[Presence]); 3] = [
+        ("Required", &[Presence::Required]),
+        ("Optional", &[Presence::Optional, Presence::OptionalComputed]),
+        ("Read-only", &[Presence::Computed]),
     ];
-    for (title, belongs) in groups {
-        let members: Vec<_> = attributes.iter().filter(|(_, it)| belongs(it.presence)).collect();
+    let heading = if within.is_empty() { "###" } else { "####" };
+    for (title, presences) in groups {
+        let members: Vec<_> = attributes
+            .iter()
+            .filter(|(_, it)| presences.contains(&it.presence))
+            .collect();
         if members.is_empty() {
             continue;
         }
-        let _ = write!(
-            text,
-            "\n{} {title}{within}\n\n",
-            if within.is_empty() { "###" } else { "####" }
-        );
+        text.push_str(&format!("\n{heading} {title}{within}\n\n"));
         for (name, attribute) in members {
-            let change = if attribute.requires_replace {
-                " Changing it replaces the resource."
-            } else {
-                ""
-            };
-            let _ = writeln!(
-                text,
-                "- `{name}` ({}) {}{change}",
-                kind(attribute),
-                attribute.description
-            );
+            let replaces = " Changing it replaces the resource.";
+            let change = if attribute.requires_replace { replaces } else { "" };
+            let (kind, description) = (kind(attribute), &attribute.description);
+            text.push_str(&format!("- `{name}` ({kind}) {description}{change}\n"));
         }
     }
     for (name, attribute) in attributes {
