@@ -134,7 +134,10 @@ fn the_table_bites() {
     assert!(allowed(&place).contains(&"azure"));
     let place: Vec<String> = vec!["binding".to_owned(), "plan".to_owned()];
     for client in ["azure", "azure::Azure", "k8s", "k8s::Kubernetes"] {
-        assert!(!allowed(&place).contains(&client), "what decides may not name {client}");
+        assert!(
+            !allowed(&place).contains(&client),
+            "what decides may not name {client}"
+        );
     }
 }
 

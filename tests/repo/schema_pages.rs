@@ -56,30 +56,34 @@ fn page(title: &str, front: &str, schema: &Schema, example: &str, tail: &str) ->
         schema.description
     );
     let heading = title.split(' ').next().unwrap_or_default();
-    let description = &schema.description;
-    text.push_str(&format!("# {heading}\n\n{description}\n{example}\n## Schema\n"));
+    text.push_str(&format!(
+        "# {heading}\n\n{}\n{example}\n## Schema\n",
+        schema.description
+    ));
     sections(&mut text, &schema.attributes, "");
     text.push_str(tail);
     text
 }
 
 fn sections(text: &mut String, attributes: &BTreeMap<String, Attribute>, within: &str) {
-    for title in ["Required", "Optional", "Read-only"] {
+    let groups: [(&str, &[Presence]); 3] = [
+        ("Required", &[Presence::Required]),
+        ("Optional", &[Presence::Optional, Presence::OptionalComputed]),
+        ("Read-only", &[Presence::Computed]),
+    ];
+    let heading = if within.is_empty() { "###" } else { "####" };
+    for (title, presences) in groups {
         let members: Vec<_> = attributes
             .iter()
-            .filter(|(_, attribute)| group(attribute.presence) == title)
+            .filter(|(_, it)| presences.contains(&it.presence))
             .collect();
         if members.is_empty() {
             continue;
         }
-        let level = if within.is_empty() { "###" } else { "####" };
-        text.push_str(&format!("\n{level} {title}{within}\n\n"));
+        text.push_str(&format!("\n{heading} {title}{within}\n\n"));
         for (name, attribute) in members {
-            let change = if attribute.requires_replace {
-                " Changing it replaces the resource."
-            } else {
-                ""
-            };
+            let replaces = " Changing it replaces the resource.";
+            let change = if attribute.requires_replace { replaces } else { "" };
             let (kind, description) = (kind(attribute), &attribute.description);
             text.push_str(&format!("- `{name}` ({kind}) {description}{change}\n"));
         }
@@ -96,15 +100,6 @@ fn sections(text: &mut String, attributes: &BTreeMap<String, Attribute>, within:
             };
             sections(text, children, &format!(" of `{path}`"));
         }
-    }
-}
-
-/// The heading under which an attribute is listed.
-fn group(presence: Presence) -> &'static str {
-    match presence {
-        Presence::Required => "Required",
-        Presence::Optional | Presence::OptionalComputed => "Optional",
-        Presence::Computed => "Read-only",
     }
 }
 

@@ -6,7 +6,7 @@
 //! Nothing is claimed that was not observed: every step looks at the plan, the edge, the vault or the cluster and
 //! ends the demo with its evidence if what it sees is not what the heading says.
 //!
-//! Next: `steps` is the story, `visitor` how the world is asked, `cli` how the CLI is run.
+//! Next: `steps` is the story, [`visitor`] how the world is asked, [`cli`] how the CLI is run.
 
 pub mod changes;
 pub mod cli;
