@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::desired::Desired;
+use super::desired::{Desired, VerifyLevel};
 use super::error::{Cause, StepError};
 use super::execute::{Done, Executor, Limits};
 use super::findings::{Class, Finding, Known, judge};
@@ -46,10 +46,10 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
             .map(|wanted| manifests::ingress(desired, &wanted.name)),
     );
     objects.extend(retired.iter().cloned());
-    let redirects = desired
+    let class = desired
         .ingress
         .as_ref()
-        .filter(|wanted| wanted.ssl_redirect.is_some());
+        .and_then(|wanted| wanted.class_name.clone());
     Question {
         cluster: desired.cluster.clone(),
         vault: desired.vault.clone(),
@@ -66,7 +66,7 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
             .map(|it| it.secret_name.clone())
             .collect(),
         namespace_exists: true,
-        class: redirects.and_then(|wanted| wanted.class_name.clone()),
+        class,
         other_classes: false,
         cluster_objects: true,
         freshness,
@@ -119,7 +119,18 @@ pub async fn converge(
             }
         }
         executor.run(&next.steps, &mut outcome.done).await;
-        observation = observe_again(world, &question, limits).await?;
+        observation = match observe_again(world, &question, limits).await {
+            Ok(observation) => observation,
+            Err(error) => {
+                // What was written stays written, whatever can be read now.
+                let step = next.steps.last().cloned();
+                outcome.done.failure = outcome.done.failure.or(step.map(|step| StepError {
+                    step,
+                    cause: error.into(),
+                }));
+                Observation::blind(super::observe::now())
+            }
+        };
         if outcome.done.failure.is_some() || next.complete || next.steps.is_empty() {
             break;
         }
@@ -186,7 +197,7 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         namespace: owned.namespace.clone(),
         certificates: std::collections::BTreeMap::new(),
         objects: owned.objects.clone(),
-        secrets: Vec::new(),
+        secrets: owned.secrets.clone(),
         namespace_exists: false,
         class: None,
         other_classes: true,
@@ -224,8 +235,12 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
 ///
 /// # Errors
 /// If there is no usable credential.
-pub async fn refresh(world: &World, desired: &Desired) -> Result<Observation, azure::Error> {
-    let mut question = question(desired, &[], Freshness::Shared);
+pub async fn refresh(
+    world: &World,
+    desired: &Desired,
+    retired: &[ObjectRef],
+) -> Result<Observation, azure::Error> {
+    let mut question = question(desired, retired, Freshness::Shared);
     question.namespace_exists = false;
     question.class = None;
     question.secrets.clear();
@@ -235,7 +250,9 @@ pub async fn refresh(world: &World, desired: &Desired) -> Result<Observation, az
         .as_ref()
         .map(|wanted| manifests::ingress(desired, &wanted.name));
     let live = ingress.and_then(|ingress| observation.object(&object_key(&ingress)));
+    let proves_edge = matches!(desired.verify.level, VerifyLevel::Auto | VerifyLevel::Served);
     let endpoint = match (&desired.verify.endpoint, live.and_then(published_address)) {
+        _ if !proves_edge || desired.ingress.is_none() => None,
         (Some((address, port)), _) => Some(Endpoint {
             address: address.clone(),
             port: *port,
@@ -248,7 +265,8 @@ pub async fn refresh(world: &World, desired: &Desired) -> Result<Observation, az
         let hosts = desired.hosts().map(|(host, _)| host);
         observation.served = observe_served(world, &endpoint, hosts, Duration::from_secs(3)).await;
     }
-    if observation.cluster.present().is_some() && !edge_proves_secrets(desired, &observation) {
+    let proves = desired.verify.level != VerifyLevel::None;
+    if proves && observation.cluster.present().is_some() && !edge_proves_secrets(desired, &observation) {
         let secrets = Question {
             objects: Vec::new(),
             certificates: std::collections::BTreeMap::new(),

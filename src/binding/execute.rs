@@ -14,7 +14,7 @@ use super::error::{Cause, StepError};
 use super::observation::Seen;
 use super::observe::{dialled, mount_messages, published_address};
 use super::step::{Awaited, Step, object_key};
-use super::text::{project, shown, without_bookkeeping};
+use super::text::admission;
 use super::world::{ConnectError, World};
 use crate::azure::ids::ClusterId;
 use crate::azure::{AddonWish, Role};
@@ -150,7 +150,7 @@ impl Executor<'_> {
                 let live = self.apply(&kubernetes, object, manifest).await?;
                 remember_admitted(&mut done.admitted, object, manifest, &live);
             }
-            Step::AwaitSynced { secrets } => self.await_synced(secrets, done).await?,
+            Step::AwaitSynced { secrets, patience } => self.await_synced(secrets, *patience, done).await?,
             Step::AwaitServed { ingress, hosts } => self.await_served(ingress, hosts, done).await?,
             Step::Delete { object, uid } => {
                 let kubernetes = self.kubernetes().await?;
@@ -215,7 +215,7 @@ impl Executor<'_> {
         }
     }
 
-    async fn await_synced(&self, secrets: &[Awaited], done: &Done) -> Result<(), Cause> {
+    async fn await_synced(&self, secrets: &[Awaited], patience: Duration, done: &Done) -> Result<(), Cause> {
         let Some(desired) = self.desired else {
             return Ok(());
         };
@@ -230,7 +230,7 @@ impl Executor<'_> {
         } else {
             Duration::ZERO
         };
-        let waited = desired.verify.timeout + propagation;
+        let waited = desired.verify.timeout + propagation + patience;
         match tokio::time::timeout(waited, all).await {
             Ok(result) => result.map(|_| ()).map_err(Cause::Kubernetes),
             Err(_) => {
@@ -458,13 +458,10 @@ fn remember_admitted(
     manifest: &Value,
     live: &Value,
 ) {
-    let visible = without_bookkeeping(manifest);
-    let key = object_key(object);
-    if shown(live, &visible, None) == visible {
-        admitted.remove(&key);
-    } else {
-        admitted.insert(key, without_bookkeeping(&project(live, &visible)));
-    }
+    match admission(live, manifest) {
+        Some(admission) => admitted.insert(object_key(object), admission),
+        None => admitted.remove(&object_key(object)),
+    };
 }
 
 /// Field managers that would take a field again: deployment tools and operators, not people.

@@ -40,8 +40,8 @@ pub enum Finding {
     },
     /// The add-on's identity has to be allowed already, and is not.
     GrantMissing {
-        /// The identity.
-        principal_id: String,
+        /// The identity; none while the add-on is off.
+        principal_id: Option<String>,
         /// Whether the vault uses roles.
         rbac: bool,
     },
@@ -93,6 +93,8 @@ pub enum Finding {
         object: ObjectRef,
         /// The binding's ID, to import.
         binding: String,
+        /// Whether it is this very binding: then a state that is read later in this run may still know it.
+        same: bool,
     },
     /// The Secret exists and was not made by the driver.
     ForeignSecret {
@@ -103,6 +105,11 @@ pub enum Finding {
     },
     /// The namespace does not exist.
     NamespaceMissing,
+    /// The Ingress class does not exist.
+    ClassMissing {
+        /// Its name.
+        class: String,
+    },
     /// `ssl_redirect` is set and we do not know how this controller is told.
     RedirectUnknown {
         /// The controller.
@@ -149,6 +156,8 @@ impl Finding {
             Self::AddonNotAsRequired { .. }
             | Self::GrantMissing { .. }
             | Self::CertificateMissing { .. }
+            | Self::ClassMissing { .. }
+            | Self::AlreadyBound { same: true, .. }
             | Self::NamespaceMissing => Class::Curable,
             Self::ClusterMissing
             | Self::VaultMissing
@@ -170,6 +179,8 @@ pub struct Known {
     pub instances: BTreeSet<String>,
     /// Certificates that were bound before with the same vault, name and hosts.
     pub bound: BTreeSet<String>,
+    /// Secrets that the binding had before.
+    pub secrets: BTreeSet<String>,
 }
 
 /// Thirty days, the warning time of the specification.
@@ -214,14 +225,19 @@ fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Findin
             enabled: cluster.addon.enabled,
         });
     }
-    if desired.access == Mode::Require
-        && let (Some(identity), Some(assignments)) = (&cluster.addon.identity, seen.assignments.known())
-        && grant::find(vault, assignments, &identity.object_id).is_none()
-    {
-        findings.push(Finding::GrantMissing {
-            principal_id: identity.object_id.0.clone(),
-            rbac: vault.rbac,
-        });
+    if desired.access == Mode::Require && seen.assignments.why_not().is_none() {
+        let identity = cluster.addon.identity.as_ref();
+        let none = Vec::new();
+        let assignments = seen.assignments.known().unwrap_or(&none);
+        let granted = identity.and_then(|identity| grant::find(vault, assignments, &identity.object_id));
+        if granted.is_none() {
+            // An identity that does not exist yet cannot have been granted anything.
+            let principal_id = identity.map(|identity| identity.object_id.0.clone());
+            findings.push(Finding::GrantMissing {
+                principal_id,
+                rbac: vault.rbac,
+            });
+        }
     }
 }
 
@@ -303,36 +319,46 @@ fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings:
     let class = seen.object(&object_key(&objects[0]));
     let unfinished =
         class.and_then(|live| manifests::annotation(live, manifests::PHASE)) == Some(manifests::UNFINISHED);
-    let mut ours = false;
     for object in objects {
         let Some(live) = seen.object(&object_key(&object)) else {
             continue;
         };
         match ownership(desired, live, known, unfinished) {
-            Ownership::Ours => ours = true,
-            Ownership::OtherBinding(binding) => findings.push(Finding::AlreadyBound { object, binding }),
+            Ownership::Ours => {}
+            Ownership::OtherBinding(binding) => {
+                let same = binding.eq_ignore_ascii_case(&desired.id());
+                findings.push(Finding::AlreadyBound {
+                    object,
+                    binding,
+                    same,
+                });
+            }
             Ownership::Foreign(managed_by) => findings.push(Finding::Foreign { object, managed_by }),
         }
     }
     for (key, certificate) in &desired.certificates {
         let secret = seen.secrets.get(&certificate.secret_name).and_then(Seen::present);
-        if secret.is_some_and(|secret| !secret.managed) && !ours {
+        let known = known.secrets.contains(&certificate.secret_name);
+        if secret.is_some_and(|secret| !secret.managed) && !known {
             findings.push(Finding::ForeignSecret {
                 key: key.clone(),
                 secret_name: certificate.secret_name.clone(),
             });
         }
     }
-    if let Some(wanted) = &desired.ingress
-        && wanted.ssl_redirect.is_some()
-        && let Seen::Known(controller) = &seen.controller
-        && !controller
-            .as_deref()
-            .is_some_and(|name| manifests::NGINX_CONTROLLERS.contains(&name))
-    {
-        findings.push(Finding::RedirectUnknown {
-            controller: controller.clone(),
-        });
+    let Some(wanted) = &desired.ingress else { return };
+    let Seen::Known(controller) = &seen.controller else {
+        return;
+    };
+    match (controller, &wanted.class_name) {
+        (None, Some(class)) => findings.push(Finding::ClassMissing { class: class.clone() }),
+        (Some(name), _) if manifests::NGINX_CONTROLLERS.contains(&name.as_str()) => {}
+        _ if wanted.ssl_redirect.is_some() => {
+            findings.push(Finding::RedirectUnknown {
+                controller: controller.clone(),
+            });
+        }
+        _ => {}
     }
 }
 

@@ -21,8 +21,8 @@ pub enum Grant<'a> {
     Policy(&'a AccessPolicy),
 }
 
-/// The grant by which `principal` reads secrets of `vault`, in the model that applies to it; the narrowest one of ours
-/// first, so that what we made is what we report.
+/// The grant by which `principal` reads secrets of `vault`, in the model that applies to it; one of ours first, so that
+/// what we made is what we report. `assignments` are those assigned to the principal, through its groups too.
 pub fn find<'a>(
     vault: &'a Vault,
     assignments: &'a [RoleAssignment],
@@ -36,10 +36,9 @@ pub fn find<'a>(
             .map(Grant::Policy);
     }
     let reads = |assignment: &&RoleAssignment| {
-        assignment.principal.0.eq_ignore_ascii_case(&principal.0)
-            && READER_ROLES
-                .iter()
-                .any(|role| role.eq_ignore_ascii_case(&assignment.role_guid))
+        READER_ROLES
+            .iter()
+            .any(|role| role.eq_ignore_ascii_case(&assignment.role_guid))
     };
     let found: Vec<&RoleAssignment> = assignments.iter().filter(reads).collect();
     found

@@ -8,6 +8,7 @@
 //! Next: [`super::execute`] runs the steps.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -17,8 +18,8 @@ use super::manifests::{self, Facts};
 use super::observation::{Observation, Seen};
 use super::step::{Awaited, Step, object_key};
 use super::text::{shown, without_bookkeeping};
-use crate::azure::AddonWish;
-use crate::azure::ids::{ClusterId, VaultId};
+use crate::azure::ids::{ClusterId, PrincipalId, VaultId};
+use crate::azure::{AddonWish, duration};
 use crate::k8s::{Kind, ObjectRef, SECRET};
 
 /// What to do, in order.
@@ -39,6 +40,8 @@ pub struct Memory {
     pub admitted: BTreeMap<String, Value>,
     /// Objects of this binding that it no longer wants, for example an Ingress under its old name.
     pub retired: Vec<ObjectRef>,
+    /// Whether the identity was known to be granted.
+    pub granted: bool,
     /// The name of the cloud as the driver's Azure provider wants it.
     pub cloud_name: Option<String>,
 }
@@ -87,7 +90,8 @@ pub fn addon_wish(desired: &Desired) -> AddonWish {
 pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
     let mut steps = Vec::new();
     let addon = seen.cluster.present().map(|cluster| &cluster.addon);
-    if desired.addon.mode == Mode::Ensure && addon.is_none_or(|addon| !addon_wish(desired).is_met_by(addon)) {
+    if desired.addon.mode == Mode::Ensure && addon.is_some_and(|addon| !addon_wish(desired).is_met_by(addon))
+    {
         steps.push(Step::SwitchAddon {
             rotation_enabled: desired.addon.rotation_enabled,
             rotation_poll_interval: desired.addon.rotation_poll_interval.clone(),
@@ -105,7 +109,16 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
     let none = Vec::new();
     let assignments = seen.assignments.known().unwrap_or(&none);
     let granted = grant::find(vault, assignments, &identity.object_id).is_some();
-    if desired.access == Mode::Ensure && !granted {
+    // A grant that is known from before and only cannot be read now is not made again.
+    let unseen = seen.assignments.why_not().is_some() && memory.granted;
+    let blind = seen.objects.values().any(|object| object.why_not().is_some());
+    if blind {
+        return Plan {
+            steps,
+            complete: false,
+        };
+    }
+    if desired.access == Mode::Ensure && !granted && !unseen {
         steps.push(if vault.rbac {
             Step::AssignRole {
                 vault: desired.vault.clone(),
@@ -170,6 +183,7 @@ impl Objects<'_> {
         if proves {
             steps.push(Step::AwaitSynced {
                 secrets: self.awaited(),
+                patience: self.poll_interval(),
             });
         }
         if let Some(wanted) = &self.desired.ingress {
@@ -188,7 +202,7 @@ impl Objects<'_> {
         }
         for object in &self.memory.retired {
             if let Some(live) = self.seen.object(&object_key(object))
-                && manifests::annotation(live, manifests::INSTANCE) == Some(self.memory.instance.as_str())
+                && self.is_ours(object, live)
             {
                 steps.push(Step::Delete {
                     object: object.clone(),
@@ -229,6 +243,24 @@ impl Objects<'_> {
             manifest: wanted,
             bookkeeping,
         });
+    }
+
+    /// Whether a retired object carries our mark: the instance's, or on a Secret the label that our
+    /// SecretProviderClass gave it.
+    fn is_ours(&self, object: &ObjectRef, live: &Value) -> bool {
+        if object.kind == SECRET {
+            return live["metadata"]["labels"][manifests::MANAGED_BY.0] == manifests::MANAGED_BY.1;
+        }
+        manifests::annotation(live, manifests::INSTANCE) == Some(self.memory.instance.as_str())
+    }
+
+    /// How long a Secret that is there already may stay behind: the driver looks again after this time.
+    fn poll_interval(&self) -> Duration {
+        /// The driver's own.
+        const DEFAULT: Duration = Duration::from_secs(2 * 60);
+        let addon = self.seen.cluster.present().map(|cluster| &cluster.addon);
+        let interval = addon.and_then(|addon| addon.rotation_poll_interval.as_deref());
+        interval.and_then(duration::parse).unwrap_or(DEFAULT)
     }
 
     fn stamp(&self, manifest: Value) -> Value {
@@ -353,7 +385,13 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
     }
     if removes_mount {
         // Kubernetes removes the Secrets with the ReplicaSet that owned the mount.
-        steps.extend(owned.secrets.iter().map(|name| Step::AwaitGone {
+        let managed = owned.secrets.iter().filter(|name| {
+            seen.secrets
+                .get(*name)
+                .and_then(Seen::present)
+                .is_some_and(|secret| secret.managed)
+        });
+        steps.extend(managed.map(|name| Step::AwaitGone {
             object: SECRET.named(&owned.namespace, name),
         }));
     }
@@ -379,29 +417,47 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
 
 /// Revokes what kvtls granted, if it can be shown that nobody else in the cluster reads this vault with that identity.
 fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
-    let Some(classes) = seen.other_classes.known() else {
-        return Vec::new();
-    };
     let Some(vault) = seen.vault.present() else {
         return Vec::new();
     };
-    if classes.iter().any(|class| reads_vault(class, owned.vault.name())) {
-        return Vec::new();
-    }
-    let none = Vec::new();
-    let assignments = seen.assignments.known().unwrap_or(&none);
+    let identity = seen
+        .cluster
+        .present()
+        .and_then(|cluster| cluster.addon.identity.as_ref());
+    let is_current = |grant: &OwnedGrant| {
+        identity.is_none_or(|identity| identity.object_id.0.eq_ignore_ascii_case(&grant.principal_id))
+    };
+    let readers = seen
+        .other_classes
+        .known()
+        .map(|classes| classes.iter().any(|class| reads_vault(class, owned.vault.name())));
     owned
         .grants
         .iter()
+        // Nobody can be an identity that the add-on no longer has; anybody may still be the one it has.
+        .filter(|grant| !is_current(grant) || readers == Some(false))
         .filter_map(|grant| match grant.kind.as_str() {
             "role_assignment" => {
-                let live = assignments
-                    .iter()
-                    .find(|live| live.id.eq_ignore_ascii_case(&grant.id))?;
-                grant::is_ours(live).then(|| Step::RemoveRole { id: live.id.clone() })
+                let live = seen
+                    .assignments
+                    .known()
+                    .filter(|_| is_current(grant))
+                    .map(|assignments| {
+                        assignments
+                            .iter()
+                            .find(|live| live.id.eq_ignore_ascii_case(&grant.id))
+                    });
+                match live {
+                    Some(Some(live)) if grant::is_ours(live) => {
+                        Some(Step::RemoveRole { id: live.id.clone() })
+                    }
+                    Some(_) => None,
+                    // The identity is gone or changed: the state alone knows the assignment.
+                    None => Some(Step::RemoveRole { id: grant.id.clone() }),
+                }
             }
             "access_policy" => {
-                let principal = crate::azure::ids::PrincipalId(grant.principal_id.clone());
+                let principal = PrincipalId(grant.principal_id.clone());
                 grant::find(vault, &[], &principal)?;
                 let tenant = vault.tenant_id.clone();
                 Some(Step::RemoveAccessPolicy {

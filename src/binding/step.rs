@@ -1,5 +1,7 @@
 //! One change to the world: what, on what, with which content.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::azure::ids::{PrincipalId, VaultId};
@@ -46,6 +48,8 @@ pub enum Step {
     AwaitSynced {
         /// Logical name, Secret, thumbprint of the leaf to wait for (any leaf if the vault could not be read).
         secrets: Vec<Awaited>,
+        /// How much longer than usual it may take, because a Secret that exists is looked after only now and then.
+        patience: Duration,
     },
     /// Wait until a handshake at the edge returns the vault's certificate.
     AwaitServed {

@@ -3,7 +3,7 @@
 //! Pure. A live object holds far more than we sent: defaults, status, other managers' fields. [`project`] keeps what
 //! the manifest names, so that defaulting and admission never show as drift while every change of a field of ours does.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::manifests::BOOKKEEPING;
 use crate::k8s::FIELD_MANAGER;
@@ -95,15 +95,23 @@ fn merge_key(items: &[Value]) -> Option<&'static str> {
 }
 
 /// What to show for a live object: `wanted` wherever the live value is what the server made of our last write
-/// (`admitted`), the live value everywhere else.
+/// (`admission`, see [`admission`]), the live value everywhere else.
 #[must_use]
-pub fn shown(live: &Value, wanted: &Value, admitted: Option<&Value>) -> Value {
+pub fn shown(live: &Value, wanted: &Value, admission: Option<&Value>) -> Value {
     // What we own beyond what we want is a leftover of ours, and is shown so that it is taken back.
     let seen = without_bookkeeping(&overlay(owned(live, FIELD_MANAGER), &project(live, wanted)));
-    admitted.map_or_else(
-        || seen.clone(),
-        |admitted| forgive(&seen, admitted, &without_bookkeeping(wanted)),
-    )
+    let wanted = without_bookkeeping(wanted);
+    match admission {
+        None => seen,
+        Some(admission) => forgive(&seen, &admission["admitted"], &admission["sent"], &wanted),
+    }
+}
+
+/// What the server made of a write of ours, to be remembered; nothing if it took it as it was.
+pub fn admission(live: &Value, sent: &Value) -> Option<Value> {
+    let sent = without_bookkeeping(sent);
+    let admitted = without_bookkeeping(&project(live, &sent));
+    (admitted != sent).then(|| json!({ "sent": sent, "admitted": admitted }))
 }
 
 /// `over` on top of `under`: maps are joined, everything else is replaced.
@@ -120,28 +128,29 @@ fn overlay(under: Value, over: &Value) -> Value {
     }
 }
 
-fn forgive(seen: &Value, admitted: &Value, wanted: &Value) -> Value {
-    if seen == admitted {
+/// A field that is as admitted shows as wanted, as long as we want what we sent then.
+fn forgive(seen: &Value, admitted: &Value, sent: &Value, wanted: &Value) -> Value {
+    if seen == admitted && wanted == sent {
         return wanted.clone();
     }
-    match (seen, admitted, wanted) {
-        (Value::Object(seen), Value::Object(admitted), Value::Object(wanted)) => Value::Object(
-            seen.iter()
-                .map(|(name, value)| {
-                    let pair = admitted.get(name).zip(wanted.get(name));
-                    let value = pair.map_or_else(|| value.clone(), |(a, w)| forgive(value, a, w));
-                    (name.clone(), value)
-                })
-                .collect(),
-        ),
+    match (seen, admitted, sent, wanted) {
+        (Value::Object(seen), Value::Object(admitted), Value::Object(sent), Value::Object(wanted)) => {
+            let forgiven = seen.iter().map(|(name, value)| {
+                let known = (admitted.get(name), sent.get(name), wanted.get(name));
+                let value = match known {
+                    (Some(admitted), Some(sent), Some(wanted)) => forgive(value, admitted, sent, wanted),
+                    _ => value.clone(),
+                };
+                (name.clone(), value)
+            });
+            Value::Object(forgiven.collect())
+        }
         _ => seen.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -167,12 +176,19 @@ mod tests {
 
     #[test]
     fn what_admission_made_of_our_write_is_forgiven_and_nothing_else() {
-        let wanted = json!({ "spec": { "image": "a", "replicas": 1 } });
+        let sent = json!({ "spec": { "image": "a", "replicas": 1 } });
         let admitted = json!({ "spec": { "image": "mirror/a", "replicas": 1 } });
-        assert_eq!(shown(&admitted, &wanted, Some(&admitted)), wanted);
+        let admission = admission(&admitted, &sent).unwrap();
+        assert_eq!(shown(&admitted, &sent, Some(&admission)), sent);
         let scaled = json!({ "spec": { "image": "mirror/a", "replicas": 3 } });
         let expected = json!({ "spec": { "image": "a", "replicas": 3 } });
-        assert_eq!(shown(&scaled, &wanted, Some(&admitted)), expected);
+        assert_eq!(shown(&scaled, &sent, Some(&admission)), expected);
+        // A new wish is not what was sent then, so the live value shows.
+        let wished = json!({ "spec": { "image": "b", "replicas": 1 } });
+        assert_eq!(shown(&admitted, &wished, Some(&admission)), admitted);
+        let more = json!({ "spec": { "image": "a", "replicas": 2 } });
+        let expected = json!({ "spec": { "image": "a", "replicas": 1 } });
+        assert_eq!(shown(&admitted, &more, Some(&admission)), expected);
     }
 
     #[test]

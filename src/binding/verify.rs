@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use time::{Duration, OffsetDateTime};
 
-use super::desired::{Desired, VerifyLevel};
+use super::desired::{Desired, Mode, VerifyLevel};
 use super::grant;
 use super::manifests;
 use super::observation::{Observation, Seen};
@@ -203,7 +203,7 @@ fn phase(
     let assignments = seen.assignments.known().unwrap_or(&none);
     let is_granted =
         vault.is_some_and(|vault| grant::find(vault, assignments, &identity.object_id).is_some());
-    if !is_granted && seen.assignments.why_not().is_none() {
+    if !is_granted && seen.assignments.why_not().is_none() && desired.access != Mode::Ignore {
         return Some(Phase::Pending);
     }
     let mut objects = vec![

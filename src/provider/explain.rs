@@ -110,7 +110,14 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         )
         .at(AttributePath::of("addon").attribute("mode"))
         .code("KVTLS-E103"),
-        Finding::GrantMissing { principal_id, rbac } => Diagnostic::error(
+        Finding::GrantMissing { principal_id: None, .. } => Diagnostic::error(
+            "Add-on identity may not read vault",
+            "access.mode is \"require\", and the add-on is off, so it has no identity yet that could be allowed.",
+            "Switch the add-on on first and grant its identity, or set  access = { mode = \"ensure\" }.",
+        )
+        .at(AttributePath::of("access").attribute("mode"))
+        .code("KVTLS-E203"),
+        Finding::GrantMissing { principal_id: Some(principal_id), rbac } => Diagnostic::error(
             "Add-on identity may not read vault",
             format!("Identity {principal_id} has no grant on {}, and access.mode is \"require\".", desired.vault),
             if *rbac {
@@ -162,7 +169,7 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         )
         .at(AttributePath::of("name"))
         .code("KVTLS-E401"),
-        Finding::AlreadyBound { object, binding } => Diagnostic::error(
+        Finding::AlreadyBound { object, binding, same: _ } => Diagnostic::error(
             "Binding already exists",
             format!("{object} belongs to binding {binding}, which this state does not know."),
             format!("To manage it from here:\n    import {{\n      to = ADDRESS_OF_THIS_RESOURCE\n      id = \"{binding}\"\n    }}"),
@@ -188,6 +195,14 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         )
         .at(AttributePath::of("namespace"))
         .code("KVTLS-E404"),
+        Finding::ClassMissing { class } => Diagnostic::error(
+            "Ingress class does not exist",
+            format!("Cluster \"{}\" has no Ingress class \"{class}\".", desired.cluster.name()),
+            "Check the name:  kubectl get ingressclass. If this same apply installs the controller, let this resource \
+             depend on it.",
+        )
+        .at(AttributePath::of("ingress").attribute("class_name"))
+        .code("KVTLS-E414"),
         Finding::RedirectUnknown { controller } => Diagnostic::error(
             "Controller has no known redirect setting",
             format!(

@@ -36,6 +36,7 @@ const CLIENTS: &[&str] = &["tls", "azure", "k8s"];
 const VOCABULARY: &[&str] = &[
     "tls",
     "azure::ids",
+    "azure::duration",
     "azure::AccessPolicy",
     "azure::Addon",
     "azure::AddonIdentity",

@@ -9,15 +9,18 @@ use super::{IngressBinding, config, plan};
 use crate::azure::ids::{ClusterId, IdError, VaultId};
 use crate::binding::converge::{Outcome, converge, owned_objects, remove};
 use crate::binding::desired::Desired;
-use crate::binding::execute::Limits;
+use crate::binding::error::Cause;
+use crate::binding::execute::{Done, Limits};
 use crate::binding::findings::{Class, Known};
 use crate::binding::grant;
 use crate::binding::guard::Announced;
+use crate::binding::manifests;
 use crate::binding::observation::Seen;
 use crate::binding::plan::{Memory, Owned, OwnedGrant};
-use crate::binding::step::{Step, object_key};
-use crate::binding::world::World;
+use crate::binding::step::Step;
+use crate::binding::world::{Freshness, World};
 use crate::framework::{ApplyRequest, ApplyResponse, Deadline, Diagnostic, Diagnostics, Value};
+use crate::k8s::SECRET_PROVIDER_CLASS;
 use crate::provider::explain::{self, Changed, Stage};
 
 /// Creates or updates.
@@ -38,13 +41,14 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
         None => Uuid::new_v4().to_string(),
     };
     let mut instances: BTreeSet<String> = remembered.instances;
-    instances.extend(kept.resumes.clone());
+    instances.extend(kept.instances.clone());
     if !is_create {
         instances.insert(instance.clone());
     }
     let known = Known {
         instances,
         bound: plan::bound(&request.prior, &request.planned),
+        secrets: state::secrets(&request.prior).map(str::to_owned).collect(),
     };
     let announced = if is_create || kept.announced.iter().any(|it| it == "*") {
         Announced::Everything
@@ -61,7 +65,12 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     let memory = Memory {
         instance: instance.clone(),
         admitted: kept.admitted.clone(),
-        retired: retired(&desired, &request.prior),
+        retired: state::retired(&desired, &request.prior),
+        granted: request
+            .prior
+            .get("grants")
+            .as_list()
+            .is_some_and(|grants| !grants.is_empty()),
         cloud_name: kept.cloud_name.clone(),
     };
     let limits = limits(&request.deadline);
@@ -72,19 +81,18 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
             return unchanged(request, Diagnostics::from(diagnostic));
         }
     };
-    let diagnostics = tell(&desired, &outcome);
+    let mut diagnostics = tell(&desired, &outcome);
     let wrote = outcome.done.steps.iter().any(Step::is_write)
-        || outcome
-            .done
-            .failure
-            .as_ref()
-            .is_some_and(|failure| failure.step.is_write());
+        || outcome.done.failure.as_ref().is_some_and(|failure| {
+            failure.step.is_write() && !matches!(failure.cause, Cause::Undecided { .. })
+        });
     if diagnostics.has_errors() && !wrote {
         return unchanged(request, diagnostics);
     }
     kept.admitted = outcome.done.admitted.clone();
     kept.announced.clear();
     kept.resumes = None;
+    kept.instances.clear();
     let mut state = new_state(&request, &desired, &instance, &outcome, &mut kept);
     if outcome
         .done
@@ -96,6 +104,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     }
     if !diagnostics.has_errors() {
         keep_promises(&request.planned, &mut state);
+        diagnostics.extend(revoke_stale(&world, &desired, &mut state, &limits).await);
     }
     ApplyResponse {
         state,
@@ -139,14 +148,67 @@ fn unchanged(request: ApplyRequest, diagnostics: Diagnostics) -> ApplyResponse {
     }
 }
 
-/// Objects of the prior state that the binding no longer wants.
-fn retired(desired: &Desired, prior: &Value) -> Vec<crate::k8s::ObjectRef> {
-    let wanted = state::wanted(desired, None, None, None);
-    let objects = state::objects(desired, prior);
-    objects
-        .into_iter()
-        .filter(|object| !wanted.contains_key(&object_key(object)))
-        .collect()
+/// Revokes what kvtls granted for a vault or an identity that the binding has left, now that it serves without it.
+async fn revoke_stale(world: &World, desired: &Desired, state: &mut Value, limits: &Limits) -> Diagnostics {
+    let object_id = state
+        .get("addon_identity")
+        .get("object_id")
+        .as_str()
+        .map(str::to_owned);
+    let mut diagnostics = Diagnostics::new();
+    let Some(Value::List(grants)) = state.as_map_mut().and_then(|it| it.get_mut("grants")) else {
+        return diagnostics;
+    };
+    let (stale, current) = grants
+        .drain(..)
+        .partition::<Vec<Value>, _>(|grant| state::is_stale(grant, desired, object_id.as_deref()));
+    *grants = current;
+    for grant in stale {
+        let id = grant.get("id").as_str().unwrap_or_default().to_owned();
+        let vault = id
+            .split("/providers/Microsoft.Authorization/")
+            .next()
+            .unwrap_or_default();
+        let Ok(vault) = VaultId::parse(vault) else {
+            continue;
+        };
+        let owned = Owned {
+            cluster: desired.cluster.clone(),
+            vault,
+            namespace: desired.namespace.clone(),
+            name: desired.name.clone(),
+            instance: String::new(),
+            objects: Vec::new(),
+            secrets: Vec::new(),
+            grants: vec![owned_grant(&grant)],
+        };
+        let why = match remove(world, &owned, limits).await {
+            Ok(Outcome {
+                done: Done { failure: None, .. },
+                observation,
+                ..
+            }) => {
+                let unseen = observation.other_classes.why_not();
+                unseen.map(|_| "the cluster's SecretProviderClasses could not be listed".to_owned())
+            }
+            Ok(outcome) => outcome
+                .done
+                .failure
+                .map(|failure| format!("it could not {}", failure.step.describe())),
+            Err(error) => Some(error.service_said()),
+        };
+        diagnostics.extend(why.map(|why| explain::grant_kept(&id, &why)));
+    }
+    diagnostics
+}
+
+fn owned_grant(grant: &Value) -> OwnedGrant {
+    let text = |name: &str| grant.get(name).as_str().unwrap_or_default().to_owned();
+    OwnedGrant {
+        kind: text("kind"),
+        id: text("id"),
+        principal_id: text("principal_id"),
+    }
 }
 
 fn new_state(
@@ -237,14 +299,6 @@ fn tell(desired: &Desired, outcome: &Outcome) -> Diagnostics {
 pub(super) async fn delete(resource: &IngressBinding, request: ApplyRequest) -> ApplyResponse {
     let kept = Kept::read(&request.private);
     let instance = request.prior.get("instance_id").as_str().unwrap_or_default();
-    if kept.resumes.as_deref() == Some(instance) && !instance.is_empty() {
-        // The creation that follows takes over what is there.
-        return ApplyResponse {
-            state: Value::Null,
-            private: Default::default(),
-            diagnostics: Diagnostics::new(),
-        };
-    }
     let ready = resource
         .configured
         .need()
@@ -253,6 +307,15 @@ pub(super) async fn delete(resource: &IngressBinding, request: ApplyRequest) -> 
         Ok(ready) => ready,
         Err(diagnostic) => return unchanged(request, Diagnostics::from(diagnostic)),
     };
+    let resumes = kept.resumes.as_deref() == Some(instance) && !instance.is_empty();
+    if resumes && !is_finished(&world, &owned).await {
+        // The creation that follows takes over what is there.
+        return ApplyResponse {
+            state: Value::Null,
+            private: Default::default(),
+            diagnostics: Diagnostics::new(),
+        };
+    }
     let diagnostics = remove_owned(&world, &owned, &limits(&request.deadline)).await;
     if diagnostics.has_errors() {
         return unchanged(request, diagnostics);
@@ -262,6 +325,21 @@ pub(super) async fn delete(resource: &IngressBinding, request: ApplyRequest) -> 
         private: Default::default(),
         diagnostics,
     }
+}
+
+/// Whether the binding was ever complete, by its own mark in the cluster. One that drifted since was.
+async fn is_finished(world: &World, owned: &Owned) -> bool {
+    let class = SECRET_PROVIDER_CLASS.named(&owned.namespace, &owned.name);
+    let Ok(Some(cluster)) = world.cluster(&owned.cluster, Freshness::Shared).await else {
+        return false;
+    };
+    let Ok(kubernetes) = world.kubernetes(&cluster).await else {
+        return false;
+    };
+    let live = kubernetes.get(&class).await;
+    live.ok()
+        .flatten()
+        .is_some_and(|live| manifests::annotation(&live, manifests::PHASE) == Some(manifests::FINISHED))
 }
 
 async fn remove_owned(world: &World, owned: &Owned, limits: &Limits) -> Diagnostics {
@@ -345,11 +423,7 @@ fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
             .collect(),
         grants: grants
             .filter(|grant| grant.get("managed").as_bool() == Some(true))
-            .map(|grant| OwnedGrant {
-                kind: grant.get("kind").as_str().unwrap_or_default().to_owned(),
-                id: grant.get("id").as_str().unwrap_or_default().to_owned(),
-                principal_id: grant.get("principal_id").as_str().unwrap_or_default().to_owned(),
-            })
+            .map(owned_grant)
             .collect(),
     })
 }

@@ -6,8 +6,9 @@ use serde_json::Value as Json;
 
 use super::schema::schema;
 use crate::azure::ids::{ClusterId, VaultId};
+use crate::binding::error::kubernetes_said;
 use crate::binding::manifests::{self, MANAGED_BY};
-use crate::binding::world::{Freshness, World};
+use crate::binding::world::{ConnectError, Freshness, World};
 use crate::framework::{AttributePath, Diagnostic, Value};
 use crate::k8s::{INGRESS, Kubernetes, SECRET_PROVIDER_CLASS};
 use crate::provider::explain::{Changed, azure_error};
@@ -41,10 +42,10 @@ pub(super) async fn import(world: &World, id: &str) -> Result<Value, Diagnostic>
         .await
         .map_err(|error| azure_error(&error, &nothing))?
         .ok_or_else(|| missing(&format!("Azure knows no AKS cluster {cluster_id}.")))?;
-    let kubernetes = world
-        .kubernetes(&cluster)
-        .await
-        .map_err(|error| missing(&format!("{error:?}")))?;
+    let kubernetes = world.kubernetes(&cluster).await.map_err(|error| match error {
+        ConnectError::Azure(error) => azure_error(&error, &nothing),
+        ConnectError::Kubernetes(error) => missing(&kubernetes_said(&error)),
+    })?;
     let class = read(&kubernetes, SECRET_PROVIDER_CLASS.named(&namespace, &name))
         .await?
         .ok_or_else(|| missing(&format!("There is no SecretProviderClass {namespace}/{name}.")))?;
@@ -116,7 +117,7 @@ async fn read(kubernetes: &Kubernetes, object: crate::k8s::ObjectRef) -> Result<
     kubernetes
         .get(&object)
         .await
-        .map_err(|error| missing(&crate::binding::error::kubernetes_said(&error)))
+        .map_err(|error| missing(&kubernetes_said(&error)))
 }
 
 async fn find_ingress(
@@ -128,7 +129,7 @@ async fn find_ingress(
     let all = kubernetes
         .list(INGRESS, Some(namespace), &selector)
         .await
-        .map_err(|error| missing(&crate::binding::error::kubernetes_said(&error)))?;
+        .map_err(|error| missing(&kubernetes_said(&error)))?;
     Ok(all.into_iter().find(|ingress| {
         manifests::annotation(ingress, manifests::BINDING).is_some_and(|it| it.eq_ignore_ascii_case(id))
     }))

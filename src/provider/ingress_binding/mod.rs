@@ -142,7 +142,8 @@ impl IngressBinding {
         };
         let observing = async {
             kept.cloud_name = world.cloud_name().await?;
-            refresh(&world, &desired).await
+            let retired = state::retired(&desired, &request.state);
+            refresh(&world, &desired, &retired).await
         };
         let seen = tokio::select! {
             seen = tokio::time::timeout_at(request.deadline.until, observing) => seen,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::memory::{Memory, is_unfinished};
-use super::state::{self, Kept};
+use super::state::{self, Kept, same_text};
 use super::{IngressBinding, config};
 use crate::azure::duration;
 use crate::binding::converge::question;
@@ -73,16 +73,10 @@ async fn plan_create(
     ] {
         set(&mut planned, name, Value::Unknown);
     }
-    match desired {
-        Some(desired) => {
-            set(&mut planned, "secret_names", state::secret_names(desired));
-            set(&mut planned, "manifests", manifests(desired, None, None, None));
-        }
-        None => {
-            set(&mut planned, "secret_names", Value::Unknown);
-            set(&mut planned, "manifests", Value::Unknown);
-        }
-    }
+    let secret_names = secret_names(&planned);
+    set(&mut planned, "secret_names", secret_names);
+    let manifests = desired.map_or(Value::Unknown, |desired| manifests(desired, None, None, None));
+    set(&mut planned, "manifests", manifests);
     let mut diagnostics = Diagnostics::new();
     if let Some(phase) = &memory.unfinished {
         diagnostics.push(explain::resumes(phase));
@@ -92,6 +86,7 @@ async fn plan_create(
         within(request, looking).await;
     }
     let kept = Kept {
+        instances: memory.instances.clone(),
         resumes: memory
             .unfinished
             .as_ref()
@@ -136,8 +131,13 @@ async fn plan_update(
         }
         None => {
             // Something the binding depends on is still to be made: everything that follows from it is open.
-            for name in ["secret_names", "manifests", "addresses", "addon_state", "grants"] {
+            let secret_names = secret_names(&planned);
+            set(&mut planned, "secret_names", secret_names);
+            for name in ["manifests", "addresses", "addon_state", "grants"] {
                 set(&mut planned, name, Value::Unknown);
+            }
+            if prior.get("addon_identity").is_null() {
+                set(&mut planned, "addon_identity", Value::Unknown);
             }
             kept.announced = vec!["*".to_owned()];
         }
@@ -170,7 +170,13 @@ fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &m
         set(planned, "addon_identity", Value::Unknown);
     }
     let no_grant = prior.get("grants").as_list().is_none_or(<[Value]>::is_empty);
-    if !same_vault || (ensures && !has_identity) || (no_grant && desired.access == Mode::Ensure) {
+    let object_id = prior.get("addon_identity").get("object_id").as_str();
+    let grants = prior.get("grants").as_list().unwrap_or_default();
+    let any_stale = grants
+        .iter()
+        .any(|grant| state::is_stale(grant, desired, object_id));
+    let to_grant = no_grant && desired.access == Mode::Ensure;
+    if !same_vault || (ensures && !has_identity) || to_grant || any_stale {
         set(planned, "grants", Value::Unknown);
     }
     set(planned, "secret_names", state::secret_names(desired));
@@ -207,14 +213,12 @@ fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &m
     }
 }
 
-fn same_text(left: &Value, right: &Value) -> bool {
-    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if left.eq_ignore_ascii_case(right))
-}
-
 fn wished_addon(desired: &Desired, prior: &Value, is_on: bool) -> Value {
     let live = prior.get("rotation_poll_interval");
     let interval = match (&desired.addon.rotation_poll_interval, live.as_str()) {
         (Some(wished), Some(live)) if duration::same(wished, live) => Value::from(live),
+        // Where none is set, the driver's own interval is in force.
+        (Some(wished), None) if is_on && duration::same(wished, "2m") => Value::Null,
         (Some(wished), _) => Value::from(wished.as_str()),
         (None, _) if is_on => live.clone(),
         (None, _) => Value::Unknown,
@@ -265,7 +269,25 @@ fn announced(prior: &Value, planned: &Value) -> Vec<String> {
             targets.insert(key.clone());
         }
     }
+    let still: BTreeSet<&str> = state::secrets(planned).collect();
+    targets.extend(
+        state::secrets(prior)
+            .filter(|name| !still.contains(name))
+            .map(|name| format!("Secret/{name}")),
+    );
     targets.into_iter().collect()
+}
+
+/// The Secrets by logical name, as far as their names are known.
+fn secret_names(planned: &Value) -> Value {
+    match planned.get("certificates") {
+        Value::Map(certificates) => Value::object(
+            certificates
+                .iter()
+                .map(|(key, it)| (key.as_str(), it.get("secret_name").clone())),
+        ),
+        _ => Value::Unknown,
+    }
 }
 
 /// What to say about an update, or about a binding that stays as it is.
@@ -343,7 +365,7 @@ async fn look(world: &World, desired: &Desired, memory: &Memory, diagnostics: &m
     };
     let known = Known {
         instances: memory.instances.clone(),
-        bound: BTreeSet::new(),
+        ..Known::default()
     };
     for finding in judge(desired, &seen, &known) {
         diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
@@ -379,8 +401,8 @@ async fn look_at_certificates(
         return;
     };
     let known = Known {
-        instances: BTreeSet::new(),
         bound: bound.clone(),
+        ..Known::default()
     };
     for finding in judge(desired, &seen, &known) {
         diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));

@@ -1,6 +1,6 @@
 //! From the observed world to state. What was not seen keeps its prior value; normalisation is not drift.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -20,7 +20,7 @@ use crate::binding::text::{shown, yaml};
 use crate::binding::verify::{CertificateStatus, Phase, Status, Version, status};
 use crate::framework::Value;
 use crate::framework::resource::Private;
-use crate::k8s::{ObjectRef, ownership};
+use crate::k8s::{ObjectRef, SECRET, ownership};
 
 /// What is kept beside the state. Losing it costs one update that changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,6 +37,8 @@ pub(super) struct Kept {
     pub(super) announced: Vec<String>,
     /// From plan to apply: the unfinished creation that is resumed.
     pub(super) resumes: Option<String>,
+    /// From plan to apply: creations of this binding that the state knew, whose objects may be taken over.
+    pub(super) instances: BTreeSet<String>,
 }
 
 impl Kept {
@@ -49,6 +51,7 @@ impl Kept {
             editors: serde_json::from_value(get("editors")).unwrap_or_default(),
             announced: serde_json::from_value(get("announced")).unwrap_or_default(),
             resumes: get("resumes").as_str().map(str::to_owned),
+            instances: serde_json::from_value(get("instances")).unwrap_or_default(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Kept {
             ("editors", json!(self.editors)),
             ("announced", json!(self.announced)),
             ("resumes", json!(self.resumes)),
+            ("instances", json!(self.instances)),
         ];
         let is_empty = |value: &serde_json::Value| {
             value.is_null()
@@ -97,10 +101,12 @@ pub(super) fn observed(
     members.insert("addon_state".to_owned(), addon);
     members.insert("grants".to_owned(), grants(desired, seen, prior));
     members.insert("secret_names".to_owned(), secret_names(desired));
-    let manifests = manifests(desired, seen, prior, &identity, kept);
+    let manifests = manifests(desired, seen, prior, &identity, base.get("instance_id"), kept);
     members.insert("manifests".to_owned(), manifests);
     members.insert("addresses".to_owned(), addresses(desired, seen, prior));
-    let before = read_status(prior.get("status"));
+    // What another vault held says nothing about this one.
+    let same_vault = same_text(prior.get("key_vault_id"), base.get("key_vault_id"));
+    let before = read_status(prior.get("status")).filter(|_| same_vault);
     // Two minutes is the driver's own default.
     let poll = poll
         .and_then(|it| it.try_into().ok())
@@ -148,6 +154,7 @@ fn or_null(value: &Value) -> Value {
 }
 
 fn grants(desired: &Desired, seen: &Observation, prior: &Value) -> Value {
+    let before = prior.get("grants").as_list().unwrap_or_default();
     let identity = seen
         .cluster
         .known()
@@ -155,23 +162,38 @@ fn grants(desired: &Desired, seen: &Observation, prior: &Value) -> Value {
     let (Some(identity), Some(vault)) = (identity, seen.vault.known()) else {
         return or_null(prior.get("grants"));
     };
-    let (Some(identity), Some(vault)) = (identity, vault) else {
-        return Value::List(Vec::new());
-    };
     let none = Vec::new();
-    let assignments = match (&seen.assignments, vault.rbac) {
+    let assignments = match (&seen.assignments, vault.as_ref().is_some_and(|vault| vault.rbac)) {
         (Seen::Known(found), _) => found,
-        (_, false) => &none,
-        (_, true) => return or_null(prior.get("grants")),
+        (Seen::NotSeen(_), true) => return or_null(prior.get("grants")),
+        _ => &none,
     };
-    let managed_before = prior.get("grants").as_list().unwrap_or_default();
-    let found = grant::find(vault, assignments, &identity.object_id);
-    Value::List(
-        found
-            .map(|found| grant_value(desired, &found, managed_before))
-            .into_iter()
-            .collect(),
-    )
+    let current = identity.zip(vault.as_ref()).and_then(|(identity, vault)| {
+        let found = grant::find(vault, assignments, &identity.object_id)?;
+        Some(grant_value(desired, &found, before))
+    });
+    // What kvtls made for another vault or for an identity that is gone stays here until it is revoked.
+    let object_id = identity.map(|identity| identity.object_id.0.as_str());
+    let stale = before
+        .iter()
+        .filter(|grant| is_stale(grant, desired, object_id))
+        .cloned();
+    Value::List(current.into_iter().chain(stale).collect())
+}
+
+/// Whether a grant is ours and no longer of use: for another vault, or for another identity.
+pub(super) fn is_stale(grant: &Value, desired: &Desired, object_id: Option<&str>) -> bool {
+    let id = grant.get("id").as_str().unwrap_or_default().to_ascii_lowercase();
+    let elsewhere = !id.starts_with(&desired.vault.to_string().to_ascii_lowercase());
+    let principal = grant.get("principal_id").as_str();
+    let other =
+        object_id.is_none_or(|object_id| principal.is_none_or(|it| !it.eq_ignore_ascii_case(object_id)));
+    grant.get("managed").as_bool() == Some(true) && (elsewhere || other)
+}
+
+/// Whether two texts are the same but for case; IDs are.
+pub(super) fn same_text(left: &Value, right: &Value) -> bool {
+    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if left.eq_ignore_ascii_case(right))
 }
 
 fn grant_value(desired: &Desired, found: &Grant<'_>, before: &[Value]) -> Value {
@@ -190,6 +212,7 @@ fn grant_value(desired: &Desired, found: &Grant<'_>, before: &[Value]) -> Value 
             let ours = before.iter().any(|grant| {
                 grant.get("managed").as_bool() == Some(true)
                     && grant.get("kind").as_str() == Some("access_policy")
+                    && same_text(grant.get("id"), &Value::from(vault.as_str()))
                     && grant.get("principal_id").as_str() == Some(policy.object_id.0.as_str())
             });
             let principal = policy.object_id.0.clone();
@@ -273,11 +296,40 @@ pub(super) fn objects(desired: &Desired, prior: &Value) -> Vec<ObjectRef> {
     owned_objects(&desired.namespace, keys)
 }
 
+/// Ends the text of an object that does not carry this creation's mark.
+const UNMARKED: &str = "# kvtls.io/instance is missing or another's\n";
+
+/// The Secrets of a state.
+pub(super) fn secrets(state: &Value) -> impl Iterator<Item = &str> {
+    let names = state.get("secret_names").as_map();
+    names
+        .into_iter()
+        .flat_map(|names| names.values().filter_map(Value::as_str))
+}
+
+/// What a prior state owns and the binding no longer wants.
+pub(super) fn retired(desired: &Desired, prior: &Value) -> Vec<ObjectRef> {
+    let wanted = wanted(desired, None, None, None);
+    let objects = objects(desired, prior)
+        .into_iter()
+        .filter(|it| !wanted.contains_key(&object_key(it)));
+    let still: BTreeSet<&str> = desired
+        .certificates
+        .values()
+        .map(|it| it.secret_name.as_str())
+        .collect();
+    let secrets = secrets(prior).filter(|name| !still.contains(name));
+    objects
+        .chain(secrets.map(|name| SECRET.named(&desired.namespace, name)))
+        .collect()
+}
+
 fn manifests(
     desired: &Desired,
     seen: &Observation,
     prior: &Value,
     identity: &Value,
+    instance: &Value,
     kept: &mut Kept,
 ) -> Value {
     let wanted = wanted(
@@ -287,6 +339,7 @@ fn manifests(
         kept.cloud_name.as_deref(),
     );
     let mut texts = BTreeMap::new();
+    let instance = instance.as_str();
     kept.editors.clear();
     for (key, wanted) in &wanted {
         match seen.objects.get(key) {
@@ -298,7 +351,11 @@ fn manifests(
                 {
                     kept.editors.insert(key.clone(), editor);
                 }
-                texts.insert(key.clone(), Value::from(yaml(&view)));
+                let text = yaml(&view);
+                let ours = manifests::annotation(live, manifests::INSTANCE) == instance;
+                // A lost mark is shown, or nobody would ever set it again, and destroy would leave the object.
+                let text = if ours { text } else { format!("{text}{UNMARKED}") };
+                texts.insert(key.clone(), Value::from(text));
             }
             Some(Seen::Known(None)) => {}
             Some(Seen::NotSeen(_) | Seen::NotAsked) | None => {
@@ -311,8 +368,18 @@ fn manifests(
     // Objects under an old name stay visible until they are gone.
     for object in objects(desired, prior) {
         let key = object_key(&object);
-        if let (false, Some(live)) = (wanted.contains_key(&key), seen.object(&key)) {
-            texts.insert(key, Value::from(yaml(&manifests::without_status(live))));
+        if wanted.contains_key(&key) {
+            continue;
+        }
+        let before = prior.get("manifests").get(&key).clone();
+        match seen.objects.get(&key) {
+            Some(Seen::Known(Some(live))) => {
+                texts.insert(key, Value::from(yaml(&manifests::without_status(live))));
+            }
+            Some(Seen::Known(None)) => {}
+            Some(Seen::NotSeen(_) | Seen::NotAsked) | None => {
+                texts.insert(key, before);
+            }
         }
     }
     Value::Map(texts)
