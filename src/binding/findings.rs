@@ -372,7 +372,11 @@ fn ownership(desired: &Desired, live: &Value, known: &Known, unfinished: bool) -
     let binding = manifests::annotation(live, manifests::BINDING);
     let instance = manifests::annotation(live, manifests::INSTANCE);
     let same_binding = binding.is_some_and(|binding| binding.eq_ignore_ascii_case(&desired.id()));
-    let known_instance = instance.is_some_and(|instance| known.instances.contains(instance));
+    // A mark that somebody stripped from an object of a binding that this state knows is set again.
+    let known_instance = match instance {
+        Some(instance) => known.instances.contains(instance),
+        None => !known.instances.is_empty(),
+    };
     match binding {
         _ if same_binding && (known_instance || unfinished) => Ownership::Ours,
         Some(binding) => Ownership::OtherBinding(binding.to_owned()),

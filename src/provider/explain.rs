@@ -172,7 +172,11 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         Finding::AlreadyBound { object, binding, same: _ } => Diagnostic::error(
             "Binding already exists",
             format!("{object} belongs to binding {binding}, which this state does not know."),
-            format!("To manage it from here:\n    import {{\n      to = ADDRESS_OF_THIS_RESOURCE\n      id = \"{binding}\"\n    }}"),
+            format!(
+                "To manage it from here:\n    import {{\n      to = ADDRESS_OF_THIS_RESOURCE\n      id = \"{binding}\"\n    }}\n\
+                 If this replaces it with create_before_destroy: Terraform tells the new one nothing of the old, so \
+                 take that line out, or  terraform untaint  it."
+            ),
         )
         .at(AttributePath::of("name"))
         .code("KVTLS-E402"),

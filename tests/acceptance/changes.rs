@@ -1,0 +1,194 @@
+//! Changes of a binding that serves: what is new comes first, what is old goes, what is not ours stays.
+
+use kvtls::sandbox::demo::QUICKSTART;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::terraform::{SHOP, Terraform};
+use crate::world::{INGRESS, SECRET, World};
+
+/// The quickstart with one text put in place of another.
+fn changed(from: &str, to: &str) -> String {
+    assert!(QUICKSTART.contains(from), "the quickstart has {from}");
+    QUICKSTART.replacen(from, to, 1)
+}
+
+async fn is_there(world: &World, path: &str) -> bool {
+    world.kubernetes(Method::GET, path, None).await.status == StatusCode::OK
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_ingress_leaves_nothing_behind_even_if_the_first_try_fails() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+
+    // Nothing listens there, and it has to be proven: the new Ingress is made, the old one not yet removed.
+    let renamed = changed(
+        "class_name = \"nginx\"",
+        "class_name = \"nginx\"\n    name       = \"web\"",
+    );
+    let failing = renamed.replacen(
+        "certificates = {",
+        "verify       = { level = \"served\", endpoint = \"127.0.0.1:1\", timeout = \"1s\" }\n  certificates = {",
+        1,
+    );
+    terraform.write(&failing);
+    terraform.apply().await.fails_with(&["KVTLS-E603"]);
+    assert!(
+        is_there(&world, INGRESS).await,
+        "the old one serves until the new one is proven"
+    );
+
+    terraform.write(&renamed);
+    terraform.apply().await.succeeds();
+    assert!(!is_there(&world, INGRESS).await, "the old one is gone");
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+    terraform.destroy().await.succeeds();
+    assert_eq!(world.inventory().await.all_ours(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_secret_takes_the_old_one_with_it() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    terraform.write(&changed(
+        "my-tls-cert = {}",
+        "my-tls-cert = { secret_name = \"web-tls\" }",
+    ));
+    terraform.apply().await.succeeds();
+    assert!(
+        !is_there(&world, SECRET).await,
+        "the old Secret and its key are gone"
+    );
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_secret_is_refused_and_destroy_leaves_it() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let theirs = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "mine" }, "stringData": { "a": "b" } });
+    let made = world
+        .kubernetes(Method::POST, secrets, Some(("application/json", &theirs)))
+        .await;
+    assert_eq!(made.status, StatusCode::CREATED);
+
+    terraform.write(&changed(
+        "my-tls-cert = {}",
+        "my-tls-cert = { secret_name = \"mine\" }",
+    ));
+    terraform.apply().await.fails_with(&["KVTLS-E403"]);
+    terraform.destroy().await.succeeds();
+    assert!(is_there(&world, &format!("{secrets}/mine")).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s21_another_vault_is_granted_served_from_and_the_old_grant_revoked() {
+    let other = json!({ "vaults": { "otherVault": {
+        "resource_group": "myResourceGroup",
+        "certificates": { "my-tls-cert": { "hosts": ["myapp.example.com"], "versions": [{ "from": "-1d", "until": "+90d" }] } },
+    } } });
+    let world = World::with(other).await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let before = terraform.state(SHOP).await.expect("the shop");
+
+    terraform.write(&changed("vaults/myAKSKeyVault", "vaults/otherVault"));
+    terraform.apply().await.succeeds();
+    let after = terraform.state(SHOP).await.expect("the shop");
+    assert_eq!(grants(&after).len(), 1, "{after:#}");
+    assert!(
+        text(&after["grants"][0]["scope"]).ends_with("otherVault"),
+        "{after:#}"
+    );
+    let all = world.look("/world?pointer=/assignments").await.to_string();
+    assert!(
+        all.contains(text(&after["grants"][0]["id"])),
+        "the new grant is there"
+    );
+    assert!(
+        !all.contains(text(&before["grants"][0]["id"])),
+        "the old grant is gone"
+    );
+    terraform.destroy().await.succeeds();
+    let all = world.look("/world?pointer=/assignments").await.to_string();
+    assert!(!all.contains("kvtls: "), "{all}");
+}
+
+fn grants(state: &Value) -> &[Value] {
+    state["grants"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// A replacement on demand, and one of a binding that somebody tainted.
+#[tokio::test(flavor = "multi_thread")]
+async fn s05_a_replacement_serves_again() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let replace = [
+        "apply",
+        "-json",
+        "-auto-approve",
+        "-replace=kvtls_ingress_binding.shop",
+    ];
+    terraform.command(&replace).await.succeeds();
+    serves(&world, &terraform).await;
+    terraform
+        .command(&["taint", "kvtls_ingress_binding.shop"])
+        .await
+        .succeeds();
+    terraform.apply().await.succeeds();
+    serves(&world, &terraform).await;
+    terraform.destroy().await.succeeds();
+    assert_eq!(world.inventory().await.all_ours(), Vec::<String>::new());
+}
+
+async fn serves(world: &World, terraform: &Terraform) {
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+}
+
+/// Somebody strips our mark: the plan says so, or destroy would leave the object.
+#[tokio::test(flavor = "multi_thread")]
+async fn s10_a_lost_mark_is_drift() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let strip = json!({ "metadata": { "annotations": { "kvtls.io/instance": null } } });
+    let patch = Some(("application/merge-patch+json", &strip));
+    assert_eq!(
+        world.kubernetes(Method::PATCH, INGRESS, patch).await.status,
+        StatusCode::OK
+    );
+    terraform.plan_shows(&["manifests.Ingress/shop"]).await;
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_required_and_missing_stops_apply_before_the_first_write() {
+    let world = World::start().await;
+    let rows = [
+        ("addon        = { mode = \"require\" }", "KVTLS-E103"),
+        ("access       = { mode = \"require\" }", "KVTLS-E203"),
+    ];
+    for (line, code) in rows {
+        let configuration = changed("certificates = {", &format!("{line}\n  certificates = {{"));
+        let terraform = Terraform::new(&world.deployer, &configuration);
+        terraform.apply().await.fails_with(&[code]);
+        assert_eq!(world.addon().await["enabled"] == true, false, "{code}");
+        assert_eq!(world.inventory().await.all_ours(), Vec::<String>::new(), "{code}");
+    }
+    let terraform = Terraform::new(&world.deployer, &changed("\"nginx\"", "\"ngnix\""));
+    terraform.apply().await.fails_with(&["KVTLS-E414"]);
+}
