@@ -132,6 +132,13 @@ fn the_table_bites() {
     );
     let place: Vec<String> = vec!["binding".to_owned(), "observe".to_owned()];
     assert!(allowed(&place).contains(&"azure"));
+    let place: Vec<String> = vec!["binding".to_owned(), "plan".to_owned()];
+    for client in ["azure", "azure::Azure", "k8s", "k8s::Kubernetes"] {
+        assert!(
+            !allowed(&place).contains(&client),
+            "what decides may not name {client}"
+        );
+    }
 }
 
 /// `src/azure/ids.rs` → `azure`, `ids`.
