@@ -36,6 +36,15 @@ impl Changed {
         )
     }
 
+    /// What is certain, where the last write is not.
+    fn before_that(&self) -> String {
+        if self.0.is_empty() {
+            "Before that, nothing was changed.".to_owned()
+        } else {
+            self.sentence()
+        }
+    }
+
     fn sentence(&self) -> String {
         if self.0.is_empty() {
             return "Nothing was changed.".to_owned();
@@ -332,7 +341,20 @@ pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
         .code("KVTLS-E606"),
         Cause::Stopped => Diagnostic::error(
             "Apply was stopped",
-            format!("Terraform was asked to stop before kvtls could {}. {}", error.step.describe(), changed.sentence()),
+            if error.step.is_write() {
+                format!(
+                    "Terraform was asked to stop while kvtls was to {}. That request may still take effect; the next plan \
+                     shows it. {}",
+                    error.step.describe(),
+                    changed.before_that()
+                )
+            } else {
+                format!(
+                    "Terraform was asked to stop before kvtls could {}. {}",
+                    error.step.describe(),
+                    changed.sentence()
+                )
+            },
             "Apply again to finish.",
         )
         .code("KVTLS-E604"),
