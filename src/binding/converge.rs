@@ -14,8 +14,8 @@ use super::plan::{Memory, Owned, addon_wish, plan, plan_absent};
 use super::step::{Step, object_key};
 use super::world::{Freshness, World};
 use crate::azure;
+use crate::k8s::ObjectRef;
 use crate::k8s::edge::Endpoint;
-use crate::k8s::{DEPLOYMENT, ObjectRef, SECRET_PROVIDER_CLASS};
 
 /// A plan that never completes would loop; two passes are the longest there is reason for, one is spare.
 const PASSES: usize = 3;
@@ -35,16 +35,7 @@ pub struct Outcome {
 
 /// What to read for a whole binding.
 pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) -> Question {
-    let mut objects = vec![
-        manifests::secret_provider_class(desired),
-        manifests::deployment(desired),
-    ];
-    objects.extend(
-        desired
-            .ingress
-            .iter()
-            .map(|wanted| manifests::ingress(desired, &wanted.name)),
-    );
+    let mut objects = manifests::objects(desired);
     objects.extend(retired.iter().cloned());
     let class = desired
         .ingress
@@ -306,9 +297,4 @@ pub fn owned_objects<'a>(namespace: &str, keys: impl IntoIterator<Item = &'a str
             Some(super::observe::kind_named(kind)?.named(namespace, name))
         })
         .collect()
-}
-
-/// Whether an object is one that every binding has.
-pub fn is_core(object: &ObjectRef) -> bool {
-    object.kind == SECRET_PROVIDER_CLASS || object.kind == DEPLOYMENT
 }

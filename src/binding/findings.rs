@@ -309,13 +309,7 @@ fn flaws(found: &VaultCertificate) -> Vec<Flaw> {
 }
 
 fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings: &mut Vec<Finding>) {
-    let mut objects = vec![
-        manifests::secret_provider_class(desired),
-        manifests::deployment(desired),
-    ];
-    if let Some(wanted) = &desired.ingress {
-        objects.push(manifests::ingress(desired, &wanted.name));
-    }
+    let objects = manifests::objects(desired);
     let class = seen.object(&object_key(&objects[0]));
     let unfinished =
         class.and_then(|live| manifests::annotation(live, manifests::PHASE)) == Some(manifests::UNFINISHED);

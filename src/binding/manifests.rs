@@ -67,6 +67,18 @@ pub fn secret(desired: &Desired, name: &str) -> ObjectRef {
     SECRET.named(&desired.namespace, name)
 }
 
+/// Every object of a binding: the SecretProviderClass first, the Ingress last.
+pub fn objects(desired: &Desired) -> Vec<ObjectRef> {
+    let mut objects = vec![secret_provider_class(desired), deployment(desired)];
+    objects.extend(
+        desired
+            .ingress
+            .iter()
+            .map(|wanted| ingress(desired, &wanted.name)),
+    );
+    objects
+}
+
 /// The manifest of the SecretProviderClass, without stamps.
 pub fn secret_provider_class_manifest(desired: &Desired, facts: &Facts) -> Value {
     let mut parameters = Map::new();

@@ -206,18 +206,8 @@ fn phase(
     if !is_granted && seen.assignments.why_not().is_none() && desired.access != Mode::Ignore {
         return Some(Phase::Pending);
     }
-    let mut objects = vec![
-        manifests::secret_provider_class(desired),
-        manifests::deployment(desired),
-    ];
-    objects.extend(
-        desired
-            .ingress
-            .iter()
-            .map(|wanted| manifests::ingress(desired, &wanted.name)),
-    );
     let mut all_there = true;
-    for object in objects {
+    for object in manifests::objects(desired) {
         all_there &= seen.objects.get(&object_key(&object))?.known()?.is_some();
     }
     if !all_there {

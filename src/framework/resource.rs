@@ -37,15 +37,6 @@ impl Deadline {
             stop,
         }
     }
-
-    /// The same, not later than `duration` from now.
-    #[must_use]
-    pub fn at_most(&self, duration: Duration) -> Self {
-        Self {
-            until: self.until.min(from_now(duration)),
-            stop: self.stop.clone(),
-        }
-    }
 }
 
 /// A configuration may ask for a million years; the clock cannot hold them.

@@ -619,6 +619,28 @@ If azurerm_kubernetes_cluster manages this cluster, its next plan will switch th
     lifecycle { ignore_changes = [key_vault_secrets_provider] }
 or declare  key_vault_secrets_provider { secret_rotation_enabled = true }  there and set addon = { mode = \"require\" } here.";
 
+/// Two bindings of one run want the one add-on differently.
+pub fn intervals_disagree(desired: &Desired, other: &(String, String)) -> Diagnostic {
+    let (id, interval) = other;
+    let wished = desired
+        .addon
+        .rotation_poll_interval
+        .as_deref()
+        .unwrap_or_default();
+    Diagnostic::error(
+        "Bindings disagree on the poll interval",
+        format!(
+            "Binding \"{}\" wishes {wished}, {id} wishes {interval}; the add-on of cluster \"{}\" has one. Nothing was \
+             changed.",
+            desired.name,
+            desired.cluster.name()
+        ),
+        "Write the same interval in both, or leave it out in one of them.",
+    )
+    .at(AttributePath::of("addon").attribute("rotation_poll_interval"))
+    .code("KVTLS-E104")
+}
+
 /// Somebody changed the add-on since our last apply.
 pub fn addon_was_changed(desired: &Desired, enabled: bool) -> Diagnostic {
     Diagnostic::warning(

@@ -192,3 +192,31 @@ async fn what_is_required_and_missing_stops_apply_before_the_first_write() {
     let terraform = Terraform::new(&world.deployer, &changed("\"nginx\"", "\"ngnix\""));
     terraform.apply().await.fails_with(&["KVTLS-E414"]);
 }
+
+/// The add-on is one per cluster: two wishes cannot both come true.
+#[tokio::test(flavor = "multi_thread")]
+async fn s16_two_bindings_that_disagree_are_told() {
+    let world = World::start().await;
+    let start = QUICKSTART
+        .find("resource \"kvtls_ingress_binding\"")
+        .expect("a binding");
+    let end = QUICKSTART.find("# For a DNS record").expect("the output");
+    let wish = |interval: &str| {
+        let line =
+            format!("addon        = {{ rotation_poll_interval = \"{interval}\" }}\n  certificates = {{");
+        QUICKSTART[start..end].replacen("certificates = {", &line, 1)
+    };
+    let other = wish("9m").replace("\"shop\"", "\"other\"");
+    let configuration = format!(
+        "{}{}{other}{}",
+        &QUICKSTART[..start],
+        wish("3m"),
+        &QUICKSTART[end..]
+    );
+    let terraform = Terraform::new(&world.deployer, &configuration);
+    terraform
+        .plan()
+        .await
+        .fails_with(&["KVTLS-E104"])
+        .error(&["3m", "9m"]);
+}

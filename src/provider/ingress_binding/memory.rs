@@ -7,12 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use crate::azure::duration;
+use crate::binding::desired::Desired;
 use crate::binding::observation::Observation;
 use crate::framework::Value;
 
 /// Remembered bindings, by ID without case.
 #[derive(Default)]
-pub(super) struct Memories(Mutex<BTreeMap<String, Memory>>);
+pub(super) struct Memories {
+    bindings: Mutex<BTreeMap<String, Memory>>,
+    /// By cluster: which binding wishes which poll interval, as written.
+    intervals: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
+}
 
 /// One binding.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +38,7 @@ impl Memories {
             return;
         };
         let phase = state.get("status").get("phase").as_str().unwrap_or("pending");
-        let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memories = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = memories.entry(id.to_ascii_lowercase()).or_default();
         memory.instances.insert(instance.to_owned());
         memory.unfinished = is_unfinished(phase, state).then(|| phase.to_owned());
@@ -41,13 +47,28 @@ impl Memories {
     /// Remembers what a read could not see.
     pub(super) fn saw(&self, id: &str, seen: &Observation) {
         let spots = seen.blind_spots();
-        let mut memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memories = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         memories.entry(id.to_ascii_lowercase()).or_default().blind_spots = spots;
+    }
+
+    /// Remembers the poll interval that a binding wishes for its cluster, and finds another binding of this run that
+    /// wishes another one.
+    pub(super) fn disagrees(&self, desired: &Desired) -> Option<(String, String)> {
+        let wished = desired.addon.rotation_poll_interval.clone()?;
+        let mut intervals = self.intervals.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_cluster = intervals
+            .entry(desired.cluster.to_string().to_ascii_lowercase())
+            .or_default();
+        of_cluster.insert(desired.id(), wished.clone());
+        let mut others = of_cluster
+            .iter()
+            .filter(|(id, other)| **id != desired.id() && !duration::same(&wished, other));
+        others.next().map(|(id, interval)| (id.clone(), interval.clone()))
     }
 
     /// What is known of a binding.
     pub(super) fn of(&self, id: &str) -> Memory {
-        let memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let memories = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
         memories
             .get(&id.to_ascii_lowercase())
             .cloned()

@@ -44,6 +44,23 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
             };
         }
     };
+    let disagreement = desired
+        .as_ref()
+        .filter(|desired| desired.addon.mode == Mode::Ensure)
+        .and_then(|desired| {
+            Some(explain::intervals_disagree(
+                desired,
+                &resource.memories.disagrees(desired)?,
+            ))
+        });
+    if let Some(diagnostic) = disagreement {
+        return PlanResponse {
+            planned: request.prior,
+            requires_replace: Vec::new(),
+            private: request.private,
+            diagnostics: Diagnostics::from(diagnostic),
+        };
+    }
     if request.is_create() {
         plan_create(resource, &request, planned, desired.as_ref()).await
     } else {
