@@ -124,6 +124,21 @@ pub fn diagnose<'a>(messages: impl IntoIterator<Item = &'a str>) -> Diagnosis {
     }
 }
 
+/// A Secret that exists is renewed by the driver's rotation alone; a restarted pod does not touch it.
+pub fn stale_secret(name: &str, thumbprint: &str) -> Diagnosis {
+    Diagnosis {
+        cause: format!(
+            "Secret {name} still holds another certificate (thumbprint {thumbprint}). The driver renews an existing \
+             Secret only while rotation is on, once in a poll interval"
+        ),
+        evidence: String::new(),
+        fix: format!(
+            "Set  addon = {{ rotation_enabled = true }}  and wait, or  kubectl delete secret {name}  and apply again; the \
+             edge serves its own certificate in between."
+        ),
+    }
+}
+
 /// A multi-line message on one line, white space folded.
 fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")

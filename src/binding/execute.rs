@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::desired::{Desired, VerifyLevel};
-use super::diagnose::{Diagnosis, diagnose};
+use super::diagnose::{Diagnosis, diagnose, stale_secret};
 use super::error::{Cause, StepError};
 use super::observation::Seen;
 use super::observe::{dialled, mount_messages, published_address};
@@ -242,7 +242,10 @@ impl Executor<'_> {
                 Err(Cause::TimedOut {
                     waited,
                     what: format!("Secret {} to hold the vault's certificate", names.join(", ")),
-                    diagnosis: diagnose(messages.iter().map(String::as_str)),
+                    diagnosis: match stale(&kubernetes, &desired.namespace, secrets).await {
+                        Some((name, thumbprint)) if messages.is_empty() => stale_secret(&name, &thumbprint),
+                        _ => diagnose(messages.iter().map(String::as_str)),
+                    },
                 })
             }
         }
@@ -406,6 +409,21 @@ impl Executor<'_> {
         }
         Ok(())
     }
+}
+
+/// A Secret that is there and holds another leaf than the awaited one: its name and that leaf's thumbprint.
+async fn stale(kubernetes: &Kubernetes, namespace: &str, secrets: &[Awaited]) -> Option<(String, String)> {
+    for awaited in secrets {
+        let secret = kubernetes
+            .secret_certificate(namespace, &awaited.secret_name)
+            .await;
+        let leaf = secret.ok().flatten().and_then(|secret| secret.leaf);
+        let thumbprint = leaf.map(|leaf| leaf.thumbprint.to_string());
+        if thumbprint.is_some() && thumbprint != awaited.thumbprint {
+            return thumbprint.map(|thumbprint| (awaited.secret_name.clone(), thumbprint));
+        }
+    }
+    None
 }
 
 /// Waits until the API serves a kind that a `CustomResourceDefinition` brings.

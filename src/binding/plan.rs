@@ -254,10 +254,13 @@ impl Objects<'_> {
         manifests::annotation(live, manifests::INSTANCE) == Some(self.memory.instance.as_str())
     }
 
-    /// How long a Secret that is there already may stay behind: the driver looks again after this time.
+    /// How long a Secret that is there already may stay behind: the driver looks again after this time, if it rotates.
     fn poll_interval(&self) -> Duration {
         /// The driver's own.
         const DEFAULT: Duration = Duration::from_secs(2 * 60);
+        if !self.desired.addon.rotation_enabled {
+            return Duration::ZERO;
+        }
         let addon = self.seen.cluster.present().map(|cluster| &cluster.addon);
         let interval = addon.and_then(|addon| addon.rotation_poll_interval.as_deref());
         interval.and_then(duration::parse).unwrap_or(DEFAULT)

@@ -220,3 +220,16 @@ async fn s16_two_bindings_that_disagree_are_told() {
         .fails_with(&["KVTLS-E104"])
         .error(&["3m", "9m"]);
 }
+
+/// Without rotation nobody renews a Secret that exists; the error says so and how to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_without_rotation_is_told_apart_from_a_mount_that_fails() {
+    let world = World::start().await;
+    let line = "addon        = { rotation_enabled = false }\n  verify       = { timeout = \"1s\" }\n  certificates = {";
+    let terraform = Terraform::new(&world.deployer, &changed("certificates = {", line));
+    terraform.apply().await.succeeds();
+    world.renew().await;
+    world.advance("10m").await;
+    let apply = terraform.apply().await.fails_with(&["KVTLS-E601"]);
+    apply.error(&["still holds another certificate", "rotation_enabled = true"]);
+}
