@@ -56,34 +56,9 @@ impl Azure {
     /// # Errors
     /// Those of reading; [`Error::Forbidden`] without `…/listClusterUserCredential/action`.
     pub async fn user_credential(&self, id: &ClusterId) -> Result<Secret, Error> {
-        self.kubeconfig(
-            id,
-            "read the cluster's user credential",
-            "/listClusterUserCredential",
-        )
-        .await
-    }
-
-    /// The kubeconfig of the cluster's own administrator.
-    ///
-    /// # Errors
-    /// Those of reading; [`Error::Rejected`] if local accounts are switched off.
-    pub async fn admin_credential(&self, id: &ClusterId) -> Result<Secret, Error> {
-        self.kubeconfig(
-            id,
-            "read the cluster's admin credential",
-            "/listClusterAdminCredential",
-        )
-        .await
-    }
-
-    async fn kubeconfig(
-        &self,
-        id: &ClusterId,
-        operation: &'static str,
-        below: &str,
-    ) -> Result<Secret, Error> {
-        let (url, auth) = (self.cluster_url(id, below).await?, self.arm_auth().await?);
+        let url = self.cluster_url(id, "/listClusterUserCredential").await?;
+        let auth = self.arm_auth().await?;
+        let operation = "read the cluster's user credential";
         let call = Call::write(operation, id.name(), Method::Post, url, auth).repeatable();
         let answer = self.send(&call).await?;
         let body = answer.json()?;

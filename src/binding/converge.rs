@@ -110,18 +110,7 @@ pub async fn converge(
             }
         }
         executor.run(&next.steps, &mut outcome.done).await;
-        observation = match observe_again(world, &question, limits).await {
-            Ok(observation) => observation,
-            Err(error) => {
-                // What was written stays written, whatever can be read now.
-                let step = next.steps.last().cloned();
-                outcome.done.failure = outcome.done.failure.or(step.map(|step| StepError {
-                    step,
-                    cause: error.into(),
-                }));
-                Observation::blind(super::observe::now())
-            }
-        };
+        observation = observe_again(world, &question, limits, &next.steps, &mut outcome.done).await;
         if outcome.done.failure.is_some() || next.complete || next.steps.is_empty() {
             break;
         }
@@ -157,24 +146,40 @@ fn undecided(desired: &Desired, seen: &Observation) -> StepError {
     }
 }
 
-/// Reads the world back, also after a failure. Once Terraform asked to stop there are seconds left for it; what is not
-/// read by then keeps its last known value.
+/// Reads the world back after `steps`, also after a failure. Once Terraform asked to stop, or the operation's time is
+/// over, there are seconds left for it; what is not read by then keeps its last known value. What was written stays
+/// written, whatever can be read now, so an error here is one of the steps and never loses them.
 async fn observe_again(
     world: &World,
     question: &Question,
     limits: &Limits,
-) -> Result<Observation, azure::Error> {
+    steps: &[Step],
+    done: &mut Done,
+) -> Observation {
     const LAST_LOOK: Duration = Duration::from_secs(3);
     let reading = observe(world, question);
     tokio::pin!(reading);
-    tokio::select! {
-        answer = &mut reading => return answer,
-        () = limits.stop.cancelled() => {}
+    let answer = tokio::select! {
+        answer = &mut reading => Some(answer),
+        () = limits.stop.cancelled() => None,
+        () = tokio::time::sleep_until(limits.until) => None,
+    };
+    let answer = match answer {
+        Some(answer) => Some(answer),
+        None => tokio::time::timeout(LAST_LOOK, reading).await.ok(),
+    };
+    match answer {
+        Some(Ok(observation)) => return observation,
+        Some(Err(error)) if done.failure.is_none() => {
+            let step = steps.last().cloned();
+            done.failure = step.map(|step| StepError {
+                step,
+                cause: error.into(),
+            });
+        }
+        Some(Err(_)) | None => {}
     }
-    match tokio::time::timeout(LAST_LOOK, reading).await {
-        Ok(answer) => answer,
-        Err(_) => Ok(Observation::blind(super::observe::now())),
-    }
+    Observation::blind(super::observe::now())
 }
 
 /// Removes what a binding owns, and nothing else.
@@ -209,7 +214,7 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         if next.steps.is_empty() {
             break;
         }
-        observation = observe_again(world, &question, limits).await?;
+        observation = observe_again(world, &question, limits, &next.steps, &mut done).await;
         if done.failure.is_some() || next.complete {
             break;
         }

@@ -159,12 +159,12 @@ impl Executor<'_> {
                     live.is_none_or(|live| live["metadata"]["uid"] != uid.as_str())
                         .then_some(())
                 };
-                kubernetes.wait(object, gone).await?;
+                kubernetes.wait_metadata(object, gone).await?;
             }
             Step::AwaitGone { object } => {
                 let kubernetes = self.kubernetes().await?;
                 kubernetes
-                    .wait(object, |live| live.is_none().then_some(()))
+                    .wait_metadata(object, |live| live.is_none().then_some(()))
                     .await?;
             }
         }

@@ -1,7 +1,5 @@
 //! Makes a planned binding true, or removes one. Whatever fails, the state that is returned was read back.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use uuid::Uuid;
 
 use super::state::{self, Kept};
@@ -40,8 +38,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
         Some(instance) => instance.to_owned(),
         None => Uuid::new_v4().to_string(),
     };
-    let mut instances: BTreeSet<String> = remembered.instances;
-    instances.extend(kept.instances.clone());
+    let mut instances = remembered.instances;
     if !is_create {
         instances.insert(instance.clone());
     }
@@ -92,7 +89,6 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     kept.admitted = outcome.done.admitted.clone();
     kept.announced.clear();
     kept.resumes = None;
-    kept.instances.clear();
     let mut state = new_state(&request, &desired, &instance, &outcome, &mut kept);
     if outcome
         .done
@@ -390,12 +386,7 @@ fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
             "Remove the binding from the state with  terraform state rm  and delete its objects by hand.",
         )
     };
-    let keys = state
-        .get("manifests")
-        .as_map()
-        .into_iter()
-        .flat_map(|all| all.keys().map(String::as_str));
-    let mut objects = owned_objects(text("namespace"), keys);
+    let mut objects = state::objects(state);
     // Objects that a refresh could not find may be back by now.
     for kind in ["SecretProviderClass", "Deployment"] {
         let key = format!("{kind}/{}", text("name"));
@@ -407,8 +398,6 @@ fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
     }
     objects.sort();
     objects.dedup();
-    let none = BTreeMap::new();
-    let secrets = state.get("secret_names").as_map().unwrap_or(&none);
     let grants = state.get("grants").as_list().unwrap_or_default().iter();
     Ok(Owned {
         cluster: ClusterId::parse(text("cluster_id")).map_err(|error| broken("cluster_id", error))?,
@@ -417,10 +406,7 @@ fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
         name: text("name").to_owned(),
         instance: instance.to_owned(),
         objects,
-        secrets: secrets
-            .values()
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect(),
+        secrets: state::secrets(state).map(str::to_owned).collect(),
         grants: grants
             .filter(|grant| grant.get("managed").as_bool() == Some(true))
             .map(owned_grant)

@@ -103,7 +103,6 @@ async fn plan_create(
         within(request, looking).await;
     }
     let kept = Kept {
-        instances: memory.instances.clone(),
         resumes: memory
             .unfinished
             .as_ref()

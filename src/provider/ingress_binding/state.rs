@@ -37,8 +37,6 @@ pub(super) struct Kept {
     pub(super) announced: Vec<String>,
     /// From plan to apply: the unfinished creation that is resumed.
     pub(super) resumes: Option<String>,
-    /// From plan to apply: creations of this binding that the state knew, whose objects may be taken over.
-    pub(super) instances: BTreeSet<String>,
 }
 
 impl Kept {
@@ -51,7 +49,6 @@ impl Kept {
             editors: serde_json::from_value(get("editors")).unwrap_or_default(),
             announced: serde_json::from_value(get("announced")).unwrap_or_default(),
             resumes: get("resumes").as_str().map(str::to_owned),
-            instances: serde_json::from_value(get("instances")).unwrap_or_default(),
         }
     }
 
@@ -63,7 +60,6 @@ impl Kept {
             ("editors", json!(self.editors)),
             ("announced", json!(self.announced)),
             ("resumes", json!(self.resumes)),
-            ("instances", json!(self.instances)),
         ];
         let is_empty = |value: &serde_json::Value| {
             value.is_null()
@@ -286,14 +282,13 @@ pub(super) fn wanted(
     wanted
 }
 
-/// Every object that this binding has or may have left behind.
-pub(super) fn objects(desired: &Desired, prior: &Value) -> Vec<ObjectRef> {
-    let keys = prior
-        .get("manifests")
-        .as_map()
+/// The objects of a state: every one that the binding has or may have left behind.
+pub(super) fn objects(state: &Value) -> Vec<ObjectRef> {
+    let manifests = state.get("manifests").as_map();
+    let keys = manifests
         .into_iter()
         .flat_map(|all| all.keys().map(String::as_str));
-    owned_objects(&desired.namespace, keys)
+    owned_objects(state.get("namespace").as_str().unwrap_or_default(), keys)
 }
 
 /// Ends the text of an object that does not carry this creation's mark.
@@ -309,10 +304,8 @@ pub(super) fn secrets(state: &Value) -> impl Iterator<Item = &str> {
 
 /// What a prior state owns and the binding no longer wants.
 pub(super) fn retired(desired: &Desired, prior: &Value) -> Vec<ObjectRef> {
-    let wanted = wanted(desired, None, None, None);
-    let objects = objects(desired, prior)
-        .into_iter()
-        .filter(|it| !wanted.contains_key(&object_key(it)));
+    let wanted = manifests::objects(desired);
+    let objects = objects(prior).into_iter().filter(|it| !wanted.contains(it));
     let still: BTreeSet<&str> = desired
         .certificates
         .values()
@@ -366,7 +359,7 @@ fn manifests(
         }
     }
     // Objects under an old name stay visible until they are gone.
-    for object in objects(desired, prior) {
+    for object in objects(prior) {
         let key = object_key(&object);
         if wanted.contains_key(&key) {
             continue;

@@ -5,6 +5,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::path::{self, ArmPath};
+use super::refusal::Refusal;
+use super::tree;
 use crate::sandbox::core::{Caller, Effect, StagedOutcome};
 use crate::sandbox::http::{Answer, json as json_answer, whole};
 
@@ -28,6 +30,21 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// The region that the body asks for, in ARM's short form.
+    pub(super) fn location(&self) -> Result<String, Refusal> {
+        let location = tree::text(&self.body, "location")
+            .replace(' ', "")
+            .to_ascii_lowercase();
+        if location.is_empty() {
+            return Err(Refusal::gateway(
+                StatusCode::BAD_REQUEST,
+                "LocationRequired",
+                "The location property is required for this definition.",
+            ));
+        }
+        Ok(location)
+    }
+
     /// The resource group of the path, empty without one.
     pub(super) fn group(&self) -> &str {
         self.path.group.as_deref().unwrap_or_default()

@@ -97,16 +97,7 @@ impl Azure {
     async fn create_cluster(&self, call: &Call) -> Result<Reply, Refusal> {
         preconditions(&call.headers, true, None)?;
         let body = document::writable(&call.body)?;
-        let location = tree::text(&body, "location")
-            .replace(' ', "")
-            .to_ascii_lowercase();
-        if location.is_empty() {
-            return Err(Refusal::gateway(
-                StatusCode::BAD_REQUEST,
-                "LocationRequired",
-                "The location property is required for this definition.",
-            ));
-        }
+        let location = call.location()?;
         let asked = tree::text(&body, "properties.kubernetesVersion");
         let kubernetes = match asked.split('.').count() {
             3 => asked.to_owned(),

@@ -8,7 +8,6 @@ use super::call::{Call, Reply};
 use super::path::same;
 use super::refusal::Refusal;
 use super::role_assignments::quoted;
-use super::tree;
 use super::{Azure, State};
 use crate::sandbox::core::{Effect, ManagedIdentity};
 
@@ -207,16 +206,7 @@ impl Azure {
     }
 
     fn put_group(&self, call: &Call) -> Result<Reply, Refusal> {
-        let location = tree::text(&call.body, "location")
-            .replace(' ', "")
-            .to_ascii_lowercase();
-        if location.is_empty() {
-            return Err(Refusal::gateway(
-                StatusCode::BAD_REQUEST,
-                "LocationRequired",
-                "The location property is required for this definition.",
-            ));
-        }
+        let location = call.location()?;
         let mut state = self.lock();
         let tags = if call.body["tags"].is_object() {
             call.body["tags"].clone()

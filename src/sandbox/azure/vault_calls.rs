@@ -116,16 +116,7 @@ impl Azure {
     }
 
     fn new_vault(&self, call: &Call) -> Result<Vault, Refusal> {
-        let location = tree::text(&call.body, "location")
-            .replace(' ', "")
-            .to_ascii_lowercase();
-        if location.is_empty() {
-            return Err(Refusal::gateway(
-                StatusCode::BAD_REQUEST,
-                "LocationRequired",
-                "The location property is required for this definition.",
-            ));
-        }
+        let location = call.location()?;
         let given = writable(&call.body["properties"], None)?;
         let mut properties = json!({"accessPolicies": [], "enabledForDeployment": false});
         tree::merge_over(&mut properties, &given);
