@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 use super::desired::{
-    AddonPolicy, Certificate, Desired, Ingress, Mode, PathRule, Port, Rule, Verify, VerifyLevel,
+    AddonPolicy, Certificate, Desired, Ingress, Mode, PathRule, Port, Rule, Verify, VerifyLevel, Via,
 };
 use super::observation::{Observation, Seen};
 use super::plan::Memory;
@@ -55,13 +55,17 @@ pub(super) fn desired() -> Desired {
                 host: "myapp.example.com".to_owned(),
                 paths: vec![path],
             }],
+            extra_tls: Vec::new(),
             ssl_redirect: None,
             annotations: BTreeMap::new(),
             labels: BTreeMap::new(),
         }),
+        gateway: None,
         verify: Verify {
             level: VerifyLevel::Auto,
+            via: Via::Auto,
             endpoint: None,
+            on_refresh: true,
             timeout: Duration::from_secs(300),
         },
     }

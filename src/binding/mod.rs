@@ -15,18 +15,21 @@
 //! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`guard`],
 //! [`verify`], [`diagnose`]. With the world: [`world`], [`observe`], [`execute`], [`converge`].
 
+pub mod controllers;
 pub mod converge;
 pub mod desired;
 pub mod diagnose;
 pub mod error;
 pub mod execute;
 pub mod findings;
+pub mod gateway;
 pub mod grant;
 pub mod guard;
 pub mod manifests;
 pub mod observation;
 pub mod observe;
 pub mod plan;
+mod prove;
 pub mod step;
 pub mod text;
 pub mod verify;

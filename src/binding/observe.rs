@@ -8,13 +8,16 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::error::kubernetes_said;
-use super::observation::{Observation, Seen};
+use super::observation::{GatewayApi, Observation, Seen};
 use super::step::object_key;
 use super::world::{ConnectError, Freshness, World};
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{self, Cluster, Vault};
 use crate::k8s::edge::{Endpoint, Served, handshake};
-use crate::k8s::{INGRESS_CLASS, Kind, Kubernetes, NAMESPACE, ObjectRef, SECRET_PROVIDER_CLASS};
+use crate::k8s::{
+    GATEWAY, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, LISTENER_SET, NAMESPACE, ObjectRef,
+    SECRET_PROVIDER_CLASS,
+};
 
 /// What to read. Each member costs at least one request, so ask for what a decision needs.
 #[derive(Clone, Debug)]
@@ -33,14 +36,29 @@ pub struct Question {
     pub secrets: Vec<String>,
     /// Whether the namespace's existence matters.
     pub namespace_exists: bool,
-    /// The Ingress class whose controller matters.
-    pub class: Option<String>,
+    /// The Ingress class whose controller matters; `Some(None)` is the cluster's default.
+    pub class: Option<Option<String>>,
+    /// What of Gateway API matters.
+    pub gateway: Option<GatewayQuestion>,
     /// Whether other SecretProviderClasses matter.
     pub other_classes: bool,
     /// Whether anything of the cluster's API is to be asked at all.
     pub cluster_objects: bool,
     /// Whether an earlier answer of this run will do.
     pub freshness: Freshness,
+}
+
+/// What to read of Gateway API beside one's own objects.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayQuestion {
+    /// Whether it is there at all.
+    pub served: bool,
+    /// A GatewayClass that must be there.
+    pub class: Option<String>,
+    /// Somebody else's Gateway.
+    pub parent: Option<ObjectRef>,
+    /// Whether ListenerSets are served.
+    pub listener_sets: bool,
 }
 
 /// Reads what `question` asks for.
@@ -76,9 +94,11 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
         namespace,
         objects,
         controller,
+        gateway,
         secrets,
         other_classes,
     } = objects;
+    observation.gateway = gateway;
     observation.namespace = namespace;
     observation.objects = objects;
     observation.controller = controller;
@@ -145,6 +165,7 @@ struct ClusterPart {
     namespace: Seen<bool>,
     objects: BTreeMap<String, Seen<Option<Value>>>,
     controller: Seen<Option<String>>,
+    gateway: Seen<GatewayApi>,
     secrets: BTreeMap<String, Seen<Option<crate::k8s::SecretCertificate>>>,
     other_classes: Seen<Vec<Value>>,
 }
@@ -175,6 +196,7 @@ impl ClusterPart {
                 .map(|object| (object_key(object), no(why)))
                 .collect(),
             controller: Seen::NotAsked,
+            gateway: Seen::NotAsked,
             secrets: question
                 .secrets
                 .iter()
@@ -214,26 +236,95 @@ async fn read_objects(kubernetes: &Kubernetes, question: &Question) -> ClusterPa
             Seen::NotAsked
         }
     };
-    let (objects, secrets, namespace, controller, other_classes) = tokio::join!(
+    let (objects, secrets, namespace, controller, gateway, other_classes) = tokio::join!(
         objects,
         secrets,
         namespace,
-        read_controller(kubernetes, question.class.as_deref()),
+        read_controller(kubernetes, question.class.as_ref()),
+        read_gateway(kubernetes, question),
         other_classes,
     );
     ClusterPart {
         namespace,
         objects: objects.into_iter().collect(),
         controller,
+        gateway,
         secrets: secrets.into_iter().collect(),
         other_classes,
     }
 }
 
-async fn read_controller(kubernetes: &Kubernetes, class: Option<&str>) -> Seen<Option<String>> {
+async fn read_controller(kubernetes: &Kubernetes, class: Option<&Option<String>>) -> Seen<Option<String>> {
     let Some(class) = class else { return Seen::NotAsked };
-    let found = kubernetes.get(&INGRESS_CLASS.named("", class)).await;
+    let found = match class {
+        Some(class) => kubernetes.get(&INGRESS_CLASS.named("", class)).await,
+        None => default_class(kubernetes).await,
+    };
     told(found.map(|found| found.and_then(|class| class["spec"]["controller"].as_str().map(str::to_owned))))
+}
+
+/// The Ingress class of Ingresses that name none.
+///
+/// # Errors
+/// Any of reading.
+pub async fn default_class(kubernetes: &Kubernetes) -> Result<Option<Value>, crate::k8s::Error> {
+    const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+    let classes = kubernetes.list(INGRESS_CLASS, None, "").await?;
+    Ok(classes
+        .into_iter()
+        .find(|class| class["metadata"]["annotations"][DEFAULT] == "true"))
+}
+
+async fn read_gateway(kubernetes: &Kubernetes, question: &Question) -> Seen<GatewayApi> {
+    let Some(wanted) = &question.gateway else {
+        return Seen::NotAsked;
+    };
+    match gateway_api(kubernetes, wanted, &question.namespace).await {
+        Ok(found) => Seen::Known(found),
+        Err(error) => Seen::NotSeen(kubernetes_said(&error)),
+    }
+}
+
+async fn gateway_api(
+    kubernetes: &Kubernetes,
+    wanted: &GatewayQuestion,
+    namespace: &str,
+) -> Result<GatewayApi, crate::k8s::Error> {
+    // A list of what cannot be there tells whether the kind is served.
+    let served = async |asked: bool, kind: Kind| {
+        if !asked {
+            return Ok(true);
+        }
+        match kubernetes.list(kind, Some(namespace), "kvtls.io/none").await {
+            Ok(_) => Ok(true),
+            Err(crate::k8s::Error::NotServed { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    let class = async {
+        match &wanted.class {
+            Some(class) => kubernetes.get(&GATEWAY_CLASS.named("", class)).await,
+            None => Ok(None),
+        }
+    };
+    let parent = async {
+        match &wanted.parent {
+            Some(parent) => kubernetes.get(parent).await,
+            None => Ok(None),
+        }
+    };
+    let (is_served, listener_sets, class, parent) = tokio::join!(
+        served(wanted.served, GATEWAY),
+        served(wanted.listener_sets, LISTENER_SET),
+        class,
+        parent
+    );
+    Ok(GatewayApi {
+        served: is_served?,
+        listener_sets: listener_sets?,
+        class: class?,
+        parent: parent?,
+    })
 }
 
 fn told<T>(answer: Result<T, crate::k8s::Error>) -> Seen<T> {
@@ -315,7 +406,14 @@ pub fn published_address(ingress: &Value) -> Option<String> {
 
 /// The kind of an object in `manifests`, by its name there.
 pub fn kind_named(kind: &str) -> Option<Kind> {
-    [SECRET_PROVIDER_CLASS, crate::k8s::DEPLOYMENT, crate::k8s::INGRESS]
-        .into_iter()
-        .find(|known| known.kind == kind)
+    let all = [
+        SECRET_PROVIDER_CLASS,
+        crate::k8s::DEPLOYMENT,
+        crate::k8s::INGRESS,
+        GATEWAY,
+        LISTENER_SET,
+        crate::k8s::HTTP_ROUTE,
+        crate::k8s::REFERENCE_GRANT,
+    ];
+    all.into_iter().find(|known| known.kind == kind)
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::desired::{Desired, Mode, VerifyLevel};
+use super::gateway;
 use super::grant;
 use super::manifests::{self, Facts};
 use super::observation::{Observation, Seen};
@@ -186,20 +187,7 @@ impl Objects<'_> {
                 patience: self.poll_interval(),
             });
         }
-        if let Some(wanted) = &self.desired.ingress {
-            let ingress = manifests::ingress(self.desired, &wanted.name);
-            self.push_apply(
-                steps,
-                &ingress,
-                &manifests::ingress_manifest(self.desired, wanted),
-            );
-            if matches!(self.desired.verify.level, VerifyLevel::Auto | VerifyLevel::Served) {
-                steps.push(Step::AwaitServed {
-                    ingress,
-                    hosts: self.awaited_hosts(),
-                });
-            }
-        }
+        self.push_edges(steps);
         for object in &self.memory.retired {
             if let Some(live) = self.seen.object(&object_key(object))
                 && self.is_ours(object, live)
@@ -220,6 +208,31 @@ impl Objects<'_> {
                 object: class,
                 manifest,
             });
+        }
+    }
+
+    /// The Ingress, then the Gateway's objects, each proven before anything old goes.
+    fn push_edges(&self, steps: &mut Vec<Step>) {
+        let proves = matches!(self.desired.verify.level, VerifyLevel::Auto | VerifyLevel::Served);
+        if let Some(wanted) = &self.desired.ingress {
+            let edge = manifests::ingress(self.desired, &wanted.name);
+            let controller = self.seen.controller.present().map(String::as_str);
+            let manifest = manifests::ingress_manifest(self.desired, wanted, controller);
+            self.push_apply(steps, &edge, &manifest);
+            if proves {
+                let hosts = self.awaited_hosts(|_| true);
+                steps.push(Step::AwaitServed { edge, hosts });
+            }
+        }
+        if let Some(wanted) = &self.desired.gateway {
+            for (object, manifest) in gateway::objects(self.desired) {
+                self.push_apply(steps, &object, &manifest);
+            }
+            if proves {
+                let hosts = self.awaited_hosts(|host| wanted.rules.iter().any(|rule| rule.host == host));
+                let edge = wanted.publisher(&self.desired.namespace);
+                steps.push(Step::AwaitServed { edge, hosts });
+            }
         }
     }
 
@@ -330,9 +343,10 @@ impl Objects<'_> {
         })
     }
 
-    fn awaited_hosts(&self) -> Vec<(String, Awaited)> {
+    fn awaited_hosts(&self, is_asked: impl Fn(&str) -> bool) -> Vec<(String, Awaited)> {
         self.desired
             .hosts()
+            .filter(|(host, _)| is_asked(host))
             .filter_map(|(host, key)| Some((host.to_owned(), self.awaited_of(key)?)))
             .collect()
     }
@@ -366,8 +380,9 @@ fn uid(live: &Value) -> String {
 pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
     let mut steps = Vec::new();
     let rank = |kind: &Kind| match kind.kind {
-        "Ingress" => 0,
-        "Deployment" => 1,
+        "Ingress" | "HTTPRoute" => 0,
+        "Gateway" | "ListenerSet" | "ReferenceGrant" => 1,
+        "Deployment" => 2,
         _ => 3,
     };
     let mut objects: Vec<(&ObjectRef, &Value)> = owned

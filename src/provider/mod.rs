@@ -2,6 +2,7 @@
 
 pub mod environment;
 pub mod explain;
+mod explain_gateway;
 pub mod ingress_binding;
 pub mod settings;
 

@@ -20,6 +20,7 @@ use crate::binding::world::{Freshness, World};
 use crate::framework::{ApplyRequest, ApplyResponse, Deadline, Diagnostic, Diagnostics, Value};
 use crate::k8s::SECRET_PROVIDER_CLASS;
 use crate::provider::explain::{self, Changed, Stage};
+use crate::provider::explain_gateway;
 
 /// Creates or updates.
 pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> ApplyResponse {
@@ -280,6 +281,7 @@ fn tell(desired: &Desired, outcome: &Outcome) -> Diagnostics {
         diagnostics.push(explain::step_error(failure, &Changed::by(&outcome.done.steps)));
         return diagnostics;
     }
+    diagnostics.extend(explain_gateway::complains(&outcome.done.problems));
     let unseen = outcome
         .done
         .served
@@ -395,6 +397,11 @@ fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
     if let Some(name) = state.get("ingress").get("name").as_str() {
         let key = format!("Ingress/{name}");
         objects.extend(owned_objects(text("namespace"), [key.as_str()]));
+    }
+    if let Some(name) = state.get("gateway").get("name").as_str() {
+        let keys =
+            ["Gateway", "ListenerSet", "HTTPRoute", "ReferenceGrant"].map(|kind| format!("{kind}/{name}"));
+        objects.extend(owned_objects(text("namespace"), keys.iter().map(String::as_str)));
     }
     objects.sort();
     objects.dedup();

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use super::import_gateway::{self, Found};
 use super::schema::schema;
 use crate::azure::ids::{ClusterId, VaultId};
+use crate::binding::controllers::redirect_annotations;
 use crate::binding::error::kubernetes_said;
 use crate::binding::manifests::{self, MANAGED_BY};
 use crate::binding::world::{ConnectError, Freshness, World};
@@ -62,7 +64,10 @@ pub(super) async fn import(world: &World, id: &str) -> Result<Value, Diagnostic>
             ))
         })?;
     let ingress = find_ingress(&kubernetes, &namespace, id).await?;
-    let certificates = certificates(&class, ingress.as_ref());
+    let gateway = import_gateway::find(&kubernetes, &namespace, id)
+        .await
+        .map_err(|error| missing(&kubernetes_said(&error)))?;
+    let certificates = certificates(&class, ingress.as_ref(), gateway.as_ref());
     let instance = manifests::annotation(&class, manifests::INSTANCE).unwrap_or_default();
     let known = [
         ("id", Value::from(id)),
@@ -81,11 +86,19 @@ pub(super) async fn import(world: &World, id: &str) -> Result<Value, Diagnostic>
             ]),
         ),
         ("access", Value::object([("mode", Value::from("ensure"))])),
-        ("ingress", ingress.as_ref().map_or(Value::Null, ingress_value)),
+        (
+            "ingress",
+            ingress
+                .as_ref()
+                .map_or(Value::Null, |ingress| ingress_value(ingress, &class)),
+        ),
+        ("gateway", gateway.as_ref().map_or(Value::Null, Found::value)),
         (
             "verify",
             Value::object([
                 ("level", Value::from("auto")),
+                ("via", Value::from("auto")),
+                ("on_refresh", Value::from(true)),
                 ("endpoint", Value::Null),
                 ("timeout", Value::from("5m")),
             ]),
@@ -136,20 +149,30 @@ async fn find_ingress(
 }
 
 /// The certificates of a SecretProviderClass of ours: aliases are logical names, hosts stand in the Ingress.
-fn certificates(class: &Json, ingress: Option<&Json>) -> Value {
+fn certificates(class: &Json, ingress: Option<&Json>, gateway: Option<&Found>) -> Value {
     let names = vault_names(
         class["spec"]["parameters"]["objects"]
             .as_str()
             .unwrap_or_default(),
     );
-    let secrets = class["spec"]["secretObjects"].as_array().into_iter().flatten();
-    Value::object(secrets.filter_map(|secret| {
+    let secrets = class["spec"]["secretObjects"].as_array();
+    let is_only = secrets.is_some_and(|all| all.len() == 1);
+    Value::object(secrets.into_iter().flatten().filter_map(|secret| {
         let key = secret["data"][0]["objectName"].as_str()?;
         let secret_name = secret["secretName"].as_str()?;
         let name = names.get(key).map_or(key, String::as_str);
+        let mut hosts = hosts(ingress, secret_name);
+        for host in gateway
+            .into_iter()
+            .flat_map(|found| found.hosts(secret_name, is_only))
+        {
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
         let certificate = Value::object([
             ("certificate", Value::from(name)),
-            ("hosts", Value::from(hosts(ingress, secret_name))),
+            ("hosts", Value::from(hosts)),
             ("secret_name", Value::from(secret_name)),
         ]);
         Some((key, certificate))
@@ -187,9 +210,36 @@ fn hosts(ingress: Option<&Json>, secret_name: &str) -> Vec<String> {
         .collect()
 }
 
-fn ingress_value(ingress: &Json) -> Value {
+/// The entries of `tls` whose Secret is none of ours.
+fn extra_tls(ingress: &Json, class: &Json) -> Value {
+    let ours = |secret: &Json| {
+        let all = class["spec"]["secretObjects"].as_array().into_iter().flatten();
+        all.into_iter().any(|object| object["secretName"] == *secret)
+    };
+    let extra: Vec<Value> = ingress["spec"]["tls"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|entry| !ours(&entry["secretName"]))
+        .map(|entry| {
+            let hosts = entry["hosts"].as_array().into_iter().flatten();
+            let hosts = hosts.filter_map(|host| host.as_str().map(Value::from));
+            Value::object([
+                ("hosts", Value::List(hosts.collect())),
+                ("secret_name", Value::from(entry["secretName"].as_str())),
+            ])
+        })
+        .collect();
+    if extra.is_empty() {
+        Value::Null
+    } else {
+        Value::List(extra)
+    }
+}
+
+fn ingress_value(ingress: &Json, class: &Json) -> Value {
     let text = |value: &Json| Value::from(value.as_str());
-    let strings = |value: &Json, keep: fn(&str) -> bool| {
+    let strings = |value: &Json, keep: &dyn Fn(&str) -> bool| {
         let kept: BTreeMap<String, String> = value
             .as_object()
             .into_iter()
@@ -233,23 +283,25 @@ fn ingress_value(ingress: &Json) -> Value {
             ])
         });
     let annotations = &ingress["metadata"]["annotations"];
-    let redirect = annotations[manifests::SSL_REDIRECT]
-        .as_str()
-        .and_then(|text| text.parse::<bool>().ok());
+    let redirects: Vec<&str> = redirect_annotations().collect();
+    let redirect = redirects
+        .iter()
+        .find_map(|name| annotations[*name].as_str()?.parse::<bool>().ok());
     Value::object([
         ("name", text(&ingress["metadata"]["name"])),
         ("class_name", text(&ingress["spec"]["ingressClassName"])),
         ("rules", Value::List(rules.collect())),
+        ("extra_tls", extra_tls(ingress, class)),
         ("ssl_redirect", Value::from(redirect)),
         (
             "annotations",
-            strings(annotations, |name| {
-                !name.starts_with(manifests::BOOKKEEPING) && name != manifests::SSL_REDIRECT
+            strings(annotations, &|name| {
+                !name.starts_with(manifests::BOOKKEEPING) && !redirects.contains(&name)
             }),
         ),
         (
             "labels",
-            strings(&ingress["metadata"]["labels"], |name| name != MANAGED_BY.0),
+            strings(&ingress["metadata"]["labels"], &|name| name != MANAGED_BY.0),
         ),
     ])
 }

@@ -2,7 +2,9 @@
 
 mod apply;
 mod config;
+mod gateway;
 mod import;
+mod import_gateway;
 mod memory;
 mod plan;
 mod schema;

@@ -7,6 +7,7 @@ use super::memory::{Memory, is_unfinished};
 use super::state::{self, Kept, same_text};
 use super::{IngressBinding, config};
 use crate::azure::duration;
+use crate::binding::controllers;
 use crate::binding::converge::question;
 use crate::binding::desired::{Desired, Mode};
 use crate::binding::findings::{Known, judge};
@@ -14,7 +15,7 @@ use crate::binding::observe::observe;
 use crate::binding::text::yaml;
 use crate::binding::world::{Freshness, World};
 use crate::framework::{Diagnostics, PlanRequest, PlanResponse, Value};
-use crate::provider::explain;
+use crate::provider::{explain, explain_gateway};
 
 /// The plan of a creation, an update or a removal.
 pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> PlanResponse {
@@ -92,7 +93,7 @@ async fn plan_create(
     }
     let secret_names = secret_names(&planned);
     set(&mut planned, "secret_names", secret_names);
-    let manifests = desired.map_or(Value::Unknown, |desired| manifests(desired, None, None, None));
+    let manifests = desired.map_or(Value::Unknown, |desired| manifests(desired, [None; 4]));
     set(&mut planned, "manifests", manifests);
     let mut diagnostics = Diagnostics::new();
     if let Some(phase) = &memory.unfinished {
@@ -202,23 +203,41 @@ fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &m
         .as_str()
         .filter(|_| has_identity);
     let tenant_id = kept.tenant_id.as_deref().filter(|_| same_vault);
+    let same_class = prior.get("ingress").get("class_name") == planned.get("ingress").get("class_name");
+    let controller = kept.controller.as_deref().filter(|_| same_class);
     set(
         planned,
         "manifests",
-        manifests(desired, client_id, tenant_id, kept.cloud_name.as_deref()),
+        manifests(
+            desired,
+            [client_id, tenant_id, kept.cloud_name.as_deref(), controller],
+        ),
     );
     let edge = |value: &Value| {
-        (
-            value.get("ingress").get("name").clone(),
-            value.get("ingress").get("class_name").clone(),
-        )
+        [
+            ("ingress", "name"),
+            ("ingress", "class_name"),
+            ("gateway", "name"),
+            ("gateway", "class_name"),
+            ("gateway", "parent"),
+            ("gateway", "addresses"),
+        ]
+        .map(|(edge, member)| value.get(edge).get(member).clone())
     };
     // An Ingress that is made anew publishes its address anew; one that stays keeps it, or DNS records would churn.
     let ingress = format!(
         "Ingress/{}",
         planned.get("ingress").get("name").as_str().unwrap_or_default()
     );
-    let made_anew = prior.get("manifests").get(&ingress).is_null() && !planned.get("ingress").is_null();
+    let gateway = format!(
+        "Gateway/{}",
+        planned.get("gateway").get("name").as_str().unwrap_or_default()
+    );
+    let is_new = |key: &str, attribute: &str| {
+        prior.get("manifests").get(key).is_null() && !planned.get(attribute).is_null()
+    };
+    let own_gateway = planned.get("gateway").get("class_name").as_str().is_some();
+    let made_anew = is_new(&ingress, "ingress") || (own_gateway && is_new(&gateway, "gateway"));
     if edge(prior) != edge(planned) || made_anew {
         set(planned, "addresses", Value::Unknown);
     }
@@ -254,13 +273,8 @@ fn wished_addon(desired: &Desired, prior: &Value, is_on: bool) -> Value {
     ])
 }
 
-fn manifests(
-    desired: &Desired,
-    client_id: Option<&str>,
-    tenant_id: Option<&str>,
-    cloud: Option<&str>,
-) -> Value {
-    let wanted = state::wanted(desired, client_id, tenant_id, cloud);
+fn manifests(desired: &Desired, [client_id, tenant_id, cloud, controller]: [Option<&str>; 4]) -> Value {
+    let wanted = state::wanted(desired, client_id, tenant_id, cloud, controller);
     Value::object(
         wanted
             .into_iter()
@@ -386,6 +400,10 @@ async fn look(world: &World, desired: &Desired, memory: &Memory, diagnostics: &m
     for finding in judge(desired, &seen, &known) {
         diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
     }
+    let controller = seen.controller.present();
+    if let Some((what, way_out)) = controller.and_then(|controller| controllers::advice(controller)) {
+        diagnostics.push(explain_gateway::has_no_future(what, way_out));
+    }
     let is_off = seen
         .cluster
         .present()
@@ -411,6 +429,7 @@ async fn look_at_certificates(
     question.secrets.clear();
     question.namespace_exists = false;
     question.class = None;
+    question.gateway = None;
     question.cluster_objects = false;
     // Errors were told by the refresh.
     let Ok(seen) = observe(world, &question).await else {
