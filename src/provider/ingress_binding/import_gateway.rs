@@ -55,7 +55,7 @@ fn name(object: &Json) -> &str {
     object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
-fn items<'a>(list: &'a Json) -> impl Iterator<Item = &'a Json> {
+fn items(list: &Json) -> impl Iterator<Item = &Json> {
     list.as_array().into_iter().flatten()
 }
 
