@@ -253,7 +253,6 @@ fn attribute(name: &str, attribute: &Attribute) -> wire::schema::Attribute {
         write_only: attribute.write_only,
         deprecated: !attribute.deprecation.is_empty(),
         deprecation_message: attribute.deprecation.to_owned(),
-        ..Default::default()
     }
 }
 

@@ -58,8 +58,11 @@ impl Ran {
 
 /// The CLI: `KVTLS_CLI`, else `terraform`, else `tofu`.
 fn program() -> PathBuf {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let wanted = std::env::var("KVTLS_CLI").ok();
+    let variable = |name: &str| {
+        let found = std::env::vars().find(|(key, _)| key == name);
+        found.map(|(_, value)| value)
+    };
+    let (path, wanted) = (variable("PATH").unwrap_or_default(), variable("KVTLS_CLI"));
     kvtls::sandbox::demo::cli::find(&path, wanted.as_deref())
         .unwrap_or_else(|| panic!("{}", kvtls::sandbox::demo::cli::INSTALL_WORDS))
 }

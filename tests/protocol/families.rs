@@ -194,7 +194,12 @@ async fn a_function_is_called_and_says_which_argument_is_wrong() {
         of(&Type::Dynamic, &Value::Dynamic(Box::new(ty), Box::new(value))).expect("bytes")
     };
     let strings = Type::list(Type::String);
-    let rows: Vec<(&str, Vec<DynamicValue>, Result<Value, (Option<i64>, &str)>)> = vec![
+    type Row = (
+        &'static str,
+        Vec<DynamicValue>,
+        Result<Value, (Option<i64>, &'static str)>,
+    );
+    let rows: Vec<Row> = vec![
         ("sum", vec![], Ok(0.into())),
         ("sum", vec![number("1"), number("2")], Ok(3.into())),
         (

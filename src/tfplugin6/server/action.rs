@@ -80,7 +80,7 @@ pub(super) fn invoke_action(
         let diagnostics = run.await.unwrap_or_else(|diagnostics: Diagnostics| diagnostics);
         to.send(Step::Over(diagnostics)).ok(); // nobody listens any more
     };
-    server.stream(call, work, |crash| {
+    server.stream(&call, work, |crash| {
         Box::pin(async move {
             last.send(Step::Over(crash.into())).ok(); // nobody listens any more
         })

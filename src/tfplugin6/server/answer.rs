@@ -110,7 +110,7 @@ impl Server {
     /// own goes to `crash`.
     pub(super) fn stream(
         &self,
-        call: Call,
+        call: &Call,
         work: impl Future<Output = ()> + Send + 'static,
         crash: impl FnOnce(Diagnostic) -> BoxedFuture + Send + 'static,
     ) {

@@ -70,7 +70,7 @@ pub(super) fn list_resource(
         };
         list::list(found.as_ref(), listed.as_deref(), asked, limit, to).await;
     };
-    server.stream(call, work, |crash| Box::pin(tell(last, crash.into())));
+    server.stream(&call, work, |crash| Box::pin(tell(last, crash.into())));
     let events = ReceiverStream::new(from).map(move |listed| Ok(event(resource.as_deref(), listed)));
     Ok(Response::new(Box::pin(events)))
 }
