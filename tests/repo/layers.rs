@@ -55,6 +55,8 @@ const VOCABULARY: &[&str] = &[
     "k8s::SECRET_PROVIDER_CLASS",
     "k8s::FIELD_MANAGER",
     "k8s::SecretCertificate",
+    "k8s::ApiServer",
+    "k8s::NAMESPACE",
     "k8s::edge::Served",
 ];
 

@@ -33,7 +33,8 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
     }
     let mut planned = request.proposed.clone();
     config::fill(&request.config, &mut planned);
-    let desired = match config::parse(&planned) {
+    let defaults = resource.configured.defaults();
+    let desired = match config::parse(&planned, &defaults.clone().unwrap_or_default()) {
         Ok(desired) => desired,
         Err(diagnostics) => {
             return PlanResponse {
@@ -44,6 +45,8 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
             };
         }
     };
+    // Without the provider's labels nothing can be said of the objects.
+    let desired = desired.filter(|_| defaults.is_some() || !resource.configured.is_undecided());
     let disagreement = desired
         .as_ref()
         .filter(|desired| desired.addon.mode == Mode::Ensure)
@@ -125,6 +128,9 @@ async fn plan_update(
 ) -> PlanResponse {
     let prior = &request.prior;
     let mut kept = Kept::read(&request.private);
+    if let (Some(server), Some(desired), Some(world)) = (&kept.server, desired, resource.configured.world()) {
+        world.remember_server(&desired.cluster, server.clone());
+    }
     for name in [
         "id",
         "instance_id",
@@ -280,8 +286,15 @@ fn announced(prior: &Value, planned: &Value) -> Vec<String> {
     let none = std::collections::BTreeMap::new();
     let before = prior.get("manifests").as_map().unwrap_or(&none);
     let after = planned.get("manifests").as_map().unwrap_or(&none);
+    // Rendered texts say nothing about objects, so applying them for the first time may write them all.
+    let turned = prior.get("apply_manifests").as_bool() == Some(false)
+        && planned.get("apply_manifests").as_bool() == Some(true);
+    if planned.get("create_namespace").as_bool() == Some(true) {
+        let namespace = planned.get("namespace").as_str().unwrap_or_default();
+        targets.insert(format!("Namespace/{namespace}"));
+    }
     for key in before.keys().chain(after.keys()) {
-        if before.get(key) != after.get(key) {
+        if turned || before.get(key) != after.get(key) {
             targets.insert(key.clone());
         }
     }
