@@ -594,7 +594,7 @@ fn remember_admitted(
 }
 
 /// Field managers that would take a field again: deployment tools and operators, not people.
-fn is_reconciler(manager: &str) -> bool {
+pub(super) fn is_reconciler(manager: &str) -> bool {
     const RECONCILERS: [&str; 7] = [
         "helm",
         "argocd",

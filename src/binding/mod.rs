@@ -13,7 +13,8 @@
 //! [`converge`].
 //!
 //! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`order`],
-//! [`guard`], [`verify`], [`diagnose`]. With the world: [`world`], [`observe`], [`execute`], [`converge`].
+//! [`guard`], [`verify`], [`diagnose`]. With the world: [`world`], [`observe`], [`execute`],
+//! [`rehearse`], [`converge`].
 
 pub mod converge;
 pub mod desired;
@@ -28,6 +29,7 @@ pub mod observation;
 pub mod observe;
 pub mod order;
 pub mod plan;
+pub mod rehearse;
 pub mod step;
 pub mod text;
 pub mod verify;

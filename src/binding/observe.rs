@@ -377,15 +377,17 @@ pub async fn mount_messages(kubernetes: &Kubernetes, namespace: &str, binding: &
         kubernetes.list(POD, Some(namespace), &selector),
         kubernetes.list(crate::k8s::EVENT, Some(namespace), ""),
     );
-    let pods: Vec<String> = names(pods.unwrap_or_default());
+    let pods = pods.unwrap_or_default();
+    let pod_of = |event: &Value| {
+        let name = &event["involvedObject"]["name"];
+        pods.iter().find(|pod| pod["metadata"]["name"] == *name)
+    };
     let mut found: Vec<(String, String)> = events
         .unwrap_or_default()
         .into_iter()
         .filter(|event| event["type"] == "Warning")
-        .filter(|event| {
-            pods.iter()
-                .any(|pod| event["involvedObject"]["name"] == pod.as_str())
-        })
+        // A pod that is ready has its mount, whatever went wrong before.
+        .filter(|event| pod_of(event).is_some_and(|pod| event["reason"] != "FailedMount" || !is_ready(pod)))
         .map(|event| {
             let time = event["lastTimestamp"]
                 .as_str()
@@ -399,6 +401,13 @@ pub async fn mount_messages(kubernetes: &Kubernetes, namespace: &str, binding: &
         .collect();
     found.sort_by(|left, right| right.0.cmp(&left.0));
     found.into_iter().map(|(_, message)| message).collect()
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions
+        .filter(|condition| condition["type"] == "Ready")
+        .any(|condition| condition["status"] == "True")
 }
 
 fn names(objects: Vec<Value>) -> Vec<String> {

@@ -452,8 +452,11 @@ fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
         .cluster
         .present()
         .and_then(|cluster| cluster.addon.identity.as_ref());
+    // With the cluster or the add-on its identity goes. What could not be seen may still be there.
+    let identity_is_gone = seen.cluster.known().is_some() && identity.is_none();
     let is_current = |grant: &OwnedGrant| {
-        identity.is_none_or(|identity| identity.object_id.0.eq_ignore_ascii_case(&grant.principal_id))
+        !identity_is_gone
+            && identity.is_none_or(|identity| identity.object_id.0.eq_ignore_ascii_case(&grant.principal_id))
     };
     let readers = seen
         .other_classes

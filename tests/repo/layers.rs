@@ -22,6 +22,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("binding::observe", CLIENTS),
     ("binding::execute", CLIENTS),
     ("binding::converge", CLIENTS),
+    ("binding::rehearse", CLIENTS),
     ("binding::world", CLIENTS),
     // Keeps their errors as causes.
     ("binding::error", CLIENTS),
