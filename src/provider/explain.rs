@@ -4,6 +4,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub(super) mod vaults;
+
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -23,6 +25,11 @@ impl Changed {
     /// Nothing at all.
     pub fn nothing() -> Self {
         Self::default()
+    }
+
+    /// This one thing.
+    pub fn done(what: impl Into<String>) -> Self {
+        Self(vec![what.into()])
     }
 
     /// What these steps changed.
