@@ -376,9 +376,8 @@ impl Schema {
     }
 }
 
-/// Meta-arguments of resources and of provider blocks.
-const RESERVED: [&str; 9] = [
-    "alias",
+/// Meta-arguments of resources. A provider block has `alias` and `version` of its own.
+const RESERVED: [&str; 7] = [
     "connection",
     "count",
     "depends_on",
@@ -386,7 +385,6 @@ const RESERVED: [&str; 9] = [
     "lifecycle",
     "provider",
     "provisioner",
-    "version",
 ];
 
 struct Place {
