@@ -1,14 +1,14 @@
 //! The flow on one page: observe, judge, plan, guard, execute, observe again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::desired::{Desired, Ingress, VerifyLevel, Via};
+use super::desired::{Desired, Ingress, ReadSecret, VerifyLevel, Via};
 use super::error::{Cause, StepError};
 use super::execute::{Done, Executor, Limits};
-use super::findings::{Class, Finding, Known, judge};
+use super::findings::{Class, Finding, Hold, Known, judge, judge_absent};
 use super::gateway::{self, Attach, Gateway, Parent};
 use super::guard::{Announced, unannounced};
 use super::manifests;
@@ -30,6 +30,8 @@ const PASSES: usize = 3;
 pub struct Outcome {
     /// What was found before the first write.
     pub findings: Vec<Finding>,
+    /// What was found before a removal.
+    pub hold: Option<Hold>,
     /// Targets that the plan had not shown; nothing was written.
     pub unannounced: Vec<String>,
     /// What was done, and what failed.
@@ -63,7 +65,11 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
         class,
         gateway,
         other_classes: false,
-        cluster_objects: true,
+        cluster_objects: desired.apply_manifests,
+        read_secrets: desired.verify.read_secret != ReadSecret::Never,
+        mounts_of: (desired.verify.read_secret == ReadSecret::Never).then(|| desired.name.clone()),
+        whose_mounts: false,
+        connection: desired.connection.clone(),
         freshness,
     }
 }
@@ -85,6 +91,7 @@ pub async fn converge(
     let findings = judge(desired, &observation, known);
     let mut outcome = Outcome {
         findings,
+        hold: None,
         unannounced: Vec::new(),
         done: Done::default(),
         observation: observation.clone(),
@@ -101,6 +108,8 @@ pub async fn converge(
         world,
         cluster: &desired.cluster,
         desired: Some(desired),
+        connection: &desired.connection,
+        adopted: &memory.adopted,
         limits,
     };
     let mut complete = false;
@@ -142,6 +151,7 @@ fn undecided(desired: &Desired, seen: &Observation) -> StepError {
         .unwrap_or_else(|| "the add-on is on and Azure shows no identity for it".to_owned());
     let wish = addon_wish(desired);
     StepError {
+        cluster: desired.cluster.clone(),
         step: Step::SwitchAddon {
             rotation_enabled: wish.rotation_enabled,
             rotation_poll_interval: wish.rotation_poll_interval,
@@ -177,6 +187,7 @@ async fn observe_again(
         Some(Err(error)) if done.failure.is_none() => {
             let step = steps.last().cloned();
             done.failure = step.map(|step| StepError {
+                cluster: question.cluster.clone(),
                 step,
                 cause: error.into(),
             });
@@ -202,15 +213,32 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         class: None,
         gateway: None,
         other_classes: true,
-        cluster_objects: true,
+        cluster_objects: owned.applied,
+        read_secrets: false,
+        mounts_of: (owned.applied && !owned.objects.is_empty()).then(|| owned.name.clone()),
+        whose_mounts: true,
+        connection: owned.connection.clone(),
         freshness: Freshness::Fresh,
     };
     let mut done = Done::default();
     let mut observation = observe(world, &question).await?;
+    let hold = judge_absent(owned, &observation);
+    if matches!(hold, Some(Hold::InUse { .. })) {
+        return Ok(Outcome {
+            findings: Vec::new(),
+            hold,
+            unannounced: Vec::new(),
+            done,
+            observation,
+        });
+    }
+    let none = BTreeSet::new();
     let executor = Executor {
         world,
         cluster: &owned.cluster,
         desired: None,
+        connection: &owned.connection,
+        adopted: &none,
         limits,
     };
     for _ in 0..PASSES {
@@ -226,13 +254,15 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
     }
     Ok(Outcome {
         findings: Vec::new(),
+        hold,
         unannounced: Vec::new(),
         done,
         observation,
     })
 }
 
-/// Reads a binding as a refresh does: no Secret unless the edge does not already prove what is in it.
+/// Reads a binding as a refresh does: nothing of Secrets unless the edge does not already prove what is in them, and
+/// then their metadata and the driver's records, unless reading them was asked for.
 ///
 /// # Errors
 /// If there is no usable credential.
@@ -256,12 +286,14 @@ pub async fn refresh(
             ..GatewayQuestion::default()
         });
     question.secrets.clear();
+    question.mounts_of = None;
     let mut observation = observe(world, &question).await?;
     if desired.dials_on_refresh() {
         observation.served = look_at_edges(world, desired, &observation).await;
     }
     let proves = desired.verify.level != VerifyLevel::None;
     if proves && observation.cluster.present().is_some() && !edge_proves_secrets(desired, &observation) {
+        let reads = desired.verify.read_secret == ReadSecret::Always;
         let secrets = Question {
             objects: Vec::new(),
             certificates: BTreeMap::new(),
@@ -270,9 +302,13 @@ pub async fn refresh(
                 .values()
                 .map(|it| it.secret_name.clone())
                 .collect(),
+            read_secrets: reads,
+            mounts_of: (!reads).then(|| desired.name.clone()),
             ..question
         };
-        observation.secrets = observe(world, &secrets).await?.secrets;
+        let seen = observe(world, &secrets).await?;
+        observation.secrets = seen.secrets;
+        observation.mounts = seen.mounts;
     }
     Ok(observation)
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::desired::{Desired, PathRule, Port, Rule};
-use super::manifests::object;
+use super::manifests::{object, with_defaults};
 use crate::k8s::{GATEWAY, HTTP_ROUTE, LISTENER_SET, ObjectRef, REFERENCE_GRANT};
 
 const GROUP: &str = "gateway.networking.k8s.io";
@@ -178,7 +178,12 @@ pub fn objects(desired: &Desired) -> Vec<(ObjectRef, Value)> {
     let namespace = desired.namespace.as_str();
     let mut objects = Vec::new();
     let mut add = |reference: ObjectRef, spec: Value| {
-        let manifest = object(&reference, &wanted.annotations, wanted.labels.clone(), &spec);
+        let manifest = object(
+            &reference,
+            &wanted.annotations,
+            with_defaults(desired, &wanted.labels),
+            &spec,
+        );
         objects.push((reference, manifest));
     };
     let grants = wanted.grants(namespace);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::controllers::{self, Pods};
-use super::desired::{Desired, Verify, VerifyLevel, Via};
+use super::desired::{Desired, ReadSecret, Verify, VerifyLevel, Via};
 use super::error::{Cause, kubernetes_said};
 use super::execute::{Done, Executor};
 use super::gateway;
@@ -344,6 +344,9 @@ async fn synced_thumbprint(
     desired: &Desired,
     awaited: &Awaited,
 ) -> Result<Option<String>, Cause> {
+    if desired.verify.read_secret == ReadSecret::Never {
+        return Ok(None);
+    }
     let secret = kubernetes
         .secret_certificate(&desired.namespace, &awaited.secret_name)
         .await?;

@@ -20,7 +20,7 @@ mod verbs;
 mod watch;
 
 pub use client::Kubernetes;
-pub use connect::{ConnectSettings, TokenSource};
+pub use connect::{ApiServer, ConnectSettings, TokenSource};
 pub use error::Error;
 pub use objects::{
     CRD, CSI_DRIVER, DAEMON_SET, DEPLOYMENT, EVENT, GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, INGRESS,

@@ -21,7 +21,7 @@ pub(super) fn finding(finding: &Finding, desired: &Desired) -> Diagnostic {
              az aks update --enable-app-routing-istio. If this same apply installs it, let this resource depend on it.",
         )
         .at(gateway().attribute("class_name"))
-        .code("KVTLS-E422"),
+        .code("KVTLS-E432"),
         Finding::GatewayMissing { gateway: object } => Diagnostic::error(
             "Gateway does not exist",
             format!("Cluster \"{cluster}\" has no {object}, and with parent it is somebody else's to make."),
@@ -29,7 +29,7 @@ pub(super) fn finding(finding: &Finding, desired: &Desired) -> Diagnostic {
              it.",
         )
         .at(gateway().attribute("parent"))
-        .code("KVTLS-E423"),
+        .code("KVTLS-E433"),
         Finding::ListenerSetsRefused { gateway: object, served: true } => Diagnostic::error(
             "Gateway lets no listeners in",
             format!(
@@ -40,7 +40,7 @@ pub(super) fn finding(finding: &Finding, desired: &Desired) -> Diagnostic {
              and let the owner's listener reference the Secret.",
         )
         .at(gateway().attribute("parent").attribute("attach"))
-        .code("KVTLS-E424"),
+        .code("KVTLS-E434"),
         Finding::ListenerSetsRefused { gateway: object, served: false } => Diagnostic::error(
             "Cluster does not know ListenerSets",
             format!("Listeners cannot join {object}: ListenerSet came with Gateway API 1.5, and \"{cluster}\" has an \
@@ -48,7 +48,7 @@ pub(super) fn finding(finding: &Finding, desired: &Desired) -> Diagnostic {
             "Use  attach = \"reference\"  and let the owner's listener reference the Secret, or a Gateway of your own.",
         )
         .at(gateway().attribute("parent").attribute("attach"))
-        .code("KVTLS-E425"),
+        .code("KVTLS-E435"),
         _ => Diagnostic::error(
             "Cluster does not know Gateway API",
             format!("Cluster \"{cluster}\" serves no gateway.networking.k8s.io."),
@@ -56,7 +56,7 @@ pub(super) fn finding(finding: &Finding, desired: &Desired) -> Diagnostic {
              does so, let this resource depend on it.",
         )
         .at(gateway())
-        .code("KVTLS-E421"),
+        .code("KVTLS-E431"),
     }
 }
 
@@ -113,5 +113,5 @@ pub(super) fn has_no_future(what: &str, way_out: &str) -> Diagnostic {
         way_out.to_owned(),
     )
     .at(AttributePath::of("ingress").attribute("class_name"))
-    .code("KVTLS-W421")
+    .code("KVTLS-W431")
 }

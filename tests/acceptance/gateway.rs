@@ -178,12 +178,12 @@ async fn s19_a_listener_set_joins_a_foreign_gateway_that_is_never_written() {
     let terraform = Terraform::new(&world.deployer, &quickstart_with(&at_shared("listener_set")));
     let plan = terraform.plan().await;
     assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
-    plan.warning(&["KVTLS-E424", "allowedListeners"]);
+    plan.warning(&["KVTLS-E434", "allowedListeners"]);
     let before = world.inventory().await;
     terraform
         .apply()
         .await
-        .fails_with(&["KVTLS-E424", "allowedListeners"]);
+        .fails_with(&["KVTLS-E434", "allowedListeners"]);
     assert_eq!(world.inventory().await, before, "nothing was written");
 
     let allowing = json!({ "listeners": plain, "allowedListeners": { "namespaces": { "from": "All" } } });
@@ -328,19 +328,19 @@ async fn f_what_gateway_api_lacks_warns_in_the_plan_and_stops_apply_before_its_f
     let terraform = Terraform::new(&world.deployer, &quickstart_with(&own_gateway()));
     let plan = terraform.plan().await;
     assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
-    plan.warning(&["KVTLS-E421", "--enable-gateway-api"]);
-    terraform.apply().await.fails_with(&["KVTLS-E421"]);
+    plan.warning(&["KVTLS-E431", "--enable-gateway-api"]);
+    terraform.apply().await.fails_with(&["KVTLS-E431"]);
     assert_eq!(world.inventory().await, before, "nothing was written");
 
     let world = World::start().await;
     let unknown = quickstart_with(&own_gateway()).replacen("approuting-istio", "istioo", 1);
     let terraform = Terraform::new(&world.deployer, &unknown);
-    terraform.apply().await.fails_with(&["KVTLS-E422", "istioo"]);
+    terraform.apply().await.fails_with(&["KVTLS-E432", "istioo"]);
     terraform.write(&quickstart_with(&at_shared("reference")));
     terraform
         .apply()
         .await
-        .fails_with(&["KVTLS-E423", "infra/shared"]);
+        .fails_with(&["KVTLS-E433", "infra/shared"]);
     shared_gateway(
         &world,
         json!({ "listeners": [{ "name": "http", "port": 80, "protocol": "HTTP" }] }),
@@ -350,7 +350,7 @@ async fn f_what_gateway_api_lacks_warns_in_the_plan_and_stops_apply_before_its_f
     terraform
         .apply()
         .await
-        .fails_with(&["KVTLS-E425", "attach = \"reference\""]);
+        .fails_with(&["KVTLS-E435", "attach = \"reference\""]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ async fn f_application_gateway_has_its_own_annotation_and_takes_its_time() {
     let written = with_class("azure-application-gateway", "ssl_redirect = true");
     let terraform = Terraform::new(&world.deployer, &written);
     let plan = terraform.plan().await;
-    assert!(!plan.run.output().contains("KVTLS-W421"), "{}", plan.evidence());
+    assert!(!plan.run.output().contains("KVTLS-W431"), "{}", plan.evidence());
     terraform.apply().await.succeeds();
     let annotations = annotations(&world).await;
     assert_eq!(
@@ -86,7 +86,7 @@ async fn f_a_retired_controller_is_told_once_with_the_way_out() {
     let world = World::start().await;
     let terraform = Terraform::new(&world.deployer, &with_class("nginx", ""));
     let plan = terraform.plan().await;
-    plan.warning(&["KVTLS-W421", "March 2026", "docs/guides/gateway.md"]);
+    plan.warning(&["KVTLS-W431", "March 2026", "docs/guides/gateway.md"]);
     terraform.apply().await.succeeds();
     terraform.plan_is_empty().await;
 }

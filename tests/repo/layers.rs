@@ -23,6 +23,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("binding::execute", CLIENTS),
     ("binding::converge", CLIENTS),
     ("binding::prove", CLIENTS),
+    ("binding::rehearse", CLIENTS),
     ("binding::world", CLIENTS),
     // Keeps their errors as causes.
     ("binding::error", CLIENTS),
@@ -60,6 +61,8 @@ const VOCABULARY: &[&str] = &[
     "k8s::SECRET_PROVIDER_CLASS",
     "k8s::FIELD_MANAGER",
     "k8s::SecretCertificate",
+    "k8s::ApiServer",
+    "k8s::NAMESPACE",
     "k8s::edge::Served",
 ];
 

@@ -8,6 +8,7 @@ use crate::binding::gateway::listener_name;
 use crate::binding::manifests::{self, MANAGED_BY};
 use crate::framework::Value;
 use crate::k8s::{Error, GATEWAY, HTTP_ROUTE, Kind, Kubernetes, LISTENER_SET, REFERENCE_GRANT};
+use crate::provider::Defaults;
 
 /// The objects of a binding's Gateway part.
 pub(super) struct Found {
@@ -79,7 +80,7 @@ impl Found {
     }
 
     /// The attribute.
-    pub(super) fn value(&self) -> Value {
+    pub(super) fn value(&self, defaults: &Defaults) -> Value {
         let redirects = self.routes.iter().any(is_redirect);
         let rules: Vec<Value> = self.serving().map(rule).collect();
         let first = self.listening.as_ref().or_else(|| self.serving().next());
@@ -126,7 +127,7 @@ impl Found {
                     !key.starts_with(manifests::BOOKKEEPING)
                 }),
             ),
-            ("labels", texts(&metadata["labels"], |key| key != MANAGED_BY.0)),
+            ("labels", texts_but(&metadata["labels"], defaults)),
         ])
     }
 
@@ -270,6 +271,13 @@ fn texts(map: &Json, keep: impl Fn(&str) -> bool) -> Value {
     } else {
         Value::from(kept)
     }
+}
+
+/// Labels that are written on this binding, not on all.
+fn texts_but(labels: &Json, defaults: &Defaults) -> Value {
+    texts(labels, |key| {
+        key != MANAGED_BY.0 && defaults.labels.get(key).map(String::as_str) != labels[key].as_str()
+    })
 }
 
 fn strings<'a>(all: impl Iterator<Item = &'a Json>) -> Value {
