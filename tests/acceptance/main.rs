@@ -15,8 +15,10 @@ mod terraform;
 #[path = "../support/world.rs"]
 mod world;
 
+mod adopt;
 mod bad_input;
 mod changes;
+mod connection;
 mod contract;
 mod create;
 mod destroy;
@@ -24,4 +26,7 @@ mod drift;
 mod faults;
 mod hygiene;
 mod import;
+mod objects;
+mod resume;
 mod rights;
+mod teardown;
