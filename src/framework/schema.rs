@@ -277,9 +277,8 @@ impl Schema {
     }
 }
 
-/// Meta-arguments of resources and of provider blocks.
-const RESERVED: [&str; 9] = [
-    "alias",
+/// Meta-arguments of resources. A provider block has `alias` and `version` of its own.
+const RESERVED: [&str; 7] = [
     "connection",
     "count",
     "depends_on",
@@ -287,7 +286,6 @@ const RESERVED: [&str; 9] = [
     "lifecycle",
     "provider",
     "provisioner",
-    "version",
 ];
 
 struct Place {
