@@ -128,6 +128,11 @@ pub(super) fn enabled() -> AddonState {
 
 impl Rig {
     pub(super) async fn start() -> Self {
+        Self::start_with("1.5.6").await
+    }
+
+    /// With a driver of this version.
+    pub(super) async fn start_with(driver: &str) -> Self {
         // All but stands still, so that only the tests move it.
         let clock = Clock::start(0.001);
         let now = clock.now();
@@ -187,7 +192,7 @@ impl Rig {
             client_key_pem: client.key_pem,
             clock: clock.clone(),
             lags: Lags::of(Pace::Fast),
-            driver: "1.5.6".into(),
+            driver: driver.into(),
             nodes: 1,
             identity_endpoint: format!("http://{identity}/clusters/{CLUSTER}"),
             vault_suffix: ".vault.azure.net".into(),
@@ -196,6 +201,7 @@ impl Rig {
             edges: edges.clone(),
             addon: addon_states,
             objects: Vec::new(),
+            staged: Value::Null,
         });
         let rig = Self {
             clock,
