@@ -325,8 +325,7 @@ fn operation(running: &Running, cluster: &str, request: &Incoming) -> Result<Val
         Some(_) => Err(Refusal::bad(format!("/{member}"), "must be text")),
     };
     let lasts = text("for")?.unwrap_or("5m");
-    let lasts =
-        duration(lasts).ok_or_else(|| Refusal::bad("/for", "must be a duration like 5m"))?;
+    let lasts = duration(lasts).ok_or_else(|| Refusal::bad("/for", "must be a duration like 5m"))?;
     let outcome = text("outcome")?.unwrap_or("Succeeded");
     if !["Succeeded", "Failed", "Canceled"].contains(&outcome) {
         return Err(Refusal::bad("/outcome", "must be Succeeded, Failed or Canceled"));

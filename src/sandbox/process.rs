@@ -399,8 +399,8 @@ fn running(dir: &Path) -> Result<(reqwest::Client, String), Failure> {
         let text = std::fs::read_to_string(dir.join(name));
         text.map_err(|error| not_running(dir, &format!("{name}: {error}")))
     };
-    let ready: Value = serde_json::from_str(&read("sandbox.json")?)
-        .map_err(|error| not_running(dir, &error.to_string()))?;
+    let ready: Value =
+        serde_json::from_str(&read("sandbox.json")?).map_err(|error| not_running(dir, &error.to_string()))?;
     let control = ready.get("control").and_then(Value::as_str).unwrap_or_default();
     let authority = reqwest::Certificate::from_pem(read("ca.pem")?.as_bytes());
     let client = authority.and_then(|authority| {
@@ -420,7 +420,10 @@ async fn control(arguments: Control) -> Result<u8, Failure> {
     let (client, control) = running(&arguments.dir)?;
     let method = reqwest::Method::from_bytes(arguments.method.to_ascii_uppercase().as_bytes())
         .map_err(|error| Failure::new(USAGE, format!("{}: {error}", arguments.method)))?;
-    let path = arguments.path.trim_start_matches("/sandbox").trim_start_matches('/');
+    let path = arguments
+        .path
+        .trim_start_matches("/sandbox")
+        .trim_start_matches('/');
     let mut request = client.request(method, format!("{control}/{path}"));
     if let Some(body) = arguments.body {
         request = request.body(body);

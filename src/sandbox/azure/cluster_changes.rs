@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::call::{Call, Reply};
 use super::cluster_document;
 use super::managed_clusters::ManagedCluster;
-use super::path::same;
 use super::operations::{Operation, Work, hurried, signature};
+use super::path::same;
 use super::refusal::Refusal;
 use super::tree;
 use super::{Azure, State};
@@ -32,10 +32,7 @@ impl Azure {
     pub(crate) fn foreign_operation(&self, cluster: &str, foreign: &Foreign<'_>) -> Result<Value, String> {
         let now = self.core.clock.now();
         let mut state = self.lock();
-        let found = state
-            .clusters
-            .values_mut()
-            .find(|each| same(&each.name, cluster));
+        let found = state.clusters.values_mut().find(|each| same(&each.name, cluster));
         let cluster = found.ok_or_else(|| format!("there is no cluster '{cluster}'"))?;
         if cluster.operation.is_some() || cluster.pool_operation.is_some() {
             return Err(format!("an operation on {} is in progress already", cluster.name));
@@ -75,7 +72,10 @@ impl Azure {
             ended: None,
         };
         let due = operation.due;
-        self.wake_at(due, format!("somebody else's operation on cluster {}", cluster.name));
+        self.wake_at(
+            due,
+            format!("somebody else's operation on cluster {}", cluster.name),
+        );
         state.operations.insert(id, operation);
         Ok(json!({"id": id.to_string(), "due": rfc3339(due)}))
     }

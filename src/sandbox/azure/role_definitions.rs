@@ -29,10 +29,7 @@ impl Azure {
         let role = wanted(name, &call.body)?;
         let mut state = self.lock();
         let roles = &mut state.access.roles;
-        if roles
-            .iter()
-            .any(|known| same(&known.id, name) && !known.custom)
-        {
+        if roles.iter().any(|known| same(&known.id, name) && !known.custom) {
             return Err(read_only());
         }
         if roles
@@ -42,7 +39,10 @@ impl Azure {
             return Err(Refusal::provider(
                 StatusCode::CONFLICT,
                 "RoleDefinitionWithSameNameExists",
-                format!("A custom role with the same name already exists: '{}'.", role.name),
+                format!(
+                    "A custom role with the same name already exists: '{}'.",
+                    role.name
+                ),
             ));
         }
         let before = roles.len();

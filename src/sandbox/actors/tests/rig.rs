@@ -43,6 +43,8 @@ pub(super) const CERTIFICATE: &str = "my-tls-cert";
 /// A vault and the identity endpoint of a node.
 pub(super) struct Azure {
     pub(super) granted: AtomicBool,
+    /// Whether the vault takes requests and never answers.
+    pub(super) hangs: AtomicBool,
     /// Requests to the vault that carried a token.
     pub(super) fetches: AtomicUsize,
     /// Version and PFX of the one certificate's secret, newest last.
@@ -160,6 +162,7 @@ impl Rig {
             .unwrap();
         let azure = Arc::new(Azure {
             granted: AtomicBool::new(true),
+            hangs: AtomicBool::new(false),
             fetches: AtomicUsize::new(0),
             versions: Mutex::default(),
         });
@@ -168,7 +171,13 @@ impl Rig {
         let vault = {
             let azure = Arc::clone(&azure);
             listen(&mut servers, Some(leaf), move |request| {
-                std::future::ready(azure.vault(&request))
+                let azure = Arc::clone(&azure);
+                async move {
+                    if azure.hangs.load(Ordering::SeqCst) {
+                        std::future::pending::<()>().await;
+                    }
+                    azure.vault(&request)
+                }
             })
             .await
         };
