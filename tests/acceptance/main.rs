@@ -16,6 +16,7 @@ mod terraform;
 mod world;
 
 mod bad_input;
+mod certificate;
 mod changes;
 mod contract;
 mod create;
