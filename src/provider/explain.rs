@@ -4,6 +4,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub(super) mod certificates;
 pub mod cluster;
 pub(super) mod vaults;
 
@@ -156,8 +157,9 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         Finding::CertificateMissing { key, certificate: name } => Diagnostic::error(
             "Certificate does not exist in vault",
             format!("Vault \"{}\" has no certificate \"{name}\".", desired.vault.name()),
-            "Check the name. If this same apply creates it, refer to it, for example  certificate = \
-             azurerm_key_vault_certificate.main.versionless_id, so that Terraform knows the order.",
+            "Check the name. If this same apply creates it, refer to it, so that Terraform knows the order:  \
+             certificate = kvtls_certificate.NAME.versionless_secret_id, or \
+             azurerm_key_vault_certificate.NAME.versionless_id.",
         )
         .at(certificate(key))
         .code("KVTLS-E301"),

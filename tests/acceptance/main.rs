@@ -17,6 +17,7 @@ mod world;
 
 mod adopt;
 mod bad_input;
+mod certificate;
 mod changes;
 mod connection;
 mod contract;
