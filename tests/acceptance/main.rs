@@ -15,8 +15,11 @@ mod terraform;
 #[path = "../support/world.rs"]
 mod world;
 
+mod adopt;
 mod bad_input;
+mod certificate;
 mod changes;
+mod connection;
 mod contract;
 mod create;
 mod data_sources;
@@ -28,5 +31,8 @@ mod hygiene;
 mod import;
 mod ingress;
 mod key_vault;
+mod objects;
+mod resume;
 mod rights;
+mod teardown;
 mod verify;
