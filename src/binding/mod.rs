@@ -13,7 +13,7 @@
 //! [`converge`].
 //!
 //! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`guard`],
-//! [`verify`], [`diagnose`]. With the world: [`world`], [`observe`], [`execute`], [`converge`].
+//! [`verify`], [`revoke`], [`workload`], [`diagnose`]. With the world: [`world`], [`observe`], [`execute`], [`preflight`], [`converge`].
 
 pub mod converge;
 pub mod desired;
@@ -27,9 +27,13 @@ pub mod manifests;
 pub mod observation;
 pub mod observe;
 pub mod plan;
+pub mod preflight;
+pub mod revoke;
 pub mod step;
 pub mod text;
+mod users;
 pub mod verify;
+pub mod workload;
 pub mod world;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::azure::ids::{PrincipalId, VaultId};
+use crate::azure::ids::{IdentityId, PrincipalId, VaultId};
 use crate::k8s::ObjectRef;
 
 /// A step carries every value it needs, so nothing is left to decide when it runs.
@@ -17,11 +17,13 @@ pub enum Step {
         /// The poll interval to set; `None` keeps what is there.
         rotation_poll_interval: Option<String>,
     },
-    /// A role assignment at the vault.
+    /// Switches the add-on off, which nobody uses any more.
+    DisableAddon,
+    /// A role assignment at the vault or at one of its secrets.
     AssignRole {
-        /// The vault.
-        vault: VaultId,
-        /// The add-on's identity.
+        /// Where.
+        scope: String,
+        /// The identity that reads.
         principal: PrincipalId,
         /// Marks the assignment as ours.
         description: String,
@@ -32,8 +34,19 @@ pub enum Step {
         vault: VaultId,
         /// The vault's tenant.
         tenant: String,
-        /// The add-on's identity.
+        /// The identity that reads.
         principal: PrincipalId,
+    },
+    /// Makes a user-assigned identity trust a service account.
+    Trust {
+        /// The identity.
+        identity: IdentityId,
+        /// The credential's name.
+        name: String,
+        /// Who issues the account's tokens.
+        issuer: String,
+        /// The account, as its tokens name it.
+        subject: String,
     },
     /// Server-side apply of one of our objects.
     Apply {
@@ -82,6 +95,13 @@ pub enum Step {
         /// Its ID.
         id: String,
     },
+    /// Removes a federated credential that we made.
+    Distrust {
+        /// The identity.
+        identity: IdentityId,
+        /// The credential's ID.
+        credential: String,
+    },
     /// Removes an access policy entry that we made.
     RemoveAccessPolicy {
         /// The vault.
@@ -109,14 +129,19 @@ impl Step {
     pub fn target(&self) -> Option<String> {
         match self {
             Self::SwitchAddon { .. } => Some("addon".to_owned()),
-            Self::AssignRole { .. } | Self::AddAccessPolicy { .. } => Some("grant".to_owned()),
+            Self::AssignRole { .. } | Self::AddAccessPolicy { .. } | Self::Trust { .. } => {
+                Some("grant".to_owned())
+            }
             Self::Apply {
                 object,
                 bookkeeping: false,
                 ..
             }
             | Self::Delete { object, .. } => Some(object_key(object)),
-            Self::RemoveRole { .. } | Self::RemoveAccessPolicy { .. } => Some("revoke".to_owned()),
+            Self::RemoveRole { .. }
+            | Self::RemoveAccessPolicy { .. }
+            | Self::Distrust { .. }
+            | Self::DisableAddon => Some("revoke".to_owned()),
             Self::Apply {
                 bookkeeping: true, ..
             }

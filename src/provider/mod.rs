@@ -4,13 +4,16 @@ pub mod environment;
 pub mod explain;
 pub mod ingress_binding;
 pub mod settings;
+mod wishes;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 
 use self::environment::Environment;
 use self::ingress_binding::IngressBinding;
+use self::wishes::Wishes;
 use crate::azure::Azure;
 use crate::binding::world::World;
 use crate::framework::{Diagnostic, Diagnostics, Provider, Resource, Schema, Value};
@@ -26,7 +29,7 @@ pub struct Kvtls {
 
 /// The world as the provider block describes it; replaced as a whole by every configuration.
 #[derive(Clone, Default)]
-pub struct Configured(Arc<RwLock<State>>);
+pub struct Configured(Arc<RwLock<State>>, Arc<AtomicUsize>);
 
 #[derive(Clone, Default)]
 enum State {
@@ -35,17 +38,23 @@ enum State {
     Not,
     /// The block holds values that are known only after apply.
     Undecided,
-    /// Ready.
-    Ready(World),
+    /// Ready; and whether a plan that cannot see everything fails.
+    Ready(World, bool),
 }
 
 impl Configured {
     /// The world, if the provider block is known.
     pub fn world(&self) -> Option<World> {
         match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Ready(world) => Some(world.clone()),
+            State::Ready(world, _) => Some(world.clone()),
             State::Not | State::Undecided => None,
         }
+    }
+
+    /// Whether a plan that cannot see everything fails.
+    pub fn blind_plan_fails(&self) -> bool {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*state, State::Ready(_, true))
     }
 
     /// The world, where nothing can be done without it.
@@ -64,7 +73,13 @@ impl Configured {
         })
     }
 
+    /// Which configuration this is, counted from one; none before the first.
+    fn run(&self) -> Option<usize> {
+        Some(self.1.load(Ordering::Relaxed)).filter(|run| *run > 0)
+    }
+
     fn set(&self, state: State) {
+        self.1.fetch_add(1, Ordering::Relaxed);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
@@ -78,7 +93,8 @@ impl Kvtls {
     /// The provider with these variables.
     pub fn with_environment(environment: Environment) -> Self {
         let configured = Configured::default();
-        let binding: Arc<dyn Resource> = Arc::new(IngressBinding::new(configured.clone()));
+        let wishes = Wishes::default();
+        let binding: Arc<dyn Resource> = Arc::new(IngressBinding::new(configured.clone(), wishes.clone()));
         Self {
             schema: settings::schema(),
             resources: vec![binding],
@@ -113,6 +129,10 @@ impl Provider for Kvtls {
             }
             Err(diagnostics) => return diagnostics,
         };
+        let blind_plan_fails = match settings::blind_plan_fails(&config, &self.environment) {
+            Ok(fails) => fails,
+            Err(diagnostics) => return diagnostics,
+        };
         let connect = ConnectSettings {
             proxy_url: None,
             user_agent: format!(
@@ -123,7 +143,7 @@ impl Provider for Kvtls {
         match Azure::new(settings) {
             Ok(azure) => {
                 let world = World::new(azure, connect, settings::proxy(&self.environment));
-                self.configured.set(State::Ready(world));
+                self.configured.set(State::Ready(world, blind_plan_fails));
                 Diagnostics::new()
             }
             Err(error) => Diagnostics::from(explain::azure_error(&error, &explain::Changed::nothing())),
