@@ -156,7 +156,8 @@ impl Azure {
                 return Ok(());
             }
             match answer.refusal() {
-                Error::Conflict { .. } if tries < TRIES => tries += 1,
+                // Any other conflict is about the content and does not pass.
+                Error::Conflict { code, .. } if tries < TRIES && code.starts_with("Concurrent") => tries += 1,
                 error => return Err(error),
             }
             let short = jitter(Duration::from_millis(500 * u64::from(tries)));

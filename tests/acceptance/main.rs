@@ -15,6 +15,7 @@ mod terraform;
 #[path = "../support/world.rs"]
 mod world;
 
+mod addon;
 mod bad_input;
 mod changes;
 mod contract;
@@ -22,6 +23,9 @@ mod create;
 mod destroy;
 mod drift;
 mod faults;
+mod grants;
 mod hygiene;
 mod import;
-mod rights;
+mod many;
+mod preflight;
+mod workload;
