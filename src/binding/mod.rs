@@ -12,8 +12,9 @@
 //! everything yet (an identity that exists only once the add-on is on) is planned again after its steps: see
 //! [`converge`].
 //!
-//! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`guard`],
-//! [`verify`], [`revoke`], [`workload`], [`diagnose`]. With the world: [`world`], [`observe`], [`execute`], [`preflight`], [`converge`].
+//! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`order`],
+//! [`guard`], [`verify`], [`revoke`], [`workload`], [`diagnose`]. With the world: [`world`], [`observe`],
+//! [`execute`], [`preflight`], [`rehearse`], [`converge`].
 
 pub mod converge;
 pub mod desired;
@@ -26,8 +27,10 @@ pub mod guard;
 pub mod manifests;
 pub mod observation;
 pub mod observe;
+pub mod order;
 pub mod plan;
 pub mod preflight;
+pub mod rehearse;
 pub mod revoke;
 pub mod step;
 pub mod text;

@@ -7,18 +7,18 @@
 //!
 //! Next: [`super::execute`] runs the steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::desired::{Desired, Identity, Mode, VerifyLevel};
+use super::desired::{Connection, Desired, Identity, Mode, VerifyLevel};
 use super::grant;
 use super::manifests::{self, Facts};
 use super::observation::{Observation, Seen};
 use super::revoke::revocations;
 use super::step::{Awaited, Step, object_key};
-use super::text::{shown, without_bookkeeping};
+use super::text::{shown, without_bookkeeping, yield_to_autoscaler};
 use super::workload;
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{AddonWish, duration};
@@ -46,6 +46,8 @@ pub struct Memory {
     pub granted: bool,
     /// The name of the cloud as the driver's Azure provider wants it.
     pub cloud_name: Option<String>,
+    /// Objects by `Kind/name` that were imported from other hands and not yet written.
+    pub adopted: BTreeSet<String>,
 }
 
 /// What an absent binding still owns.
@@ -71,6 +73,10 @@ pub struct Owned {
     pub identity: Identity,
     /// Whether the add-on goes, too, if nobody uses it any more.
     pub disables_addon: bool,
+    /// Whether objects were applied at all, and not only rendered.
+    pub applied: bool,
+    /// How the cluster's API is reached.
+    pub connection: Connection,
 }
 
 /// A grant that kvtls made.
@@ -116,6 +122,10 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
     let assignments = seen.assignments.known().unwrap_or(&none);
     // A grant that is known from before and only cannot be read now is not made again.
     let unseen = seen.assignments.why_not().is_some() && memory.granted;
+    if desired.create_namespace && seen.namespace == Seen::Known(false) {
+        let (object, manifest) = manifests::namespace(desired);
+        steps.push(Step::CreateNamespace { object, manifest });
+    }
     let blind = seen.objects.values().any(|object| object.why_not().is_some());
     if blind {
         return Plan {
@@ -144,6 +154,12 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
         }));
     }
     steps.extend(workload::trust_step(desired, seen));
+    if !desired.apply_manifests {
+        return Plan {
+            steps,
+            complete: true,
+        };
+    }
     let facts = Facts {
         client_id: reader.client_id.clone(),
         tenant_id: vault.tenant_id.clone(),
@@ -238,7 +254,10 @@ impl Objects<'_> {
     /// Applies an object unless it is as wished. A difference in bookkeeping alone is applied too, silently.
     fn push_apply(&self, steps: &mut Vec<Step>, object: &ObjectRef, manifest: &Value) {
         let key = object_key(object);
-        let wanted = self.stamp(manifest.clone());
+        let mut wanted = self.stamp(manifest.clone());
+        if let Some(live) = self.seen.object(&key) {
+            yield_to_autoscaler(&mut wanted, live);
+        }
         let bookkeeping = match self.seen.object(&key) {
             None => false,
             Some(live) => {
@@ -329,6 +348,10 @@ impl Objects<'_> {
             let leaf = secret.and_then(|secret| secret.leaf.as_ref());
             match (leaf, &awaited.thumbprint) {
                 (Some(leaf), Some(wanted)) => leaf.thumbprint.to_string() != *wanted,
+                (None, Some(_)) => {
+                    let mounted = self.seen.mounted_version(&awaited.name);
+                    mounted.is_some_and(|mounted| Some(mounted) != awaited.version.as_deref())
+                }
                 _ => false,
             }
         })
@@ -355,6 +378,8 @@ impl Objects<'_> {
         Some(Awaited {
             certificate: key.to_owned(),
             secret_name: certificate.secret_name.clone(),
+            name: certificate.certificate.clone(),
+            version: found.map(|found| found.version.clone()),
             thumbprint: found.map(|found| found.leaf.thumbprint.to_string()),
         })
     }

@@ -131,7 +131,8 @@ fn is_workload(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> bool {
 /// Something, if nobody else in the cluster reads through a grant.
 fn is_unused(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Option<()> {
     let named = named(owned, grant, seen);
-    let addon_is_known = seen.cluster.present().is_some();
+    // With the cluster or the add-on its identity goes. What could not be seen may still be there.
+    let addon_is_known = seen.cluster.known().is_some();
     let classes = seen.other_classes.known();
     let used = match (named, classes) {
         // Nobody can be an add-on identity that the cluster no longer has.
@@ -153,8 +154,8 @@ fn named<'a>(owned: &Owned, grant: &OwnedGrant, seen: &'a Observation) -> Named<
     match (addon, seen.identity.present()) {
         (Some(addon), _) if same(&addon.object_id.0) => Named::Addon(&addon.client_id.0),
         (_, Some(identity)) if same(&identity.principal_id.0) => Named::Workload(&identity.client_id.0),
-        // Off or out of sight, the add-on may still be the one it was for.
-        (None, _) if owned.identity == Identity::Addon => Named::Addon(""),
+        // Out of sight, the add-on's may still be the one it was for.
+        (None, _) if owned.identity == Identity::Addon && seen.cluster.known().is_none() => Named::Addon(""),
         _ => Named::SomeWorkload,
     }
 }

@@ -23,6 +23,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("binding::execute", CLIENTS),
     ("binding::converge", CLIENTS),
     ("binding::preflight::ask", CLIENTS),
+    ("binding::rehearse", CLIENTS),
     ("binding::world", CLIENTS),
     // Keeps their errors as causes.
     ("binding::error", CLIENTS),
@@ -62,6 +63,8 @@ const VOCABULARY: &[&str] = &[
     "k8s::SERVICE_ACCOUNT",
     "k8s::FIELD_MANAGER",
     "k8s::SecretCertificate",
+    "k8s::ApiServer",
+    "k8s::NAMESPACE",
     "k8s::edge::Served",
 ];
 

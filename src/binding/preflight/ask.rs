@@ -71,7 +71,8 @@ async fn connection(
         Some(cluster) => cluster.clone(),
         None => world.cluster(&desired.cluster, Freshness::Shared).await.ok()??,
     };
-    world.kubernetes(&cluster).await.ok()
+    let connected = world.kubernetes(&cluster, &desired.connection).await;
+    connected.ok().map(|connected| connected.kubernetes)
 }
 
 /// One question in place of many: an administrator may do everything.

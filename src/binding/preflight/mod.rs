@@ -153,6 +153,9 @@ fn is_refused<T>(seen: &Seen<T>) -> bool {
 }
 
 fn cluster_needs(desired: &Desired, seen: &Observation, plan: &Plan) -> Vec<Right> {
+    if !desired.apply_manifests {
+        return Vec::new();
+    }
     let namespace = Some(desired.namespace.clone());
     let mut rights = Vec::new();
     let mut add = |kind: Kind, verbs: &[&'static str]| {
