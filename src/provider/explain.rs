@@ -7,6 +7,7 @@
 mod access;
 
 pub mod cluster;
+pub(super) mod vaults;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -29,6 +30,11 @@ impl Changed {
     /// Nothing at all.
     pub fn nothing() -> Self {
         Self::default()
+    }
+
+    /// This one thing.
+    pub fn done(what: impl Into<String>) -> Self {
+        Self(vec![what.into()])
     }
 
     /// What these steps changed.
@@ -614,7 +620,7 @@ pub fn blind_spots(spots: &[(String, String)], is_error: bool) -> Diagnostic {
             "Roles for a plan-only identity: docs/guides/permissions. To go on with last known values: blind_plan = \
              \"warn\".",
         )
-        .code("KVTLS-E024");
+        .code("KVTLS-E029");
     }
     Diagnostic::warning(
         "Some parts could not be observed; their last known values are kept",

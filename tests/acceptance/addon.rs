@@ -152,8 +152,8 @@ async fn two_bindings_of_one_name_are_refused() {
     terraform
         .plan()
         .await
-        .fails_with(&["KVTLS-E023", "bindings/shop"]);
-    terraform.apply().await.fails_with(&["KVTLS-E023"]);
+        .fails_with(&["KVTLS-E028", "bindings/shop"]);
+    terraform.apply().await.fails_with(&["KVTLS-E028"]);
     assert_eq!(world.writes_after(before).await, Vec::<String>::new());
 }
 

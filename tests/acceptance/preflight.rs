@@ -51,7 +51,7 @@ async fn s06_a_reader_plans_and_writes_nothing() {
         .with("KVTLS_BLIND_PLAN", "error");
     let plan = strict.plan().await;
     assert_eq!(plan.run.status, Some(1), "{}", plan.evidence());
-    plan.error(&["KVTLS-E024", "blind_plan"]);
+    plan.error(&["KVTLS-E029", "blind_plan"]);
 }
 
 /// A plan of the reader's, with a change in it, applies under somebody who may.

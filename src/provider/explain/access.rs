@@ -344,5 +344,5 @@ pub fn same_binding(id: &str) -> Diagnostic {
         "Give one of them another  name  or  namespace.",
     )
     .at(AttributePath::of("name"))
-    .code("KVTLS-E023")
+    .code("KVTLS-E028")
 }
