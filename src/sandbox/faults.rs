@@ -344,8 +344,9 @@ impl Act {
             });
         }
         if let Some(named) = word("named") {
-            if !super::front::refusals::NAMES.contains(&named) {
-                let message = format!("is none of {}", super::front::refusals::NAMES.join(", "));
+            if !super::front::refusals::is_known(named) {
+                let names = super::front::refusals::names().collect::<Vec<_>>().join(", ");
+                let message = format!("is none of {names}, AADSTS and a number");
                 return Err(wrong("named", &message));
             }
             return Ok(Self::Named(named.to_owned()));
