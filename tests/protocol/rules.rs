@@ -4,6 +4,8 @@
 //! Three ways to keep a rule: a check ([`By::Check`]), a type that cannot say anything else ([`By::Shape`]), or a
 //! behaviour that a test of its own shows ([`By::Test`]).
 
+#![expect(clippy::needless_pass_by_value, reason = "rows of a table are values")]
+
 use std::path::Path;
 
 use kvtls::framework::contract::{
