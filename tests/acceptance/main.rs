@@ -15,6 +15,7 @@ mod terraform;
 #[path = "../support/world.rs"]
 mod world;
 
+mod addon;
 mod adopt;
 mod bad_input;
 mod certificate;
@@ -27,12 +28,15 @@ mod destroy;
 mod drift;
 mod faults;
 mod gateway;
+mod grants;
 mod hygiene;
 mod import;
 mod ingress;
 mod key_vault;
+mod many;
 mod objects;
+mod preflight;
 mod resume;
-mod rights;
 mod teardown;
 mod verify;
+mod workload;

@@ -189,7 +189,7 @@ impl CertificateResource {
             }
             Err(Halt::Azure(error @ (Error::Forbidden { .. } | Error::Unreachable { .. }))) => {
                 let spot = ("vault certificates".to_owned(), error.service_said());
-                Err(Diagnostics::from(blind_spots(&[spot])))
+                Err(Diagnostics::from(blind_spots(&[spot], true)))
             }
             Err(halt) => Err(Diagnostics::from(vaults::halted(
                 &halt,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::import::{Found, Place, extra_tls, hosts, missing, read};
+use super::import::{Found, Place, access, extra_tls, hosts, missing, read};
 use crate::binding::desired::binding_id;
 use crate::binding::error::kubernetes_said;
 use crate::binding::manifests;
@@ -90,6 +90,7 @@ pub(super) async fn adopt(place: &Place<'_>, name: &str) -> Result<Adopted, Diag
             certificates: certificates(&class, &ingress),
             extra_tls: extra_tls(&ingress, &class),
             gateway: Value::Null,
+            access: access(&Json::Null),
             ingress: Some(ingress),
             deployment: None,
         },
@@ -149,6 +150,7 @@ fn certificates(class: &Json, ingress: &Json) -> Value {
             ("certificate", Value::from(name)),
             ("hosts", Value::from(hosts(Some(ingress), secret_name))),
             ("secret_name", Value::from(secret_name)),
+            ("version", Value::Null),
         ]);
         found.insert(key, certificate);
     }

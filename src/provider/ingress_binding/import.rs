@@ -66,6 +66,8 @@ pub(super) struct Found {
     pub(super) extra_tls: Value,
     /// The `gateway` attribute.
     pub(super) gateway: Value,
+    /// Who reads the vault.
+    pub(super) access: Value,
     pub(super) ingress: Option<Json>,
     /// The sync Deployment, if it is there.
     pub(super) deployment: Option<Json>,
@@ -171,6 +173,7 @@ async fn find_binding(
         gateway: gateway
             .as_ref()
             .map_or(Value::Null, |found| found.value(defaults)),
+        access: access(&class),
         ingress,
         deployment: deployment?,
     })
@@ -196,9 +199,14 @@ fn state(place: &Place<'_>, cluster: &Cluster, found: &Found, defaults: &Default
                 ("mode", Value::from("ensure")),
                 ("rotation_enabled", Value::from(cluster.addon.rotation_enabled)),
                 ("rotation_poll_interval", Value::Null),
+                ("on_destroy", Value::from("leave")),
             ]),
         ),
-        ("access", Value::object([("mode", Value::from("ensure"))])),
+        ("access", found.access.clone()),
+        (
+            "expiry",
+            Value::object([("warn", Value::from("30d")), ("fail", Value::Null)]),
+        ),
         (
             "ingress",
             found.ingress.as_ref().map_or(Value::Null, |ingress| {
@@ -274,7 +282,7 @@ fn certificates(class: &Json, ingress: Option<&Json>, gateway: Option<&import_ga
     Value::object(secrets.into_iter().flatten().filter_map(|secret| {
         let key = secret["data"][0]["objectName"].as_str()?;
         let secret_name = secret["secretName"].as_str()?;
-        let name = names.get(key).map_or(key, String::as_str);
+        let (name, version) = names.get(key).cloned().unwrap_or((key.to_owned(), None));
         let mut hosts = hosts(ingress, secret_name);
         for host in gateway
             .into_iter()
@@ -288,13 +296,33 @@ fn certificates(class: &Json, ingress: Option<&Json>, gateway: Option<&import_ga
             ("certificate", Value::from(name)),
             ("hosts", Value::from(hosts)),
             ("secret_name", Value::from(secret_name)),
+            ("version", Value::from(version)),
         ]);
         Some((key, certificate))
     }))
 }
 
-/// Names in the vault by alias, out of the `objects` text as we write it.
-fn vault_names(objects: &str) -> BTreeMap<String, String> {
+/// Who reads, by the bookkeeping of a SecretProviderClass of ours.
+pub(super) fn access(class: &Json) -> Value {
+    let identity = manifests::annotation(class, manifests::IDENTITY);
+    let account = manifests::annotation(class, manifests::ACCOUNT);
+    Value::object([
+        ("mode", Value::from("ensure")),
+        ("model", Value::from("auto")),
+        ("scope", Value::from("vault")),
+        ("propagation_timeout", Value::from("10m")),
+        (
+            "identity",
+            Value::from(if identity.is_some() { "workload" } else { "addon" }),
+        ),
+        ("identity_id", Value::from(identity)),
+        ("service_account_name", Value::from(account)),
+        ("federated_credential", Value::from("ensure")),
+    ])
+}
+
+/// Names and pinned versions in the vault by alias, out of the `objects` text as we write it.
+fn vault_names(objects: &str) -> BTreeMap<String, (String, Option<String>)> {
     let outer: Json = serde_saphyr::from_str(objects).unwrap_or_default();
     let entries = outer["array"]
         .as_array()
@@ -306,7 +334,10 @@ fn vault_names(objects: &str) -> BTreeMap<String, String> {
             let entry: Json = serde_saphyr::from_str(entry).ok()?;
             Some((
                 entry["objectAlias"].as_str()?.to_owned(),
-                entry["objectName"].as_str()?.to_owned(),
+                (
+                    entry["objectName"].as_str()?.to_owned(),
+                    entry["objectVersion"].as_str().map(str::to_owned),
+                ),
             ))
         })
         .collect()
