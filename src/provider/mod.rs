@@ -2,7 +2,9 @@
 
 pub mod environment;
 pub mod explain;
+mod identity;
 pub mod ingress_binding;
+mod requests;
 pub mod settings;
 
 use std::sync::{Arc, PoisonError, RwLock};

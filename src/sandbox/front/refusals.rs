@@ -143,6 +143,32 @@ fn arm(name: &str) -> Answer {
     answer
 }
 
+/// The answer to a principal that asks too much. A vault does not say how long to wait; the others say it in whole
+/// seconds.
+pub(crate) fn throttled(plane: &str, code: &str, rest: std::time::Duration) -> Answer {
+    let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
+    let mut answer = match plane {
+        "vault" => return vault("Throttled"),
+        "kubernetes" => kubernetes("TooManyRequests"),
+        _ => {
+            let message =
+                format!("Number of requests exceeded the limit. Please retry after {seconds} seconds.");
+            let error = json!({"code": code, "message": message});
+            // The AKS provider writes its own flat.
+            let body = if code == "Throttled" {
+                error
+            } else {
+                json!({"error": error})
+            };
+            json_answer(StatusCode::TOO_MANY_REQUESTS, &body)
+        }
+    };
+    answer
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    answer
+}
+
 /// A vault names the reason inside; its 429 has no `Retry-After`.
 fn vault(name: &str) -> Answer {
     let (status, code, message) = match name {
