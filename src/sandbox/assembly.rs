@@ -246,6 +246,7 @@ impl Running {
             version: text("kubernetes").unwrap_or("1.34.2").to_owned(),
             entra_tenant: tenant.filter(|_| is("entra", false)),
             local_accounts: is("local_accounts", true),
+            issuer: self.azure.issuer_of(name),
             world: source.clone(),
             addon: self.azure.addon_state(name),
         }
@@ -327,6 +328,7 @@ impl Running {
             settings,
         });
         cluster.set_local_accounts(cluster.settings.local_accounts);
+        cluster.set_issuer(&core.directory, cluster.settings.issuer.clone());
         core.clusters.insert(Arc::clone(&cluster));
         Ok((cluster, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), actor))
     }
@@ -366,7 +368,7 @@ impl Running {
             lags: core.lags.clone(),
             driver: driver.unwrap_or("1.5.6").to_owned(),
             identity_endpoint: format!("{}/clusters/{name}", core.names.proxy_base()),
-            vault_address: Arc::new(move |host| names.vault_address(host)),
+            address_of: Arc::new(move |host| names.address_of(host)),
             front_roots: Arc::new(roots),
             edges: self.edges.clone(),
             addon: cluster.addon.subscribe(),

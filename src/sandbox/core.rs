@@ -165,6 +165,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) entra_tenant: Option<String>,
     /// The kubeconfig's certificate and token are good at first.
     pub(crate) local_accounts: bool,
+    /// Who issues its service account tokens, if everybody can read that issuer's documents.
+    pub(crate) issuer: Option<String>,
     /// The cluster's part of the world file; `Null` for one that was created through ARM.
     pub(crate) world: Value,
     /// How its add-on is at first.
@@ -210,6 +212,14 @@ impl Cluster {
         let tokens = accounts.map(|account| (account.token.clone(), masters()));
         self.api.set_static_tokens(tokens.collect());
         self.local_accounts.store(good, Ordering::Release);
+    }
+
+    /// Names the issuer of its service account tokens, and lets Entra trust it.
+    pub(crate) fn set_issuer(&self, directory: &Directory, issuer: Option<String>) {
+        if let Some(issuer) = &issuer {
+            directory.trust(issuer, self.api.signed());
+        }
+        self.api.set_issuer(issuer);
     }
 
     /// Asks the cluster's API as `system:masters`, in process. `body` is JSON.

@@ -251,8 +251,7 @@ impl Directory {
         if now.unix_timestamp() >= expires {
             return out_of_time(now, expires);
         }
-        // Every issuer of this world signs with Entra's key.
-        if !self.0.keys.verifies(assertion) {
+        if !self.is_signed_by(issuer, assertion) {
             return refuse(
                 700_027,
                 "Client assertion failed signature validation.".to_owned(),

@@ -88,6 +88,7 @@ impl Destination {
         match running.core.names.service(host) {
             Some(Service::Login) => Self::Login,
             Some(Service::Graph) => Self::Graph,
+            Some(Service::Issuer) => Self::Issuer,
             Some(Service::Vault(name)) => Self::Vault(name),
             Some(Service::Loopback) if path == "/sandbox" || path.starts_with("/sandbox/") => Self::Control,
             _ if is_metadata => Self::Metadata,
@@ -132,7 +133,7 @@ impl Destination {
             Self::Graph => graph(&request),
             Self::Issuer => {
                 let vouched = core.directory.vouch(&request);
-                vouched.unwrap_or_else(|| metadata::issuer(&core.directory, &core.names, &request))
+                vouched.unwrap_or_else(|| metadata::issuer(core, host(&request), &request))
             }
             Self::Machine => {
                 let answer = core.directory.answer_machine(&request);

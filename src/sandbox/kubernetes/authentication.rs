@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 use super::server::{Identity, Judge};
 use super::store::text_at;
 
-/// The issuer of service account tokens, and the audience of those that name none.
-pub(super) const ISSUER: &str = "https://kubernetes.default.svc";
+/// The issuer of service account tokens of a cluster without an issuer of its own.
+const ISSUER: &str = "https://kubernetes.default.svc";
 
 /// Judges and issues tokens.
 pub(super) struct Authenticator {
@@ -23,13 +23,35 @@ pub(super) struct Authenticator {
     fixed: BTreeMap<String, Identity>,
     /// Absent only if the machine has no randomness; then no token is issued and none is accepted.
     key: Option<EcdsaKeyPair>,
+    /// The cluster's own issuer, whose documents everybody can read.
+    issuer: Option<String>,
 }
 
 impl Authenticator {
     /// With a new key.
     pub(super) fn new(others: Judge, fixed: BTreeMap<String, Identity>) -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok();
-        Self { others, fixed, key }
+        Self {
+            others,
+            fixed,
+            key,
+            issuer: None,
+        }
+    }
+
+    /// Who issues service account tokens from now on. Those of the old issuer stay good, as in a real cluster.
+    pub(super) fn set_issuer(&mut self, issuer: Option<String>) {
+        self.issuer = issuer;
+    }
+
+    /// Who issues service account tokens; also the audience of those that name none.
+    pub(super) fn issuer(&self) -> &str {
+        self.issuer.as_deref().unwrap_or(ISSUER)
+    }
+
+    /// Whether this server signed a token.
+    pub(super) fn signed(&self, token: &str) -> bool {
+        self.verified(token).is_some()
     }
 
     pub(super) fn set_static_tokens(&mut self, tokens: BTreeMap<String, Identity>) {
@@ -49,7 +71,8 @@ impl Authenticator {
         if let Some(claims) = self.verified(token) {
             let expiry = claims.get("exp").and_then(Value::as_i64).unwrap_or_default();
             let audiences = claims.get("aud").and_then(Value::as_array);
-            let meant = audiences.is_some_and(|all| all.iter().any(|one| one == ISSUER));
+            let meant =
+                audiences.is_some_and(|all| all.iter().any(|one| one == ISSUER || one == self.issuer()));
             let own = claims.get("kubernetes.io")?;
             let (namespace, name) = (
                 text_at(own, &["namespace"]),

@@ -59,6 +59,7 @@ const WORLD: Shape = Object(&[
     fixed("subscriptions", ByName(&SUBSCRIPTION)),
     fixed("principals", ByName(&PRINCIPAL)),
     fixed("roles", ByName(&ROLE)),
+    live("deny_assignments", ByName(&Nullable(&DENIAL))),
     fixed("resource_groups", ByName(&GROUP)),
     fixed("clusters", ByName(&CLUSTER)),
     fixed("vaults", ByName(&VAULT)),
@@ -126,6 +127,17 @@ const ROLE: Shape = Object(&[
     fixed("not_data_actions", List(&Text)),
 ]);
 
+const DENIAL: Shape = Object(&[
+    fixed("scope", Text),
+    // Names of principals; without the member, everybody.
+    fixed("principals", List(&Text)),
+    fixed("excluded", List(&Text)),
+    fixed("actions", List(&Text)),
+    fixed("not_actions", List(&Text)),
+    fixed("data_actions", List(&Text)),
+    fixed("not_data_actions", List(&Text)),
+]);
+
 const GROUP: Shape = Object(&[
     fixed("location", Text),
     fixed("subscription", Text),
@@ -151,7 +163,7 @@ const CLUSTER: Shape = Object(&[
     fixed("age", Shape::Moment),
     fixed("nodes", Count),
     fixed("driver", Word(&["1.5.6", "1.6.0", "1.6.1"])),
-    fixed("gateway_api", Word(&["1.3.0", "1.5.1"])),
+    fixed("gateway_api", Nullable(&Word(&["1.3.0", "1.5.1"]))),
     live("power", Word(&["Running", "Stopped"])),
     live("state", Text),
     fixed("addon", Nullable(&ADDON)),
