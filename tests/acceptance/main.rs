@@ -23,5 +23,6 @@ mod destroy;
 mod drift;
 mod faults;
 mod hygiene;
+mod identity;
 mod import;
 mod rights;
