@@ -509,7 +509,7 @@ async fn s22_a_throttled_subscription_is_waited_for_together() {
     let world = World::start().await;
     let fault = json!({
         "match": { "plane": "arm", "as": "deployer" },
-        "do": { "throttle": { "after": 3, "code": "SubscriptionRequestsThrottled", "retry_after": 60 } },
+        "do": { "throttle": { "after": 1, "code": "SubscriptionRequestsThrottled", "retry_after": 60 } },
     });
     let many = QUICKSTART
         .replace(

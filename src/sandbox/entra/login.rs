@@ -215,9 +215,9 @@ impl Directory {
         };
         let claim = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
         let (issuer, subject) = (claim("iss"), claim("sub"));
-        // Its own statement, not one of another issuer.
+        // Its own statement, not one of another issuer. Whoever makes one reads a real clock.
         if app.client_id.as_deref() == Some(issuer) {
-            return own_statement(app, assertion, endpoints, now);
+            return own_statement(app, assertion, endpoints, self.0.clock.real_now());
         }
         let audiences: Vec<_> = match claims.get("aud") {
             Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
