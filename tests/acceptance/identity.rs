@@ -13,7 +13,7 @@ use crate::world::{World, is_write};
 const FABRIKAM: &str = "22222222-3333-4444-5555-666666666666";
 
 /// A principal of this type that may what the deployer may.
-fn deployer(members: Value) -> Value {
+fn deployer(members: &Value) -> Value {
     let mut principal = json!({
         "assignments": [
             { "role": "Owner", "scope": "/subscriptions/main" },
@@ -78,11 +78,11 @@ fn asked<'a>(journal: &'a [Value], plane: &str, part: &str) -> Vec<&'a Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn s15_every_kind_of_credential_plans() {
     let world = World::with(json!({"principals": {
-        "certified": deployer(json!({"type": "app", "certificate": true})),
-        "github": deployer(json!({"type": "github"})),
-        "machine": deployer(json!({"type": "managed"})),
-        "pipelines": deployer(json!({"type": "pipelines"})),
-        "workload": deployer(json!({"type": "workload"})),
+        "certified": deployer(&json!({"type": "app", "certificate": true})),
+        "github": deployer(&json!({"type": "github"})),
+        "machine": deployer(&json!({"type": "managed"})),
+        "pipelines": deployer(&json!({"type": "pipelines"})),
+        "workload": deployer(&json!({"type": "workload"})),
     }}))
     .await;
     for (name, plane, place) in [
@@ -121,8 +121,8 @@ async fn s15_every_kind_of_credential_plans() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s15_other_forms_of_the_same_kinds_plan() {
     let world = World::with(json!({"principals": {
-        "certified": deployer(json!({"type": "app", "certificate": true})),
-        "machine": deployer(json!({"type": "managed"})),
+        "certified": deployer(&json!({"type": "app", "certificate": true})),
+        "machine": deployer(&json!({"type": "managed"})),
     }}))
     .await;
     let machine = world.visitor("machine");
@@ -169,7 +169,7 @@ async fn s15_other_forms_of_the_same_kinds_plan() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s15_github_in_an_entra_only_cluster_serves_without_local_accounts_or_kubelogin() {
     let world = World::with(json!({
-        "principals": {"github": deployer(json!({"type": "github"}))},
+        "principals": {"github": deployer(&json!({"type": "github"}))},
         "clusters": {"myAKSCluster": {"entra": true, "azure_rbac": true, "local_accounts": false}},
     }))
     .await;
@@ -346,9 +346,9 @@ async fn b_without_any_credential_each_kind_says_what_it_lacks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn b_a_credential_that_fails_is_not_replaced_by_another() {
     let world = World::with(json!({"principals": {
-        "github": deployer(json!({"type": "github"})),
-        "pipelines": deployer(json!({"type": "pipelines"})),
-        "certified": deployer(json!({"type": "app", "certificate": true})),
+        "github": deployer(&json!({"type": "github"})),
+        "pipelines": deployer(&json!({"type": "pipelines"})),
+        "certified": deployer(&json!({"type": "app", "certificate": true})),
     }}))
     .await;
     let github = world.visitor("github");

@@ -179,7 +179,8 @@ fn files_are_read_and_must_agree() {
 #[test]
 fn contradictions_are_told_on_their_attribute() {
     let tenants: Vec<Value> = ["a", "b", "c", "d"].into_iter().map(Value::from).collect();
-    let rows: [(&[(&str, Value)], Variables, &str, &str); 6] = [
+    type Row<'a> = (&'a [(&'a str, Value)], Variables, &'a str, &'a str);
+    let rows: [Row<'_>; 6] = [
         (
             &[
                 ("client_certificate", Value::from("QQ==")),
