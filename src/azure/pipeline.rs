@@ -47,6 +47,8 @@ pub(super) struct Call {
 #[derive(Clone)]
 pub(super) enum Body {
     Json(Value),
+    /// JSON that nobody may see.
+    SecretJson(Secret),
     /// `application/x-www-form-urlencoded`, as Entra ID takes it, with a secret in it.
     Form(Secret),
 }
@@ -119,6 +121,19 @@ impl Call {
         }
     }
 
+    /// With a JSON body that holds a secret.
+    pub(super) fn secret_body(self, body: Secret) -> Self {
+        Self {
+            body: Some(Body::SecretJson(body)),
+            ..self
+        }
+    }
+
+    /// The same without a body, for a question that only wants to know whom to show a token.
+    pub(super) fn without_body(self) -> Self {
+        Self { body: None, ..self }
+    }
+
     /// Says that sending it twice does no harm.
     pub(super) fn repeatable(self) -> Self {
         Self {
@@ -134,6 +149,10 @@ impl Call {
             Some(Body::Json(body)) => {
                 request.insert_header("content-type", "application/json");
                 request.set_body(body.to_string());
+            }
+            Some(Body::SecretJson(body)) => {
+                request.insert_header("content-type", "application/json");
+                request.set_body(body.expose().to_owned());
             }
             Some(Body::Form(form)) => {
                 request.insert_header("content-type", "application/x-www-form-urlencoded");

@@ -158,3 +158,70 @@ impl Signer {
         )))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use p12_keystore::{Certificate, KeyStoreEntry, PrivateKey, PrivateKeyChain};
+    use rcgen::{CertificateParams, KeyPair, RsaKeySize};
+
+    use super::*;
+
+    fn pfx(key: &KeyPair, password: &str) -> Vec<u8> {
+        let certificate = CertificateParams::default().self_signed(key).unwrap();
+        let key = PrivateKey::from_der(&key.serialize_der()).unwrap();
+        let certificate = Certificate::from_der(certificate.der()).unwrap();
+        let mut store = KeyStore::new();
+        let chain = PrivateKeyChain::new("1", key, [certificate]);
+        store.add_entry("1", KeyStoreEntry::PrivateKeyChain(chain));
+        let writer = store
+            .writer(password)
+            .encryption_iterations(1000)
+            .mac_iterations(1000);
+        writer.write().unwrap()
+    }
+
+    fn cloud(provider_cloud_name: Option<&str>) -> Cloud {
+        Cloud {
+            authority_host: "https://login.local".into(),
+            resource_manager: "https://arm.local".into(),
+            resource_manager_audience: "https://arm.local".into(),
+            key_vault_suffix: "vault.local".into(),
+            provider_cloud_name: provider_cloud_name.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_statement_names_the_certificate_in_the_words_its_reader_knows() {
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let signer =
+            Signer::from_pfx(&pfx(&key, "password"), "password").unwrap_or_else(|why| panic!("{why}"));
+        for (name, algorithm) in [(Some("AzurePublicCloud"), "PS256"), (None, "RS256")] {
+            let assertion = signer.assertion(&cloud(name), "tenant", "app").unwrap();
+            let part = |index: usize| {
+                let part = assertion.expose().split('.').nth(index).unwrap();
+                serde_json::from_slice::<serde_json::Value>(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+            };
+            let (head, claims) = (part(0), part(1));
+            assert_eq!(head["alg"], algorithm);
+            assert_eq!(head["x5t"].as_str().map(str::len), Some(27), "SHA-1");
+            assert_eq!(head["x5t#S256"].as_str().map(str::len), Some(43), "SHA-256");
+            assert_eq!(claims["aud"], "https://login.local/tenant/oauth2/v2.0/token");
+            assert_eq!((&claims["iss"], &claims["sub"]), (&json!("app"), &json!("app")));
+        }
+    }
+
+    #[test]
+    fn what_cannot_sign_says_why() {
+        let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let rows = [
+            (pfx(&rsa, "right"), "ARM_CLIENT_CERTIFICATE_PASSWORD"),
+            (b"-----BEGIN CERTIFICATE-----".to_vec(), "openssl pkcs12 -export"),
+            (b"nonsense".to_vec(), "is no PFX"),
+            (pfx(&KeyPair::generate().unwrap(), "wrong"), "has no RSA key"),
+        ];
+        for (pfx, words) in rows {
+            let why = Signer::from_pfx(&pfx, "wrong").err().unwrap_or_default();
+            assert!(why.contains(words), "{why}");
+        }
+    }
+}
