@@ -361,6 +361,7 @@ impl Running {
             server_name: core.names.cluster_fqdn(&name),
             nodes: nodes.and_then(|nodes| usize::try_from(nodes).ok()).unwrap_or(1),
             objects: objects.cloned().collect(),
+            staged: source.get("staged").cloned().unwrap_or_default(),
             ca_pem: cluster.ca_pem.clone(),
             client_certificate_pem: certificate.certificate_pem,
             client_key_pem: certificate.key_pem,
@@ -466,6 +467,12 @@ impl Running {
             if let Some(cluster) = self.core.clusters.get(name) {
                 let rules = admission_rules(&changed["clusters"][name]);
                 cluster.api.set_admission(rules);
+            }
+        }
+        let changes = world::members(merge, "clusters");
+        for (name, _) in changes.filter(|(_, change)| change.get("staged").is_some()) {
+            if let Some(actors) = lock(&self.actors).get(name) {
+                actors.stage(&changed["clusters"][name]["staged"]);
             }
         }
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = changed;

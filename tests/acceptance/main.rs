@@ -15,8 +15,11 @@ mod terraform;
 #[path = "../support/world.rs"]
 mod world;
 
+mod adopt;
 mod bad_input;
+mod certificate;
 mod changes;
+mod connection;
 mod contract;
 mod create;
 mod data_sources;
@@ -27,4 +30,7 @@ mod hygiene;
 mod identity;
 mod import;
 mod key_vault;
+mod objects;
+mod resume;
 mod rights;
+mod teardown;
