@@ -5,9 +5,11 @@ pub mod data;
 pub mod environment;
 pub mod explain;
 mod explain_gateway;
+mod identity;
 pub mod ingress_binding;
 pub mod key_vault;
 mod operation;
+mod requests;
 pub mod settings;
 mod wishes;
 

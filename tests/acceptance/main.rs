@@ -30,6 +30,7 @@ mod faults;
 mod gateway;
 mod grants;
 mod hygiene;
+mod identity;
 mod import;
 mod ingress;
 mod key_vault;
