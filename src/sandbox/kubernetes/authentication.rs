@@ -15,7 +15,7 @@ use super::server::{Identity, Judge};
 use super::store::text_at;
 
 /// The issuer of service account tokens, and the audience of those that name none.
-pub(super) const ISSUER: &str = "https://kubernetes.default.svc";
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
 
 /// Judges and issues tokens.
 pub(super) struct Authenticator {

@@ -40,4 +40,6 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use server::{ApiServer, ApiSettings, Identity};
+pub(crate) use authentication::ISSUER;
+pub(crate) use server::{ApiServer, ApiSettings, Forwarder, Identity, Judge};
+pub(crate) use stream::forward_to_pod;

@@ -105,9 +105,10 @@ impl Kubelet {
             }
         };
         if !is_true(&node, "Ready") {
-            let status = nodes::status(index, self.cluster.clock.now());
+            let status = nodes::status(index, self.cluster.kubelet, self.cluster.clock.now());
             self.client.merge_status(Kind::Node, &node, &status).await?;
         }
+        self.lift_first_taint(&node).await?;
         let drivers = nodes::drivers(&node_name, self.runs(&node_name, "secrets-store"));
         match cache.get(Kind::CsiNode, "", &node_name) {
             Some(csi_node) => {
@@ -124,6 +125,25 @@ impl Kubelet {
             }
         }
         Ok(())
+    }
+
+    /// Takes away the taint that every new node gets from admission: what the node lifecycle controller does once a
+    /// node is ready.
+    async fn lift_first_taint(&self, node: &Value) -> Result<(), ApiError> {
+        let taints = list(node, "/spec/taints");
+        let (first, others): (Vec<_>, Vec<_>) = taints.iter().partition(|taint| {
+            taint["key"] == "node.kubernetes.io/not-ready" && taint["effect"] == "NoSchedule"
+        });
+        if first.is_empty() {
+            return Ok(());
+        }
+        let others = if others.is_empty() {
+            Value::Null
+        } else {
+            json!(others)
+        };
+        let patch = json!({"spec": {"taints": others}});
+        self.client.merge(Kind::Node, node, &patch).await.map(|_| ())
     }
 
     /// Whether a ready pod on the node has a container of this name.

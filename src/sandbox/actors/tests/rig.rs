@@ -189,6 +189,7 @@ impl Rig {
             lags: Lags::of(Pace::Fast),
             driver: "1.5.6".into(),
             nodes: 1,
+            kubelet: None,
             identity_endpoint: format!("http://{identity}/clusters/{CLUSTER}"),
             vault_suffix: ".vault.azure.net".into(),
             vault_address: Arc::new(move |host| (host == VAULT_HOST).then_some(vault)),
