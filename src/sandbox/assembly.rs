@@ -250,6 +250,7 @@ impl Running {
             version: text("kubernetes").unwrap_or("1.34.2").to_owned(),
             entra_tenant: tenant.filter(|_| is("entra", false)),
             local_accounts: is("local_accounts", true),
+            issuer: self.azure.issuer_of(name),
             world: source.clone(),
             addon: self.azure.addon_state(name),
         }
@@ -319,7 +320,7 @@ impl Running {
                 ports: self.settings.ports,
                 authority: Arc::clone(&authority),
                 hooks_tls: Arc::clone(&tls),
-                issuer: format!("{}/oidc/{name}", core.names.front_base()),
+                issuer: settings.issuer.clone(),
                 entra,
                 forwarder,
                 now: self.started,
@@ -347,6 +348,7 @@ impl Running {
             settings,
         });
         cluster.set_local_accounts(cluster.settings.local_accounts);
+        cluster.set_issuer(&core.directory, cluster.settings.issuer.clone());
         core.clusters.insert(Arc::clone(&cluster));
         Ok((cluster, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), actor))
     }
@@ -394,7 +396,7 @@ impl Running {
             lags: core.lags.clone(),
             driver: driver.unwrap_or("1.5.6").to_owned(),
             identity_endpoint: format!("{}/clusters/{name}", core.names.proxy_base()),
-            vault_address: Arc::new(move |host| names.vault_address(host)),
+            address_of: Arc::new(move |host| names.address_of(host)),
             front_roots: Arc::new(roots),
             edges: self.edges.clone(),
             addon: cluster.addon.subscribe(),

@@ -167,6 +167,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) entra_tenant: Option<String>,
     /// The kubeconfig's certificate and token are good at first.
     pub(crate) local_accounts: bool,
+    /// Who issues its service account tokens, if everybody can read that issuer's documents.
+    pub(crate) issuer: Option<String>,
     /// The cluster's part of the world file; `Null` for one that was created through ARM.
     pub(crate) world: Value,
     /// How its add-on is at first.
@@ -226,6 +228,37 @@ impl Plane {
         }
     }
 
+    /// Who issues service account tokens from now on. A real server has the issuer that it started with.
+    fn set_issuer(&self, issuer: Option<String>) {
+        if let Self::Embedded(api) = self {
+            api.set_issuer(issuer);
+        }
+    }
+
+    /// Who issues service account tokens.
+    pub(crate) fn issuer(&self) -> String {
+        match self {
+            Self::Embedded(api) => api.issuer(),
+            Self::Real(plane) => plane.issuer().to_owned(),
+        }
+    }
+
+    /// Says whether this server signed a token.
+    fn signed(&self) -> Box<dyn Fn(&str) -> bool + Send + Sync> {
+        match self {
+            Self::Embedded(api) => Box::new(api.signed()),
+            Self::Real(plane) => Box::new(plane.signed()),
+        }
+    }
+
+    /// The keys that verify its service account tokens.
+    pub(crate) fn issuer_keys(&self) -> Value {
+        match self {
+            Self::Embedded(api) => api.issuer_keys(),
+            Self::Real(plane) => plane.issuer_keys(),
+        }
+    }
+
     /// Where it asks the nodes' kubelet.
     pub(crate) fn kubelet(&self) -> Option<std::net::SocketAddr> {
         match self {
@@ -261,6 +294,14 @@ impl Cluster {
         let tokens = accounts.map(|account| (account.token.clone(), masters()));
         self.api.set_static_tokens(tokens.collect());
         self.local_accounts.store(good, Ordering::Release);
+    }
+
+    /// Names the issuer of its service account tokens, and lets Entra trust it.
+    pub(crate) fn set_issuer(&self, directory: &Directory, issuer: Option<String>) {
+        if let Some(issuer) = &issuer {
+            directory.trust(issuer, self.api.signed());
+        }
+        self.api.set_issuer(issuer);
     }
 
     /// Asks the cluster's API as `system:masters`, in process. `body` is JSON.

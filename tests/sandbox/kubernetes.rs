@@ -18,7 +18,7 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const CLASSES: &str = "/apis/secrets-store.csi.x-k8s.io/v1/namespaces/default/secretproviderclasses";
 
 /// Somebody who asks a cluster's API.
-struct Asker {
+pub(crate) struct Asker {
     client: Client,
     server: String,
     token: Option<String>,
@@ -62,13 +62,13 @@ impl Asker {
         ]
     }
 
-    async fn admin(world: &Sandbox) -> Self {
+    pub(crate) async fn admin(world: &Sandbox) -> Self {
         let deployer = Somebody::named(world, "deployer").await;
         let [by_certificate, _] = Self::admins(world, &deployer).await;
         by_certificate
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request = self.client.request(method, format!("{}{path}", self.server));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -91,7 +91,7 @@ fn map(name: &str) -> Value {
 }
 
 /// The cluster, read, changed at these places and written.
-async fn put(world: &Sandbox, deployer: &Somebody, properties: Value) -> (u16, Value) {
+pub(crate) async fn put(world: &Sandbox, deployer: &Somebody, properties: Value) -> (u16, Value) {
     let target = deployer.path(&format!("{CLUSTER}?api-version=2026-04-01"));
     let (status, mut body) = deployer.call(Method::GET, &target, None).await;
     assert_eq!(status, 200, "{body}");
@@ -102,7 +102,7 @@ async fn put(world: &Sandbox, deployer: &Somebody, properties: Value) -> (u16, V
     answer
 }
 
-fn addon(enabled: bool) -> Value {
+pub(crate) fn addon(enabled: bool) -> Value {
     json!({"addonProfiles": {"azureKeyvaultSecretsProvider": {"enabled": enabled, "config": null}}})
 }
 

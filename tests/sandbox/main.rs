@@ -10,6 +10,7 @@ mod client;
 mod control;
 mod entra;
 mod front;
+mod identities;
 mod kubernetes;
 mod process;
 mod vault;

@@ -85,8 +85,8 @@ pub(crate) struct ActorSettings {
     pub(crate) identity_endpoint: String,
     /// `.vault.azure.net`
     pub(crate) vault_suffix: String,
-    /// Where a vault's host listens.
-    pub(crate) vault_address: Resolve,
+    /// Where vaults and the authority listen.
+    pub(crate) address_of: Resolve,
     /// Who signed the vaults' certificates.
     pub(crate) front_roots: Arc<rustls::RootCertStore>,
     /// The world's edges, those of this cluster among them.
@@ -305,7 +305,7 @@ fn launch(
         settings.clock.clone(),
         settings.identity_endpoint,
         settings.vault_suffix,
-        settings.vault_address,
+        settings.address_of,
     );
     let provider = Arc::new(VaultProvider::new(vaults));
     let version = &settings.driver;

@@ -46,10 +46,57 @@ impl Assignment {
     }
 }
 
+/// A deny assignment: it beats every role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Denial {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) scope: String,
+    /// Object ids; `None` means everybody.
+    pub(super) principals: Option<Vec<String>>,
+    /// Object ids it does not apply to.
+    pub(super) excluded: Vec<String>,
+    pub(super) actions: Vec<String>,
+    pub(super) not_actions: Vec<String>,
+    pub(super) data_actions: Vec<String>,
+    pub(super) not_data_actions: Vec<String>,
+}
+
+impl Denial {
+    fn denies(&self, question: Question<'_>) -> bool {
+        let among = |ids: &[String]| {
+            question
+                .principals
+                .iter()
+                .any(|id| ids.iter().any(|own| same(own, id)))
+        };
+        let (yes, no) = if question.data {
+            (&self.data_actions, &self.not_data_actions)
+        } else {
+            (&self.actions, &self.not_actions)
+        };
+        let matching = |patterns: &[String]| {
+            patterns
+                .iter()
+                .any(|pattern| roles::matches(pattern, question.action))
+        };
+        is_at_or_above(&self.scope, question.scope)
+            && self.principals.as_deref().is_none_or(among)
+            && !among(&self.excluded)
+            && matching(yes)
+            && !matching(no)
+    }
+}
+
+/// A deny assignment that stands in the way of what a role allows.
+#[derive(Debug)]
+pub(super) struct Denied<'a>(pub(super) &'a Denial);
+
 /// All roles and assignments of the world.
 #[derive(Default)]
 pub(super) struct Access {
     pub(super) roles: Vec<Role>,
+    pub(super) denials: Vec<Denial>,
     assignments: Vec<Assignment>,
 }
 
@@ -71,13 +118,38 @@ impl Access {
     pub(super) fn new() -> Self {
         Self {
             roles: roles::built_in(),
+            denials: Vec::new(),
             assignments: Vec::new(),
         }
     }
 
-    /// True if some assignment that counts now allows this.
+    /// True if some assignment that counts now allows this, and no deny assignment forbids it.
     pub(super) fn allows(&self, question: Question<'_>) -> bool {
+        self.denied(question).is_none() && self.granting(question).next().is_some()
+    }
+
+    /// The deny assignment that forbids this.
+    pub(super) fn denied(&self, question: Question<'_>) -> Option<Denied<'_>> {
+        self.denials
+            .iter()
+            .find(|denial| denial.denies(question))
+            .map(Denied)
+    }
+
+    /// True if some assignment that counts now allows this, denied or not.
+    pub(super) fn grants(&self, question: Question<'_>) -> bool {
         self.granting(question).next().is_some()
+    }
+
+    /// The roles these principals have at a scope now, one for each assignment.
+    pub(super) fn roles_at<'a>(
+        &'a self,
+        principals: &'a [String],
+        scope: &'a str,
+        now: OffsetDateTime,
+    ) -> impl Iterator<Item = &'a Role> {
+        self.counting(principals, scope, now)
+            .filter_map(|assignment| self.role(&assignment.role))
     }
 
     /// The same for assigning, or taking away, a given role: conditions on the caller's own assignment apply.
@@ -90,18 +162,21 @@ impl Access {
     }
 
     fn granting<'a>(&'a self, question: Question<'a>) -> impl Iterator<Item = &'a Role> {
-        self.assignments
-            .iter()
-            .filter(move |assignment| {
-                assignment.counts_at(question.now)
-                    && question
-                        .principals
-                        .iter()
-                        .any(|id| same(id, &assignment.principal))
-                    && is_at_or_above(&assignment.scope, question.scope)
-            })
-            .filter_map(|assignment| self.role(&assignment.role))
+        self.roles_at(question.principals, question.scope, question.now)
             .filter(move |role| role.allows(question.action, question.data))
+    }
+
+    fn counting<'a>(
+        &'a self,
+        principals: &'a [String],
+        scope: &'a str,
+        now: OffsetDateTime,
+    ) -> impl Iterator<Item = &'a Assignment> {
+        self.assignments.iter().filter(move |assignment| {
+            assignment.counts_at(now)
+                && principals.iter().any(|id| same(id, &assignment.principal))
+                && is_at_or_above(&assignment.scope, scope)
+        })
     }
 
     /// A role by GUID, full id, or name.

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::access::Question;
 use super::call::{Call, Reply};
+use super::denials::denied;
 use super::path::{ArmPath, query, same};
 use super::refusal::Refusal;
 use super::routes::{Route, Target, route};
@@ -103,7 +104,10 @@ impl Azure {
             Target::Assignments => self.assignment_call(call),
             Target::Definitions => self.definition_call(call),
             Target::Surroundings => self.surrounding_call(call),
-            Target::Identities => self.identities_call(call),
+            Target::Permissions => Ok(self.permission_call(call)),
+            Target::Denials => self.denial_call(call),
+            Target::Identities => self.identity_call(call),
+            Target::IdentityCredentials => self.credential_of_identity_call(call).await,
             Target::Absent => Err(Refusal::provider(
                 StatusCode::NOT_FOUND,
                 "NotFound",
@@ -248,10 +252,11 @@ fn authorised(state: &State, call: &Call, route: &Route) -> Result<(), Refusal> 
         data: false,
         now: call.now,
     };
-    if state.access.allows(question) {
-        return Ok(());
+    match state.access.denied(question) {
+        Some(denial) if state.access.grants(question) => Err(denied(call, &denial, action, &route.scope)),
+        None if state.access.grants(question) => Ok(()),
+        _ => Err(forbidden(&call.caller, action, &route.scope)),
     }
-    Err(forbidden(&call.caller, action, &route.scope))
 }
 
 /// The resource group, its lock and its policies; the resource an extension resource belongs to.
@@ -271,7 +276,10 @@ fn surroundings(state: &State, call: &Call, route: &Route) -> Result<(), Refusal
             format!("Resource group '{group}' could not be found."),
         ));
     };
-    if matches!(route.target, Target::Assignments | Target::Definitions) {
+    if matches!(
+        route.target,
+        Target::Assignments | Target::Definitions | Target::Permissions | Target::Denials
+    ) {
         state.scope_exists(&call.path.scope)?;
     }
     let id = call.path.id();

@@ -8,7 +8,7 @@ use super::access::Question;
 use super::call::{Call, Reply};
 use super::cluster_document as document;
 use super::cluster_template::{self as template, Birth};
-use super::managed_clusters::{KUBERNETES, ManagedCluster};
+use super::managed_clusters::{KUBERNETES, ManagedCluster, issuer_url};
 use super::operations::{Work, preconditions};
 use super::path::last_segment;
 use super::refusal::Refusal;
@@ -134,7 +134,6 @@ impl Azure {
             subscription,
             group,
             location,
-            tenant: &tenant,
             kubernetes,
             nodes: 3,
             suffix: &Uuid::new_v4().simple().to_string()[..8],
@@ -170,6 +169,7 @@ impl Azure {
             addon: None,
             routing: None,
             kubelet,
+            issuer: issuer_url(location, &tenant, &Uuid::new_v4().to_string()),
             generation: 0,
         };
         cluster.show_kubelet();

@@ -108,6 +108,7 @@ impl Azure {
             version: tree::text(&cluster.document, "properties.currentKubernetesVersion").to_owned(),
             entra_tenant: (profile["managed"] == true).then(|| tenant.unwrap_or_else(own)),
             local_accounts: cluster.document["properties"]["disableLocalAccounts"] != true,
+            issuer: cluster.issuer(),
             world,
             addon: cluster.addon_state(),
         }
@@ -203,6 +204,7 @@ impl Azure {
                 .send_if_modified(|known| std::mem::replace(known, addon.clone()) != addon);
             let local = cluster.document["properties"]["disableLocalAccounts"] != true;
             plane.set_local_accounts(local);
+            plane.set_issuer(&self.core.directory, cluster.issuer());
         }
     }
 

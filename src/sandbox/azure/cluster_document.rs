@@ -95,6 +95,14 @@ pub(super) fn put(stored: &Value, body: &Value, extra: &Value) -> Result<Value, 
     if let Some(tags) = body.get("tags") {
         tree::set(&mut merged, "tags", tags.clone());
     }
+    let issuer = "properties.oidcIssuerProfile.enabled";
+    if tree::at(stored, issuer) == Some(&json!(true)) && tree::at(&merged, issuer) == Some(&json!(false)) {
+        return Err(Refusal::aks(
+            StatusCode::BAD_REQUEST,
+            "BadRequest",
+            "OIDC issuer cannot be disabled once it is enabled.",
+        ));
+    }
     merge_pools(&mut merged, pools.as_ref())?;
     if let Some(Value::Object(addons)) = addons {
         merge_addons(&mut merged, addons)?;
@@ -288,7 +296,6 @@ mod tests {
             subscription: "s",
             group: "g",
             location: "eastus",
-            tenant: "t",
             kubernetes: "1.34.2",
             nodes: 3,
             suffix: "abcd1234",

@@ -11,7 +11,6 @@ pub(super) struct Birth<'a> {
     pub(super) subscription: &'a str,
     pub(super) group: &'a str,
     pub(super) location: &'a str,
-    pub(super) tenant: &'a str,
     /// Full Kubernetes version, `1.34.2`.
     pub(super) kubernetes: &'a str,
     pub(super) nodes: u64,
@@ -27,7 +26,6 @@ pub(super) fn fresh(birth: &Birth<'_>) -> Value {
         location,
         group,
         subscription,
-        tenant,
         kubernetes,
         suffix,
         ..
@@ -84,10 +82,7 @@ pub(super) fn fresh(birth: &Birth<'_>) -> Value {
                 "fileCSIDriver": {"enabled": true},
                 "snapshotController": {"enabled": true},
             },
-            "oidcIssuerProfile": {
-                "enabled": true,
-                "issuerURL": format!("https://{location}.oic.prod-aks.azure.com/{tenant}/{suffix}/"),
-            },
+            "oidcIssuerProfile": {"enabled": true},
             "workloadAutoScalerProfile": {},
             "resourceUID": format!("69ead85117c5{suffix:0<12.12}"),
             "metricsProfile": {"costAnalysis": {"enabled": false}},

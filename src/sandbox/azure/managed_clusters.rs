@@ -44,6 +44,8 @@ pub(super) struct ManagedCluster {
     /// App routing's identity, on the nodes.
     pub(super) routing: Option<ManagedIdentity>,
     pub(super) kubelet: ManagedIdentity,
+    /// The issuer of its service account tokens, where it has one.
+    pub(super) issuer: String,
     /// How many identities the add-on has had.
     pub(super) generation: u32,
 }
@@ -122,6 +124,9 @@ impl ManagedCluster {
             drop(tree::take(&mut body, ips));
         }
         self.show_identities(&mut body, settled);
+        if let Some(issuer) = self.issuer() {
+            tree::set(&mut body, "properties.oidcIssuerProfile.issuerURL", json!(issuer));
+        }
         tree::set(&mut body, "id", json!(self.id()));
         tree::set(&mut body, "name", json!(self.name));
         tree::set(
@@ -169,6 +174,12 @@ impl ManagedCluster {
         }
     }
 
+    /// The issuer that Entra can be made to trust, if there is one.
+    pub(super) fn issuer(&self) -> Option<String> {
+        let enabled = self.document["properties"]["oidcIssuerProfile"]["enabled"] == true;
+        enabled.then(|| self.issuer.clone())
+    }
+
     /// The identities on its nodes.
     pub(super) fn node_identities(&self) -> impl Iterator<Item = &ManagedIdentity> {
         std::iter::once(&self.kubelet)
@@ -194,6 +205,11 @@ impl ManagedCluster {
         self.etag = Some(Uuid::new_v4());
         self.pool_etags = (0..pools).map(|_| Uuid::new_v4()).collect();
     }
+}
+
+/// Where a cluster of this tenant issues tokens; the slash at the end is part of it.
+pub(super) fn issuer_url(location: &str, tenant: &str, unique: &str) -> String {
+    format!("https://{location}.oic.prod-aks.azure.com/{tenant}/{unique}/")
 }
 
 /// Whether a `provisioningState` is one in which nothing is going on.

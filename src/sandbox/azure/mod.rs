@@ -22,9 +22,11 @@ mod cluster_document;
 mod cluster_template;
 mod credentials;
 mod deleted_vaults;
+mod denials;
 mod identity;
 mod key_vault;
 mod managed_clusters;
+mod managed_identities;
 mod operations;
 mod path;
 mod refusal;
@@ -52,8 +54,9 @@ use uuid::Uuid;
 
 use self::access::Access;
 use self::managed_clusters::ManagedCluster;
+use self::managed_identities::UserIdentity;
 use self::operations::Operation;
-use self::surroundings::{ResourceGroup, Subscription, UserIdentity};
+use self::surroundings::{ResourceGroup, Subscription};
 use self::vaults::Vault;
 use super::core::{AddonState, Core, ManagedIdentity, PatchError, WorldError};
 use super::world::{moment, rfc3339};
@@ -114,6 +117,16 @@ impl Azure {
             .values()
             .find(|each| path::same(&each.name, cluster));
         found.map(ManagedCluster::addon_state).unwrap_or_default()
+    }
+
+    /// The issuer of a cluster's service account tokens that Entra can be made to trust.
+    pub(crate) fn issuer_of(&self, cluster: &str) -> Option<String> {
+        let state = self.lock();
+        let found = state
+            .clusters
+            .values()
+            .find(|each| path::same(&each.name, cluster));
+        found.and_then(ManagedCluster::issuer)
     }
 
     /// This part of the world, as the control API shows it.
@@ -239,6 +252,7 @@ impl Azure {
         self.complete_pending(&mut state, now);
         state.end_purges(now);
         state.access.forget(now);
+        self.publish_federations(&mut state, now);
         state
     }
 

@@ -30,6 +30,34 @@ impl Role {
             && !no.iter().any(|pattern| matches(pattern, action))
     }
 
+    /// What it allows, as ARM shows it.
+    pub(super) fn permission(&self) -> Value {
+        let mut permission = json!({
+            "actions": self.actions,
+            "notActions": self.not_actions,
+            "dataActions": self.data_actions,
+            "notDataActions": self.not_data_actions,
+        });
+        if let Some(roles) = &self.assignable {
+            let roles = roles.join(", ");
+            let only = |verb: &str, source: &str| {
+                format!(
+                    "((!(ActionMatches{{'Microsoft.Authorization/roleAssignments/{verb}'}})) OR \
+                     ({source}[Microsoft.Authorization/roleAssignments:RoleDefinitionId] \
+                     ForAnyOfAnyValues:GuidEquals{{{roles}}}))"
+                )
+            };
+            let condition = format!(
+                "{} AND {}",
+                only("write", "@Request"),
+                only("delete", "@Resource")
+            );
+            permission["condition"] = json!(condition);
+            permission["conditionVersion"] = json!("2.0");
+        }
+        permission
+    }
+
     /// The definition as ARM shows it, under a subscription.
     pub(super) fn document(&self, subscription: Option<&str>) -> Value {
         let prefix = subscription
@@ -41,12 +69,7 @@ impl Role {
                 "type": if self.custom { "CustomRole" } else { "BuiltInRole" },
                 "description": self.description,
                 "assignableScopes": self.scopes,
-                "permissions": [{
-                    "actions": self.actions,
-                    "notActions": self.not_actions,
-                    "dataActions": self.data_actions,
-                    "notDataActions": self.not_data_actions,
-                }],
+                "permissions": [self.permission()],
                 "createdOn": "2020-05-19T17:52:47.2049241Z",
                 "updatedOn": "2021-11-11T20:14:30.9542829Z",
                 "createdBy": null,

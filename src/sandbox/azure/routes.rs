@@ -24,7 +24,12 @@ pub(super) enum Target {
     Definitions,
     /// Subscriptions, resource groups, resource providers.
     Surroundings,
+    Permissions,
+    /// Deny assignments.
+    Denials,
     Identities,
+    /// Federated credentials of an identity.
+    IdentityCredentials,
     /// Known to exist on Azure, never there in this world.
     Absent,
 }
@@ -48,6 +53,7 @@ pub(super) fn route(path: &ArmPath, method: &Method) -> Option<Route> {
     let kind = path.kind();
     let aks = "Microsoft.ContainerService/managedClusters";
     let vaults = "Microsoft.KeyVault/vaults";
+    let identities = "Microsoft.ManagedIdentity/userAssignedIdentities";
     let (target, family, stem) = match kind.as_str() {
         "microsoft.containerservice/managedclusters" => (Target::Clusters, Family::Clusters, aks.to_owned()),
         "microsoft.containerservice/managedclusters/agentpools" => {
@@ -89,11 +95,28 @@ pub(super) fn route(path: &ArmPath, method: &Method) -> Option<Route> {
             Family::Authorization,
             "Microsoft.Authorization/roleDefinitions".to_owned(),
         ),
-        "microsoft.managedidentity/userassignedidentities" if *method == Method::GET => (
-            Target::Identities,
-            Family::Identities,
-            "Microsoft.ManagedIdentity/userAssignedIdentities".to_owned(),
+        "microsoft.authorization/permissions" if *method == Method::GET && !path.is_named() => (
+            Target::Permissions,
+            Family::Authorization,
+            "Microsoft.Authorization/permissions".to_owned(),
         ),
+        "microsoft.authorization/denyassignments" if *method == Method::GET => (
+            Target::Denials,
+            Family::Authorization,
+            "Microsoft.Authorization/denyAssignments".to_owned(),
+        ),
+        "microsoft.managedidentity/userassignedidentities" => {
+            (Target::Identities, Family::Identities, identities.to_owned())
+        }
+        "microsoft.managedidentity/userassignedidentities/federatedidentitycredentials"
+            if *method != Method::PATCH =>
+        {
+            (
+                Target::IdentityCredentials,
+                Family::Identities,
+                format!("{identities}/federatedIdentityCredentials"),
+            )
+        }
         _ => return action(path, method, &kind),
     };
     let verb = match *method {

@@ -6,11 +6,11 @@ use time::Duration;
 use super::access::Assignment;
 use super::cluster_document as document;
 use super::cluster_template::{self as template, Birth};
-use super::managed_clusters::{KUBERNETES, ManagedCluster};
+use super::managed_clusters::{KUBERNETES, ManagedCluster, issuer_url};
 use super::path::same;
 use super::roles::Role;
 use super::staged_vaults::live_vault;
-use super::surroundings::{ResourceGroup, Subscription, UserIdentity};
+use super::surroundings::{ResourceGroup, Subscription};
 use super::tree;
 use super::vaults::Vault;
 use super::{Azure, State};
@@ -102,7 +102,7 @@ impl Azure {
             });
         }
         for (name, source) in members(world, "identities") {
-            let identity = self.user_identity(&state, name, source);
+            let identity = self.staged_identity(&state, name, source);
             state.aged.push(identity.identity.object_id.clone());
             state.identities.push(identity);
         }
@@ -119,6 +119,8 @@ impl Azure {
         for (name, source) in members(world, "principals") {
             self.staged_assignments(&mut state, name, source, &mut errors);
         }
+        self.staged_denials(&mut state, world, &mut errors);
+        self.publish_federations(&mut state, self.core.clock.now());
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -152,17 +154,6 @@ impl Azure {
         }
     }
 
-    fn user_identity(&self, state: &State, name: &str, source: &Value) -> UserIdentity {
-        let (subscription, group, location) = self.home(state, source);
-        UserIdentity {
-            identity: self.make_identity(name, &subscription),
-            name: name.to_owned(),
-            subscription,
-            group,
-            location,
-        }
-    }
-
     fn staged_cluster(&self, state: &mut State, name: &str, source: &Value) -> ManagedCluster {
         let (subscription, group, location) = self.home(state, source);
         let tenant = self.tenant_of(&subscription);
@@ -176,7 +167,6 @@ impl Azure {
             subscription: &subscription,
             group: &group,
             location: &location,
-            tenant: &tenant,
             kubernetes,
             nodes: source.get("nodes").and_then(Value::as_u64).unwrap_or(1),
             suffix: suffix.get(..8).unwrap_or_default(),
@@ -268,6 +258,7 @@ impl Azure {
             addon: None,
             routing: None,
             kubelet,
+            issuer: issuer_url(&location, &tenant, &id_of(&format!("/clusters/{name}/issuer"))),
             generation: 0,
         };
         cluster.show_kubelet();
@@ -330,7 +321,7 @@ impl Azure {
     }
 
     /// A scope of the world file, which may be a pointer, as an ARM id.
-    fn scope_of(&self, state: &State, scope: &str) -> Option<String> {
+    pub(super) fn scope_of(&self, state: &State, scope: &str) -> Option<String> {
         if let Some(name) = scope.strip_prefix("/subscriptions/")
             && let Some(found) = self.subscriptions.iter().find(|each| each.name == name)
         {
@@ -406,6 +397,9 @@ impl Azure {
                 state.access.drop_of(&principal.object_id);
             }
             self.staged_assignments(&mut state, name, change, &mut errors);
+        }
+        if merge.get("deny_assignments").is_some() {
+            self.staged_denials(&mut state, merge, &mut errors);
         }
         if errors.is_empty() {
             Ok(())

@@ -1,4 +1,4 @@
-//! What surrounds resources: subscriptions, resource groups, resource providers, user-assigned identities.
+//! What surrounds resources: subscriptions, resource groups, resource providers.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use super::path::same;
 use super::refusal::Refusal;
 use super::role_assignments::quoted;
 use super::{Azure, State};
-use crate::sandbox::core::{Effect, ManagedIdentity};
+use crate::sandbox::core::Effect;
 
 /// A subscription.
 #[derive(Clone, Debug)]
@@ -43,25 +43,6 @@ impl ResourceGroup {
             "tags": self.tags,
             "properties": {"provisioningState": "Succeeded"},
         })
-    }
-}
-
-/// A user-assigned identity of the world file.
-#[derive(Clone, Debug)]
-pub(super) struct UserIdentity {
-    pub(super) name: String,
-    pub(super) subscription: String,
-    pub(super) group: String,
-    pub(super) location: String,
-    pub(super) identity: ManagedIdentity,
-}
-
-impl UserIdentity {
-    fn id(&self) -> String {
-        format!(
-            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/{}",
-            self.subscription, self.group, self.name
-        )
     }
 }
 
@@ -275,40 +256,6 @@ impl Azure {
             })
             .collect();
         Reply::ok(json!({"value": value}))
-    }
-
-    /// Reads of user-assigned identities of the world file.
-    pub(super) fn identities_call(&self, call: &Call) -> Result<Reply, Refusal> {
-        let state = self.lock();
-        let tenant = self.tenant_of(call.subscription());
-        let shown = |each: &UserIdentity| {
-            json!({
-                "id": each.id(),
-                "name": each.name,
-                "type": "Microsoft.ManagedIdentity/userAssignedIdentities",
-                "location": each.location,
-                "tags": {},
-                "properties": {
-                    "tenantId": tenant,
-                    "principalId": each.identity.object_id,
-                    "clientId": each.identity.client_id,
-                },
-            })
-        };
-        if call.path.is_named() {
-            let wanted = call.path.id();
-            let found = state.identities.iter().find(|each| same(&each.id(), &wanted));
-            return found.map(|each| Reply::ok(shown(each))).ok_or_else(|| {
-                let kind = "Microsoft.ManagedIdentity/userAssignedIdentities";
-                Refusal::resource_not_found(kind, call.name(0), call.group())
-            });
-        }
-        let all = state
-            .identities
-            .iter()
-            .filter(|each| call.group().is_empty() || same(&each.group, call.group()));
-        let value: Vec<_> = all.map(shown).collect();
-        Ok(Reply::ok(json!({"value": value})))
     }
 }
 

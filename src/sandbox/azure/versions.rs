@@ -59,6 +59,8 @@ const VAULTS: &[&str] = &[
 const AUTHORIZATION: &[&str] = &[
     "2015-07-01",
     "2018-01-01-preview",
+    "2018-07-01",
+    "2018-07-01-preview",
     "2018-09-01-preview",
     "2020-04-01-preview",
     "2020-08-01-preview",
@@ -67,6 +69,7 @@ const AUTHORIZATION: &[&str] = &[
     "2022-01-01-preview",
     "2022-04-01",
     "2022-05-01-preview",
+    "2024-07-01-preview",
 ];
 const IDENTITIES: &[&str] = &[
     "2018-11-30",

@@ -34,7 +34,7 @@ use self::hooks::Hooks;
 use super::certificates::{Authority, ClientCertificate};
 use super::front::names::{Names, PortPlan, local_port};
 use super::http::{Answer, Incoming};
-use super::kubernetes::{Forwarder, Identity, Judge};
+use super::kubernetes::{AccountKey, Forwarder, ISSUER, Identity, Judge};
 
 /// Which Kubernetes API the first cluster of a world has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -56,8 +56,8 @@ pub(crate) struct ControlPlaneSettings {
     pub(crate) authority: Arc<Authority>,
     /// TLS of what it asks back.
     pub(crate) hooks_tls: Arc<rustls::ServerConfig>,
-    /// The issuer of service account tokens.
-    pub(crate) issuer: String,
+    /// The cluster's own issuer of service account tokens, if it has one.
+    pub(crate) issuer: Option<String>,
     /// Judges bearer tokens that are not its own.
     pub(crate) entra: Judge,
     /// Where port-forwards go.
@@ -85,6 +85,9 @@ pub(crate) struct ControlPlane {
     hooks: Arc<Hooks>,
     /// Where its nodes' kubelet answers.
     kubelet: SocketAddr,
+    issuer: String,
+    /// Signs service account tokens.
+    accounts: Arc<AccountKey>,
     ends: CancellationToken,
     folder: PathBuf,
     /// In the order in which they end.
@@ -119,8 +122,9 @@ impl ControlPlane {
         made.map_err(|error| format!("{}: {error}", folder.display()))?;
         let listener = Names::listen(settings.ports.at(PORTS)).map_err(|error| text(&error))?;
         let kubelet = local_port(&listener).map_err(|error| text(&error))?;
+        let accounts = AccountKey::generate();
         let [api, etcd, peers] = free_ports(settings.ports)?;
-        let proxy = files(settings, kubelet).map_err(|error| error.to_string())?;
+        let proxy = files(settings, &accounts, kubelet).map_err(|error| error.to_string())?;
 
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, api));
         let ends = CancellationToken::new();
@@ -131,6 +135,7 @@ impl ControlPlane {
         };
         let store = start("etcd", etcd_arguments(folder, etcd, peers))?;
         let server = start("kube-apiserver", apiserver_arguments(settings, api, etcd))?;
+        let accounts = Arc::new(accounts);
         let plane = Arc::new_cyclic(|me: &Weak<Self>| {
             let me = Weak::clone(me);
             let pod = move |namespace: String, name: String| {
@@ -147,6 +152,8 @@ impl ControlPlane {
                 chain: Chain::new(address, proxy),
                 hooks: Arc::new(hooks),
                 kubelet: SocketAddr::from((Ipv4Addr::LOCALHOST, kubelet)),
+                issuer: issuer_of(settings).to_owned(),
+                accounts,
                 ends: ends.clone(),
                 folder: folder.clone(),
                 programs: vec![server, store],
@@ -205,6 +212,22 @@ impl ControlPlane {
             .static_tokens
             .write()
             .unwrap_or_else(PoisonError::into_inner) = tokens;
+    }
+
+    /// Who issues service account tokens.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Says whether its API server signed a token.
+    pub(crate) fn signed(&self) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+        let accounts = Arc::clone(&self.accounts);
+        move |token| accounts.verified(token).is_some()
+    }
+
+    /// The keys that verify its service account tokens.
+    pub(crate) fn issuer_keys(&self) -> Value {
+        self.accounts.jwks()
     }
 
     /// Where the nodes' kubelet answers the API server.
@@ -270,6 +293,7 @@ fn free_ports(plan: PortPlan) -> Result<[u16; 3], String> {
 /// Writes certificates, keys and webhook files; returns TLS of an authenticating proxy.
 fn files(
     settings: &ControlPlaneSettings,
+    accounts: &AccountKey,
     kubelet: u16,
 ) -> Result<Arc<rustls::ClientConfig>, Box<dyn std::error::Error>> {
     let write = |name: &str, content: &str| fs::write(settings.folder.join(name), content);
@@ -288,9 +312,9 @@ fn files(
     write("serving.key", &serving.key_pem)?;
     let proxy_authority = Authority::new("kvtls-sandbox-front-proxy-ca", settings.now)?;
     write("front-proxy-ca.pem", proxy_authority.pem())?;
-    let accounts = rcgen::KeyPair::generate()?;
-    write("service-accounts.key", &accounts.serialize_pem())?;
-    write("service-accounts.pub", &accounts.public_key_pem())?;
+    let (private, public) = accounts.pem().ok_or("no randomness for a key")?;
+    write("service-accounts.key", &private)?;
+    write("service-accounts.pub", &public)?;
     for hook in ["authenticate", "authorize"] {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "sandbox",
@@ -323,6 +347,10 @@ fn proxy_tls(
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
     Ok(Arc::new(config))
+}
+
+fn issuer_of(settings: &ControlPlaneSettings) -> &str {
+    settings.issuer.as_deref().unwrap_or(ISSUER)
 }
 
 fn etcd_arguments(folder: &Path, clients: u16, peers: u16) -> Vec<String> {
@@ -359,12 +387,8 @@ fn apiserver_arguments(settings: &ControlPlaneSettings, port: u16, etcd: u16) ->
         format!("--requestheader-allowed-names={PROXY}"),
         "--requestheader-username-headers=X-Remote-User".to_owned(),
         "--requestheader-group-headers=X-Remote-Group".to_owned(),
-        format!("--service-account-issuer={}", settings.issuer),
-        format!(
-            "--api-audiences={},{}",
-            settings.issuer,
-            super::kubernetes::ISSUER
-        ),
+        format!("--service-account-issuer={}", issuer_of(settings)),
+        format!("--api-audiences={},{ISSUER}", issuer_of(settings)),
         format!(
             "--service-account-signing-key-file={}",
             file("service-accounts.key")

@@ -244,8 +244,7 @@ impl Directory {
             );
             return refuse(700_024, text);
         }
-        // Every issuer of this world signs with Entra's key.
-        if !self.0.keys.verifies(assertion) {
+        if !self.is_signed_by(issuer, assertion) {
             return refuse(
                 700_027,
                 "Client assertion failed signature validation.".to_owned(),

@@ -3,6 +3,7 @@
 //! Tokens are ES256 JWTs with the claims of version 1. They expire in sandbox time; they live an hour times the
 //! clock's rate, so that `expires_in` is always 3599 and no SDK refreshes more often than it would on Azure.
 
+mod federation;
 mod login;
 mod token;
 
@@ -39,6 +40,7 @@ struct Shared {
     clock: Clock,
     markers: Markers,
     keys: Keys,
+    issuers: federation::Issuers,
     tenants: Vec<Tenant>,
     principals: RwLock<Vec<Principal>>,
     /// How many managed identities were made.
@@ -139,6 +141,7 @@ impl Directory {
             clock,
             markers,
             keys,
+            issuers: federation::Issuers::default(),
             tenants,
             principals: RwLock::new(principals),
             made: AtomicU64::new(0),
@@ -195,7 +198,6 @@ impl Directory {
 
     /// A new managed identity in this tenant; another one with every call, as Azure makes them.
     pub(crate) fn add_managed_identity(&self, name: &str, tenant: &str) -> ManagedIdentity {
-        let mut principals = self.0.principals.write().unwrap_or_else(PoisonError::into_inner);
         // Not the length of the list: identities go as well.
         let made = self.0.made.fetch_add(1, Ordering::Relaxed);
         let path = format!("/identities/{tenant}/{name}/{made}");
@@ -203,6 +205,17 @@ impl Directory {
             client_id: id_of(&format!("{path}/client_id")),
             object_id: id_of(&format!("{path}/object_id")),
         };
+        self.add_identity(name, tenant, identity)
+    }
+
+    /// A managed identity whose ids are known.
+    pub(crate) fn add_identity(
+        &self,
+        name: &str,
+        tenant: &str,
+        identity: ManagedIdentity,
+    ) -> ManagedIdentity {
+        let mut principals = self.0.principals.write().unwrap_or_else(PoisonError::into_inner);
         principals.push(Principal {
             name: name.to_owned(),
             kind: PrincipalKind::Managed,

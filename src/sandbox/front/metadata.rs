@@ -1,11 +1,12 @@
 //! Documents about the world's endpoints: ARM's metadata of a cloud, and `OpenID` issuers other than Entra.
 
+use super::super::kubernetes::issuer_document;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::super::entra::Directory;
+use super::super::core::Core;
 use super::super::http::{Answer, Incoming, json as json_answer};
-use super::names::Names;
+use super::names::{Names, host_of};
 
 /// `GET /metadata/endpoints`: azurerm asks for one cloud, the Azure CLI's older version for a list.
 pub(super) fn endpoints(names: &Names, asked_as: &str, query: &str) -> Answer {
@@ -40,12 +41,33 @@ pub(super) fn endpoints(names: &Names, asked_as: &str, query: &str) -> Answer {
     json_answer(StatusCode::OK, &if is_list { json!([cloud]) } else { cloud })
 }
 
-/// `/oidc/NAME/…`: issuers whose assertions principals may be federated with. They share Entra's key, for the world
-/// has no reason to keep them apart.
-pub(super) fn issuer(directory: &Directory, names: &Names, request: &Incoming) -> Answer {
-    let path = request.uri().path().trim_start_matches("/oidc/");
-    let (name, rest) = path.split_once('/').unwrap_or((path, ""));
-    let issuer = format!("{}/oidc/{name}", names.front_base());
+/// Issuers of assertions. Those of clusters have a host of their own, `REGION.oic.prod-aks.azure.com`, and on loopback a
+/// path, `/oidc/aks/HOST/…`. The others, `/oidc/NAME/…`, share Entra's key, for the world has no reason to keep them
+/// apart.
+pub(super) fn issuer(core: &Core, asked_as: &str, request: &Incoming) -> Answer {
+    let path = request.uri().path();
+    let cluster = match (path.strip_prefix("/oidc/aks/"), path.strip_prefix("/oidc/")) {
+        (Some(rest), _) => rest.to_owned(),
+        (None, Some(rest)) => return shared_issuer(core, rest, request),
+        (None, None) => format!("{}{path}", host_of(asked_as)),
+    };
+    let wanted = format!("https://{cluster}");
+    for cluster in core.clusters.all() {
+        let issuer = cluster.api.issuer();
+        match wanted.strip_prefix(&issuer) {
+            Some(".well-known/openid-configuration") => {
+                return json_answer(StatusCode::OK, &issuer_document(&issuer));
+            }
+            Some("openid/v1/jwks") => return json_answer(StatusCode::OK, &cluster.api.issuer_keys()),
+            _ => {}
+        }
+    }
+    not_imitated(request)
+}
+
+fn shared_issuer(core: &Core, rest: &str, request: &Incoming) -> Answer {
+    let (name, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    let issuer = format!("{}/oidc/{name}", core.names.front_base());
     match rest {
         ".well-known/openid-configuration" => json_answer(
             StatusCode::OK,
@@ -57,7 +79,7 @@ pub(super) fn issuer(directory: &Directory, names: &Names, request: &Incoming) -
                 "id_token_signing_alg_values_supported": ["ES256"],
             }),
         ),
-        "keys" => json_answer(StatusCode::OK, &directory.jwks()),
+        "keys" => json_answer(StatusCode::OK, &core.directory.jwks()),
         _ => not_imitated(request),
     }
 }

@@ -85,6 +85,7 @@ impl Destination {
         match running.core.names.service(host) {
             Some(Service::Login) => Self::Login,
             Some(Service::Graph) => Self::Graph,
+            Some(Service::Issuer) => Self::Issuer,
             Some(Service::Vault(name)) => Self::Vault(name),
             Some(Service::Loopback) if path == "/sandbox" || path.starts_with("/sandbox/") => Self::Control,
             _ if is_metadata => Self::Metadata,
@@ -127,7 +128,7 @@ impl Destination {
                 .directory
                 .answer(&request, &core.names.login_base(host(&request))),
             Self::Graph => graph(&request),
-            Self::Issuer => metadata::issuer(&core.directory, &core.names, &request),
+            Self::Issuer => metadata::issuer(core, host(&request), &request),
             Self::Identity { cluster, path } => {
                 let query = request.uri().query().map(|query| format!("?{query}"));
                 let below = format!("{path}{}", query.unwrap_or_default()).parse::<Uri>();

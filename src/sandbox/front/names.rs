@@ -21,6 +21,9 @@ const FRONT: &[(&str, Service)] = &[
     ("graph.windows.net", Service::Graph),
 ];
 
+/// What the hosts of the clusters' issuers end with.
+const ISSUERS: &str = ".oic.prod-aks.azure.com";
+
 /// What a host name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
@@ -29,6 +32,8 @@ pub(crate) enum Service {
     Arm,
     Login,
     Graph,
+    /// The issuers of the clusters' service account tokens.
+    Issuer,
     /// A vault, by its name as the world writes it.
     Vault(String),
     /// A cluster's API server, likewise.
@@ -266,12 +271,20 @@ impl Names {
         format!("http://127.0.0.1:{}", self.0.proxy)
     }
 
-    /// Where a vault host listens, for the actors, who dial without the proxy.
-    pub(crate) fn vault_address(&self, host: &str) -> Option<SocketAddr> {
+    /// Where a vault host listens, for those who dial without the proxy.
+    fn vault_address(&self, host: &str) -> Option<SocketAddr> {
         let host = host_of(host).to_ascii_lowercase();
         let book = self.read();
         let entry = book.vaults.values().find(|entry| entry.host == host)?;
         Some(SocketAddr::from((Ipv4Addr::LOCALHOST, entry.port)))
+    }
+
+    /// Where the actors find a host of Azure: a vault, or the authority.
+    pub(crate) fn address_of(&self, host: &str) -> Option<SocketAddr> {
+        match self.service(host)? {
+            Service::Login => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, self.0.front))),
+            _ => self.vault_address(host),
+        }
     }
 
     /// What a host stands for; `None` for names of another world.
@@ -282,6 +295,9 @@ impl Names {
         }
         if let Some((_, service)) = FRONT.iter().find(|(name, _)| *name == host) {
             return Some(service.clone());
+        }
+        if host.ends_with(ISSUERS) {
+            return Some(Service::Issuer);
         }
         let book = self.read();
         let vault = book.vaults.values().find(|entry| entry.host == host);

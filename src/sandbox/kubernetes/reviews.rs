@@ -71,7 +71,7 @@ fn token_review(server: &ApiServer, _call: &Call, body: &Value) -> Outcome<Value
             let audiences = body
                 .pointer("/spec/audiences")
                 .cloned()
-                .unwrap_or_else(|| json!([authentication::ISSUER]));
+                .unwrap_or_else(|| json!([server.issuer()]));
             json!({"authenticated": true, "user": user_json(&user), "audiences": audiences})
         }
         None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
@@ -191,7 +191,7 @@ fn token_request(server: &ApiServer, call: &Call, body: &Value) -> Outcome<Value
     }
     let audiences = match spec.get("audiences").and_then(Value::as_array) {
         Some(list) if !list.is_empty() => list.clone(),
-        _ => vec![Value::from(authentication::ISSUER)],
+        _ => vec![Value::from(server.issuer())],
     };
     let now = server.now();
     let expiry = now + time::Duration::seconds(seconds);
@@ -203,7 +203,7 @@ fn token_request(server: &ApiServer, call: &Call, body: &Value) -> Outcome<Value
     }
     let claims = json!({
         "aud": audiences, "exp": expiry.unix_timestamp(), "iat": now.unix_timestamp(), "nbf": now.unix_timestamp(),
-        "iss": authentication::ISSUER, "jti": uuid::Uuid::new_v4().to_string(), "kubernetes.io": own,
+        "iss": server.issuer(), "jti": uuid::Uuid::new_v4().to_string(), "kubernetes.io": own,
         "sub": format!("system:serviceaccount:{namespace}:{name}"),
     });
     let token = server

@@ -93,6 +93,35 @@ impl ApiServer {
         guard(&self.authenticator).set_static_tokens(tokens);
     }
 
+    /// Who issues service account tokens from now on.
+    pub(crate) fn set_issuer(&self, issuer: Option<String>) {
+        guard(&self.authenticator).set_issuer(issuer);
+    }
+
+    /// Who issues service account tokens.
+    pub(crate) fn issuer(&self) -> String {
+        guard(&self.authenticator).issuer().to_owned()
+    }
+
+    /// Says whether this server signed a token; a server that is gone signed none.
+    pub(crate) fn signed(&self) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+        let me = Weak::clone(&self.me);
+        move |token| {
+            me.upgrade()
+                .is_some_and(|server| guard(&server.authenticator).signed(token))
+        }
+    }
+
+    /// The issuer's document below `/.well-known`.
+    fn issuer_document(&self) -> Value {
+        super::issuer_document(&self.issuer())
+    }
+
+    /// The keys that verify its service account tokens.
+    pub(crate) fn issuer_keys(&self) -> Value {
+        guard(&self.authenticator).jwks()
+    }
+
     /// Ends the window of remembered changes, as compaction does. A watch from before this revision gets 410.
     pub(crate) fn compact(&self) -> u64 {
         self.change(|store| {
@@ -202,17 +231,9 @@ impl ApiServer {
             }
             "/healthz" | "/livez" | "/readyz" => return Ok(text(StatusCode::OK, "ok")),
             "/version" => return Ok(answer_json(StatusCode::OK, &discovery::version(&self.version))),
-            "/openid/v1/jwks" => {
-                let keys = guard(&self.authenticator).jwks();
-                return Ok(answer_json(StatusCode::OK, &keys));
-            }
+            "/openid/v1/jwks" => return Ok(answer_json(StatusCode::OK, &self.issuer_keys())),
             "/.well-known/openid-configuration" => {
-                let issuer = authentication::ISSUER;
-                let configuration = json!({
-                    "issuer": issuer, "jwks_uri": format!("{issuer}/openid/v1/jwks"), "response_types_supported": ["id_token"],
-                    "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
-                });
-                return Ok(answer_json(StatusCode::OK, &configuration));
+                return Ok(answer_json(StatusCode::OK, &self.issuer_document()));
             }
             _ => {}
         }

@@ -59,6 +59,7 @@ const WORLD: Shape = Object(&[
     fixed("subscriptions", ByName(&SUBSCRIPTION)),
     fixed("principals", ByName(&PRINCIPAL)),
     fixed("roles", ByName(&ROLE)),
+    live("deny_assignments", ByName(&Nullable(&DENIAL))),
     fixed("resource_groups", ByName(&GROUP)),
     fixed("clusters", ByName(&CLUSTER)),
     fixed("vaults", ByName(&VAULT)),
@@ -117,6 +118,17 @@ const KUBERNETES_GRANT: Shape = Object(&[
 
 const ROLE: Shape = Object(&[
     fixed("id", Text),
+    fixed("actions", List(&Text)),
+    fixed("not_actions", List(&Text)),
+    fixed("data_actions", List(&Text)),
+    fixed("not_data_actions", List(&Text)),
+]);
+
+const DENIAL: Shape = Object(&[
+    fixed("scope", Text),
+    // Names of principals; without the member, everybody.
+    fixed("principals", List(&Text)),
+    fixed("excluded", List(&Text)),
     fixed("actions", List(&Text)),
     fixed("not_actions", List(&Text)),
     fixed("data_actions", List(&Text)),

@@ -4,6 +4,7 @@
 mod rotation;
 mod secret_data;
 mod secret_sync;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 
 pub(super) use self::rotation::Rotation;
 pub(super) use self::secret_sync::SecretSync;
+pub(super) use self::tokens::service_account_tokens;
 use super::Cluster;
 use super::cache::Topic;
 use super::client::{ApiError, Client};
@@ -44,11 +46,13 @@ impl CsiDriver {
         }
     }
 
-    /// Mounts a class into a pod's volume. An error is the gRPC status as the kubelet prints it.
+    /// Mounts a class into a pod's volume. `tokens` are the service account's, as JSON. An error is the gRPC status as
+    /// the kubelet prints it.
     pub(super) async fn publish(
         &self,
         pod: &Value,
         volume: &Value,
+        tokens: &str,
         provider_there: bool,
     ) -> Result<(), String> {
         let unknown = |error: String| format!("rpc error: code = Unknown desc = {error}");
@@ -81,7 +85,7 @@ impl CsiDriver {
             ))
         };
         let (files, versions) = self
-            .fetch(pod, volume, &class, provider_there)
+            .fetch(pod, volume, &class, tokens, provider_there)
             .await
             .map_err(in_pod)?;
         let volume_name = text(volume, "/name");
@@ -117,6 +121,7 @@ impl CsiDriver {
         pod: &Value,
         volume: &Value,
         class: &Value,
+        tokens: &str,
         provider_there: bool,
     ) -> Result<(Files, Versions), String> {
         let provider = text(class, "/spec/provider");
@@ -138,6 +143,7 @@ impl CsiDriver {
         };
         let request = MountRequest {
             parameters: parameters(class),
+            tokens: tokens.to_owned(),
             secrets,
         };
         let (files, versions) = self.provider.mount(&request).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{driver_settings, is_managed, parameters, secret_data, versions_json};
+use super::{driver_settings, is_managed, parameters, secret_data, service_account_tokens, versions_json};
 use crate::sandbox::actors::Cluster;
 use crate::sandbox::actors::cache::Topic;
 use crate::sandbox::actors::client::{ApiError, Client};
@@ -92,11 +92,21 @@ impl Rotation {
         if !super::super::kubelet::runs(&self.cluster, text(&pod, "/spec/nodeName"), "secrets-store") {
             return Ok(());
         }
-        let request = MountRequest {
-            parameters: parameters(&class),
-            secrets: Default::default(),
+        let mounted = match service_account_tokens(&self.cluster, &self.client, &pod).await {
+            Ok(tokens) => {
+                let request = MountRequest {
+                    parameters: parameters(&class),
+                    tokens,
+                    secrets: Default::default(),
+                };
+                self.provider.mount(&request).await
+            }
+            Err(ApiError::Status { message, .. }) => {
+                Err(format!("failed to get service account tokens: {message}"))
+            }
+            Err(error) => return Err(error),
         };
-        let (files, versions) = match self.provider.mount(&request).await {
+        let (files, versions) = match mounted {
             Ok(mounted) => mounted,
             Err(error) => {
                 let message = format!("provider mount err: {error}");

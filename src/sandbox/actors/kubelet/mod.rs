@@ -81,7 +81,7 @@ impl Kubelet {
         };
         Self {
             events: (0..cluster.nodes).map(recorder).collect(),
-            volumes: Volumes::new(Arc::clone(&cluster), driver),
+            volumes: Volumes::new(Arc::clone(&cluster), Arc::clone(&client), driver),
             cluster,
             client,
             lives: HashMap::new(),

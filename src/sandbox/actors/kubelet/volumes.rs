@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use super::{DRIVER, runs};
 use crate::sandbox::actors::Cluster;
 use crate::sandbox::actors::cache::Topic;
-use crate::sandbox::actors::client::ApiError;
-use crate::sandbox::actors::csi_driver::CsiDriver;
+use crate::sandbox::actors::client::{ApiError, Client};
+use crate::sandbox::actors::csi_driver::{CsiDriver, service_account_tokens};
 use crate::sandbox::actors::events::Recorder;
 use crate::sandbox::actors::kinds::Kind;
 use crate::sandbox::actors::objects::{at, flag, list, namespace, text, uid};
@@ -35,14 +35,16 @@ enum Mount {
 /// The state of every volume in use.
 pub(super) struct Volumes {
     cluster: Arc<Cluster>,
+    client: Arc<Client>,
     driver: Arc<CsiDriver>,
     mounts: Arc<Mutex<HashMap<Key, Mount>>>,
 }
 
 impl Volumes {
-    pub(super) fn new(cluster: Arc<Cluster>, driver: Arc<CsiDriver>) -> Self {
+    pub(super) fn new(cluster: Arc<Cluster>, client: Arc<Client>, driver: Arc<CsiDriver>) -> Self {
         Self {
             cluster,
+            client,
             driver,
             mounts: Arc::default(),
         }
@@ -101,13 +103,14 @@ impl Volumes {
     fn begin(&self, pod: &Value, volume: &Value, key: Key, pause: Duration, events: Arc<Recorder>) {
         lock(&self.mounts).insert(key.clone(), Mount::Running);
         let (cluster, driver) = (Arc::clone(&self.cluster), Arc::clone(&self.driver));
+        let client = Arc::clone(&self.client);
         let mounts = Arc::clone(&self.mounts);
         let (pod, volume) = (pod.clone(), volume.clone());
         let task = cluster
             .pulse
             .task(format!("kubelet: mounts {} of {}", key.1, super::pod_name(&pod)));
         let work = async move {
-            let result = attempt(&cluster, &driver, &pod, &volume).await;
+            let result = attempt(&cluster, &client, &driver, &pod, &volume).await;
             // A pod that ended meanwhile has no use for the outcome.
             let wanted = lock(&mounts).contains_key(&key);
             match result {
@@ -147,7 +150,13 @@ impl Volumes {
 }
 
 /// One call of the driver, as the kubelet makes and reports it.
-async fn attempt(cluster: &Cluster, driver: &CsiDriver, pod: &Value, volume: &Value) -> Result<(), String> {
+async fn attempt(
+    cluster: &Cluster,
+    client: &Client,
+    driver: &CsiDriver,
+    pod: &Value,
+    volume: &Value,
+) -> Result<(), String> {
     let node = text(pod, "/spec/nodeName");
     let csi_node = cluster.cache.get(Kind::CsiNode, "", node);
     let registered = csi_node.is_some_and(|csi_node| {
@@ -173,10 +182,16 @@ async fn attempt(cluster: &Cluster, driver: &CsiDriver, pod: &Value, volume: &Va
              supported by driver {DRIVER}"
         ));
     }
+    let tokens = service_account_tokens(cluster, client, pod).await.map_err(|error| {
+        format!(
+            "kubernetes.io/csi: mounter.SetUpAt failed to get service accoount token attributes: failed to fetch token: \
+             {error}"
+        )
+    })?;
     let provider = runs(cluster, node, "provider-azure-installer");
     let late = cluster.clock.sleep(PATIENCE, "a mount's deadline");
     tokio::select! {
-        result = Box::pin(driver.publish(pod, volume, provider)) => result,
+        result = Box::pin(driver.publish(pod, volume, &tokens, provider)) => result,
         () = late => Err("rpc error: code = DeadlineExceeded desc = context deadline exceeded".into()),
     }
 }

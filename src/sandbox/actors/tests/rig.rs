@@ -192,7 +192,7 @@ impl Rig {
             kubelet: None,
             identity_endpoint: format!("http://{identity}/clusters/{CLUSTER}"),
             vault_suffix: ".vault.azure.net".into(),
-            vault_address: Arc::new(move |host| (host == VAULT_HOST).then_some(vault)),
+            address_of: Arc::new(move |host| (host == VAULT_HOST).then_some(vault)),
             front_roots: Arc::new(front_roots),
             edges: edges.clone(),
             addon: addon_states,

@@ -1,4 +1,4 @@
-//! Tokens from the node's identity endpoint, and objects from the vault.
+//! Tokens from the node's identity endpoint or from Entra, and objects from the vault.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Request as HttpRequest, StatusCode, header};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use super::parameters::{Identity, Object, Request};
+use super::parameters::{Identity, Object, Request, Workload};
 use crate::sandbox::actors::Resolve;
 use crate::sandbox::actors::objects::{flag, int, list, text};
 use crate::sandbox::actors::transport::{Peer, Reply, Transport};
@@ -16,6 +16,13 @@ use crate::sandbox::clock::Clock;
 
 /// Token and its end, by audience and the identity asked for.
 type Tokens = HashMap<(String, Option<String>), (String, OffsetDateTime)>;
+
+/// What a vault says of the tokens it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Challenge {
+    audience: String,
+    tenant: String,
+}
 
 /// Of the vault's data plane, as the provider's SDK asks for it.
 const API: &str = "api-version=7.4";
@@ -29,7 +36,7 @@ pub(super) struct Fetched {
     pub(super) version: String,
 }
 
-/// A client of Key Vault with managed identities.
+/// A client of Key Vault, with identities of nodes and of service accounts.
 pub(in crate::sandbox::actors) struct Vaults {
     transport: Transport,
     clock: Clock,
@@ -38,8 +45,8 @@ pub(in crate::sandbox::actors) struct Vaults {
     /// `.vault.azure.net`.
     suffix: String,
     resolve: Resolve,
-    /// Token audience of each vault, once it has told.
-    audiences: Mutex<HashMap<String, String>>,
+    /// What each vault has told of the tokens it takes.
+    challenges: Mutex<HashMap<String, Challenge>>,
     tokens: Mutex<Tokens>,
 }
 
@@ -57,7 +64,7 @@ impl Vaults {
             identity_endpoint,
             suffix,
             resolve,
-            audiences: Mutex::default(),
+            challenges: Mutex::default(),
             tokens: Mutex::default(),
         }
     }
@@ -127,10 +134,10 @@ impl Vaults {
             address,
             tls_name: Some(host.to_lowercase()),
         };
-        let mut audience = lock(&self.audiences).get(&host).cloned();
+        let mut challenge = lock(&self.challenges).get(&host).cloned();
         loop {
-            let token = match &audience {
-                Some(audience) => Some(self.token(identity, audience).await?),
+            let token = match &challenge {
+                Some(challenge) => Some(self.token(identity, challenge).await?),
                 // The first request asks the vault, without a body or a token, where tokens for it come from.
                 None => None,
             };
@@ -143,9 +150,9 @@ impl Vaults {
                     .map_err(|error| format!("unmarshalling type *azsecrets.GetSecretResponse: {error}"));
             }
             if reply.status == StatusCode::UNAUTHORIZED && token.is_none() {
-                let found = challenge(&reply.headers, &host)?;
-                lock(&self.audiences).insert(host.clone(), found.clone());
-                audience = Some(found);
+                let found = Challenge::read(&reply.headers, &host)?;
+                lock(&self.challenges).insert(host.clone(), found.clone());
+                challenge = Some(found);
                 continue;
             }
             return Err(block(&url, &reply));
@@ -167,17 +174,71 @@ impl Vaults {
             .map_err(|error| error.to_string())
     }
 
-    /// A token for the audience, kept until shortly before it ends.
-    async fn token(&self, identity: &Identity, audience: &str) -> Result<String, String> {
-        let Identity::Node(client) = identity;
-        let key = (audience.to_owned(), client.clone());
+    async fn token(&self, identity: &Identity, challenge: &Challenge) -> Result<String, String> {
+        match identity {
+            Identity::Node(client) => self.node_token(client.as_ref(), &challenge.audience).await,
+            Identity::Workload(workload) => self.workload_token(workload, challenge).await,
+        }
+    }
+
+    /// A token for a service account. Each mount asks anew, as the provider does.
+    async fn workload_token(&self, workload: &Workload, challenge: &Challenge) -> Result<String, String> {
+        if !challenge.tenant.eq_ignore_ascii_case(&workload.tenant) {
+            return Err(format!(
+                "ClientAssertionCredential isn't configured to acquire tokens for tenant \"{}\". To enable acquiring \
+                 tokens for this tenant add it to the AdditionallyAllowedTenants on the credential options, or add \"*\" \
+                 to AdditionallyAllowedTenants to allow acquiring tokens for any tenant",
+                challenge.tenant
+            ));
+        }
+        let host = workload.authority;
+        let url = format!("https://{host}/{}/oauth2/v2.0/token", workload.tenant);
+        let failed = |error: String| format!("ClientAssertionCredential authentication failed. {error}");
+        let address = (self.resolve)(host)
+            .ok_or_else(|| failed(format!("Post \"{url}\": dial tcp: lookup {host}: no such host")))?;
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("client_assertion", &workload.assertion)
+            .append_pair(
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            )
+            .append_pair("client_id", &workload.client)
+            .append_pair("grant_type", "client_credentials")
+            .append_pair("scope", &format!("{}/.default", challenge.audience))
+            .finish();
+        let request = HttpRequest::post(&url)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Bytes::from(form))
+            .map_err(|error| failed(error.to_string()))?;
+        let peer = Peer {
+            address,
+            tls_name: Some(host.to_owned()),
+        };
+        let reply = self.transport.send(&peer, request).await;
+        let reply = reply.map_err(|error| failed(format!("Post \"{url}\": {error}")))?;
+        let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        match text(&body, "/access_token") {
+            "" => Err(failed(format!(
+                "\nPOST {url}\n{RULE}\nRESPONSE {}: {}\n{RULE}\n{}\n{RULE}\nTo troubleshoot, visit \
+                 https://aka.ms/azsdk/go/identity/troubleshoot#client-assert",
+                reply.status.as_u16(),
+                reply.status,
+                pretty(&reply, &body)
+            ))),
+            token => Ok(token.to_owned()),
+        }
+    }
+
+    /// A token of the node, kept until shortly before it ends.
+    async fn node_token(&self, client: Option<&String>, audience: &str) -> Result<String, String> {
+        let key = (audience.to_owned(), client.cloned());
         let now = self.clock.now();
         if let Some((token, until)) = lock(&self.tokens).get(&key)
             && *until - MARGIN > now
         {
             return Ok(token.clone());
         }
-        let query = token_query(audience, client.as_deref());
+        let query = token_query(audience, client.map(String::as_str));
         let url = format!(
             "{}/metadata/identity/oauth2/token?{query}",
             self.identity_endpoint
@@ -240,29 +301,41 @@ fn collection(object: &Object) -> &'static str {
     }
 }
 
-/// The audience a challenge names. It must be the vault's own domain, or a token would go to a stranger.
-fn challenge(headers: &HeaderMap, host: &str) -> Result<String, String> {
-    let words = headers
-        .get(header::WWW_AUTHENTICATE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let member = |name: &str| {
-        let (_, rest) = words.split_once(&format!("{name}=\""))?;
-        Some(rest.split_once('"')?.0.to_owned())
-    };
-    let resource = member("resource")
-        .or_else(|| member("scope").map(|scope| scope.trim_end_matches("/.default").to_owned()));
-    let resource = resource.ok_or("response has no WWW-Authenticate header for challenge authentication")?;
-    let domain = url::Url::parse(&resource)
-        .ok()
-        .and_then(|url| url.host_str().map(str::to_owned))
-        .unwrap_or_default();
-    if host.to_lowercase().ends_with(&format!(".{domain}")) {
-        Ok(resource)
-    } else {
-        Err(format!(
-            "challenge resource \"{resource}\" doesn't match the requested domain. See https://aka.ms/azsdk/blog/vault-uri"
-        ))
+impl Challenge {
+    /// The audience and tenant that a vault names. The audience must be the vault's own domain, or a token would go to
+    /// a stranger.
+    fn read(headers: &HeaderMap, host: &str) -> Result<Self, String> {
+        let words = headers
+            .get(header::WWW_AUTHENTICATE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let member = |name: &str| {
+            let (_, rest) = words.split_once(&format!("{name}=\""))?;
+            Some(rest.split_once('"')?.0.to_owned())
+        };
+        let audience = member("resource")
+            .or_else(|| member("scope").map(|scope| scope.trim_end_matches("/.default").to_owned()));
+        let audience =
+            audience.ok_or("response has no WWW-Authenticate header for challenge authentication")?;
+        let authority = member("authorization").unwrap_or_default();
+        let tenant = authority
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default();
+        let domain = url::Url::parse(&audience)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned))
+            .unwrap_or_default();
+        if host.to_lowercase().ends_with(&format!(".{domain}")) {
+            let tenant = tenant.to_owned();
+            Ok(Self { audience, tenant })
+        } else {
+            Err(format!(
+                "challenge resource \"{audience}\" doesn't match the requested domain. See \
+                 https://aka.ms/azsdk/blog/vault-uri"
+            ))
+        }
     }
 }
 
@@ -389,11 +462,12 @@ mod tests {
         let good = headers(
             r#"Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net""#,
         );
-        assert_eq!(
-            challenge(&good, "v.vault.azure.net"),
-            Ok("https://vault.azure.net".into())
-        );
+        let expected = Challenge {
+            audience: "https://vault.azure.net".into(),
+            tenant: "t".into(),
+        };
+        assert_eq!(Challenge::read(&good, "v.vault.azure.net"), Ok(expected));
         let bad = headers(r#"Bearer authorization="https://x/t", resource="https://vault.evil.net""#);
-        assert!(challenge(&bad, "v.vault.azure.net").is_err());
+        assert!(Challenge::read(&bad, "v.vault.azure.net").is_err());
     }
 }

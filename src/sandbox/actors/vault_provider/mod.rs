@@ -1,4 +1,5 @@
-//! The Azure provider of the secrets store: what a mount asks for, fetched from Key Vault with the node's identity.
+//! The Azure provider of the secrets store: what a mount asks for, fetched from Key Vault with the node's identity or,
+//! for a service account that Entra trusts, with somebody else's.
 //!
 //! Speaks to Azure as the real one does, token over IMDS and objects over HTTPS, so grants, propagation, firewalls
 //! and disabled versions act by themselves. Errors are composed in the provider's own words.
@@ -17,6 +18,8 @@ use super::mounts::{Files, Versions};
 /// What the driver hands over.
 pub(super) struct MountRequest {
     pub(super) parameters: BTreeMap<String, String>,
+    /// The pod's service account tokens as JSON by audience; empty if the driver was given none.
+    pub(super) tokens: String,
     /// Content of the volume's `nodePublishSecretRef`.
     pub(super) secrets: BTreeMap<String, String>,
 }
@@ -43,7 +46,7 @@ impl VaultProvider {
         if wanted.objects.is_empty() {
             return Ok(Default::default());
         }
-        let identity = wanted.identity(&request.secrets)?;
+        let identity = wanted.identity(&request.tokens, &request.secrets)?;
         let mut files = Files::new();
         let mut versions = Versions::new();
         for object in &wanted.objects {

@@ -5,9 +5,16 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+/// The audience of tokens that Entra takes for a service account.
+const AUDIENCE: &str = "api://AzureADTokenExchange";
+
 /// What a class asks for.
 pub(super) struct Request {
     pub(super) vault: String,
+    /// The vault's tenant.
+    tenant: String,
+    /// Where the authority of the cloud is.
+    authority: &'static str,
     use_vm_identity: bool,
     user_assigned: String,
     client_id: String,
@@ -21,6 +28,19 @@ pub(super) struct Request {
 pub(super) enum Identity {
     /// A managed identity of the node: this one, or the only one.
     Node(Option<String>),
+    /// The application or identity of this client ID, by the pod's service account.
+    Workload(Workload),
+}
+
+/// A service account that acts as somebody else.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Workload {
+    pub(super) client: String,
+    pub(super) tenant: String,
+    /// Host of the authority.
+    pub(super) authority: &'static str,
+    /// The service account's token.
+    pub(super) assertion: String,
 }
 
 /// One entry of `objects`.
@@ -74,17 +94,21 @@ pub(super) fn parse(parameters: &BTreeMap<String, String>) -> Result<Request, St
         return Err("keyvaultName is not set".into());
     }
     let cloud = get("cloudName");
-    if !is_cloud(cloud) {
-        return Err(format!(
+    let authority = authority(cloud).ok_or_else(|| {
+        format!(
             "cloudName {cloud} is not valid, error: autorest/azure: There is no cloud environment matching the name \
              \"{}\"",
             cloud.to_uppercase()
-        ));
-    }
+        )
+    })?;
     let use_pod_identity = boolean("usePodIdentity", get("usePodIdentity"))?;
     let use_vm_identity = boolean("useVMManagedIdentity", get("useVMManagedIdentity"))?;
     let use_token_proxy = boolean("useAzureTokenProxy", get("useAzureTokenProxy"))?;
-    if get("tenantID").is_empty() && get("tenantId").is_empty() {
+    let tenant = match get("tenantID") {
+        "" => get("tenantId"),
+        tenant => tenant,
+    };
+    if tenant.is_empty() {
         return Err("tenantId is not provided".into());
     }
     let text = get("objects");
@@ -112,6 +136,8 @@ pub(super) fn parse(parameters: &BTreeMap<String, String>) -> Result<Request, St
     }
     Ok(Request {
         vault: vault.to_owned(),
+        tenant: tenant.to_owned(),
+        authority,
         use_vm_identity,
         user_assigned: get("userAssignedIdentityID").to_owned(),
         client_id: get("clientID").to_owned(),
@@ -122,8 +148,13 @@ pub(super) fn parse(parameters: &BTreeMap<String, String>) -> Result<Request, St
 }
 
 impl Request {
-    /// Which identity applies, in the provider's order.
-    pub(super) fn identity(&self, secrets: &BTreeMap<String, String>) -> Result<Identity, String> {
+    /// Which identity applies, in the provider's order. `tokens` are the service account's, as the kubelet hands them
+    /// over; `secrets` are those of `nodePublishSecretRef`.
+    pub(super) fn identity(
+        &self,
+        tokens: &str,
+        secrets: &BTreeMap<String, String>,
+    ) -> Result<Identity, String> {
         if self.use_pod_identity {
             return Err("failed to get keyvault client: nmi response failed with status code: 404, response body: 404 \
                 page not found"
@@ -137,13 +168,32 @@ impl Request {
             return Err("sandbox: identity bindings are not played".into());
         }
         if !self.client_id.is_empty() {
-            return Err("sandbox: workload identity is not played yet".into());
+            let assertion = assertion(tokens)
+                .map_err(|error| format!("failed to parse workload identity tokens, error: {error}"))?;
+            return Ok(Identity::Workload(Workload {
+                client: self.client_id.clone(),
+                tenant: self.tenant.clone(),
+                authority: self.authority,
+                assertion,
+            }));
         }
         if secrets.is_empty() {
             return Err("failed to get credentials, nodePublishSecretRef secret is not set".into());
         }
         Err("sandbox: service principals in nodePublishSecretRef are not played".into())
     }
+}
+
+/// The token for Entra among those the kubelet hands over, which are JSON by audience.
+fn assertion(tokens: &str) -> Result<String, String> {
+    if tokens.is_empty() {
+        return Err("service account tokens not found".into());
+    }
+    let tokens: Value = serde_json::from_str(tokens).map_err(|error| error.to_string())?;
+    let token = tokens.get(AUDIENCE).and_then(|token| token["token"].as_str());
+    token
+        .map(str::to_owned)
+        .ok_or_else(|| format!("token for audience {AUDIENCE} not found"))
 }
 
 fn objects(text: &str) -> Result<Vec<Object>, String> {
@@ -228,18 +278,15 @@ fn boolean(name: &str, text: &str) -> Result<bool, String> {
     }
 }
 
-fn is_cloud(name: &str) -> bool {
-    let known = [
-        "",
-        "azurepubliccloud",
-        "azurecloud",
-        "azureusgovernmentcloud",
-        "azureusgovernment",
-        "azurechinacloud",
-        "azuregermancloud",
-        "azurestackcloud",
-    ];
-    known.contains(&name.to_lowercase().as_str())
+/// The authority's host in a cloud; `None` for a cloud nobody knows.
+fn authority(cloud: &str) -> Option<&'static str> {
+    match cloud.to_lowercase().as_str() {
+        "" | "azurepubliccloud" | "azurecloud" | "azurestackcloud" => Some("login.microsoftonline.com"),
+        "azureusgovernmentcloud" | "azureusgovernment" => Some("login.microsoftonline.us"),
+        "azurechinacloud" => Some("login.chinacloudapi.cn"),
+        "azuregermancloud" => Some("login.microsoftonline.de"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -275,7 +322,7 @@ mod tests {
             ),
             ("my-tls-cert", "secret", "123")
         );
-        assert_eq!(request.identity(&BTreeMap::new()), Ok(Identity::Node(None)));
+        assert_eq!(request.identity("", &BTreeMap::new()), Ok(Identity::Node(None)));
     }
 
     #[test]
@@ -337,9 +384,33 @@ mod tests {
         let nobody = parse(&with(&[("useVMManagedIdentity", "false")])).unwrap();
         assert!(
             nobody
-                .identity(&BTreeMap::new())
+                .identity("", &BTreeMap::new())
                 .unwrap_err()
                 .contains("nodePublishSecretRef secret is not set")
         );
+    }
+
+    #[test]
+    fn a_client_id_means_the_service_account() {
+        let class = with(&[("useVMManagedIdentity", "false"), ("clientID", "c")]);
+        let request = parse(&class).unwrap();
+        let identity = |tokens: &str| request.identity(tokens, &BTreeMap::new());
+        let tokens = r#"{"api://AzureADTokenExchange":{"token":"a.b.c","expirationTimestamp":"2026-11-24T12:00:00Z"}}"#;
+        let expected = Workload {
+            client: "c".into(),
+            tenant: "t".into(),
+            authority: "login.microsoftonline.com",
+            assertion: "a.b.c".into(),
+        };
+        assert_eq!(identity(tokens), Ok(Identity::Workload(expected)));
+        for (tokens, words) in [
+            ("", "service account tokens not found"),
+            (
+                r#"{"api://other":{"token":"a"}}"#,
+                "token for audience api://AzureADTokenExchange not found",
+            ),
+        ] {
+            assert!(identity(tokens).unwrap_err().ends_with(words));
+        }
     }
 }
