@@ -3,6 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
+use super::actors::gateway_definitions;
 use super::core::{Cluster, WorldError};
 use super::entra::Directory;
 use super::world::{list, members};
@@ -22,9 +23,18 @@ const CLUSTER_WIDE: &[&str] = &[
     "PriorityClass",
 ];
 
-/// Applies the manifests of a cluster, each as its own field manager.
+/// Applies the definitions of the cluster's Gateway API bundle, then the manifests of the world, each as its own field
+/// manager.
 pub(crate) async fn objects(cluster: &Cluster) -> Result<(), Vec<WorldError>> {
     let mut errors = Vec::new();
+    if let Some(bundle) = cluster.settings.world.get("gateway_api").and_then(Value::as_str) {
+        for definition in gateway_definitions(bundle) {
+            if let Err(message) = apply(cluster, "aks-gateway-api", &definition).await {
+                let pointer = format!("/clusters/{}/gateway_api", cluster.settings.name);
+                errors.push(WorldError::new(pointer, message));
+            }
+        }
+    }
     for (index, manifest) in list(&cluster.settings.world, "objects").enumerate() {
         let manager = manifest.get("as").and_then(Value::as_str).unwrap_or("kubectl");
         let object = manifest.get("object").unwrap_or(&Value::Null);

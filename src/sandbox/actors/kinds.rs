@@ -21,6 +21,11 @@ pub(super) enum Kind {
     CustomResourceDefinition,
     SecretProviderClass,
     PodStatus,
+    GatewayClass,
+    Gateway,
+    HttpRoute,
+    ReferenceGrant,
+    ListenerSet,
 }
 
 /// Where a kind lives.
@@ -47,7 +52,7 @@ const fn place(
 }
 
 /// In the order of [`Kind`].
-const PLACES: [Place; 18] = [
+const PLACES: [Place; 23] = [
     place("v1", "Namespace", "namespaces", false),
     place("v1", "Node", "nodes", false),
     place("v1", "Pod", "pods", true),
@@ -81,10 +86,31 @@ const PLACES: [Place; 18] = [
         "secretproviderclasspodstatuses",
         true,
     ),
+    place(
+        "gateway.networking.k8s.io/v1",
+        "GatewayClass",
+        "gatewayclasses",
+        false,
+    ),
+    place("gateway.networking.k8s.io/v1", "Gateway", "gateways", true),
+    place("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes", true),
+    // The version that every bundle serves.
+    place(
+        "gateway.networking.k8s.io/v1beta1",
+        "ReferenceGrant",
+        "referencegrants",
+        true,
+    ),
+    place(
+        "gateway.networking.k8s.io/v1",
+        "ListenerSet",
+        "listenersets",
+        true,
+    ),
 ];
 
 impl Kind {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -103,6 +129,11 @@ impl Kind {
         Self::CustomResourceDefinition,
         Self::SecretProviderClass,
         Self::PodStatus,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::HttpRoute,
+        Self::ReferenceGrant,
+        Self::ListenerSet,
     ];
 
     pub(super) fn place(self) -> &'static Place {
@@ -120,7 +151,16 @@ impl Kind {
 
     /// Whether the kind exists only once its definition does.
     pub(super) fn is_custom(self) -> bool {
-        matches!(self, Self::SecretProviderClass | Self::PodStatus)
+        matches!(
+            self,
+            Self::SecretProviderClass
+                | Self::PodStatus
+                | Self::GatewayClass
+                | Self::Gateway
+                | Self::HttpRoute
+                | Self::ReferenceGrant
+                | Self::ListenerSet
+        )
     }
 
     /// The path of all its objects, of one namespace's, or of one object.

@@ -10,7 +10,9 @@ mod addon;
 mod cache;
 mod client;
 mod csi_driver;
+mod edge;
 mod events;
+mod gateway;
 mod ingress;
 mod kinds;
 mod kubelet;
@@ -38,7 +40,9 @@ use self::addon::{Addon, Noticed};
 use self::cache::{Bell, Cache};
 use self::client::Client;
 use self::csi_driver::{CsiDriver, Rotation, SecretSync};
-pub(crate) use self::ingress::Edges;
+pub(crate) use self::edge::Edges;
+use self::gateway::Gateways;
+pub(crate) use self::gateway::definitions as gateway_definitions;
 use self::ingress::Ingresses;
 use self::kinds::Kind;
 use self::kubelet::Kubelet;
@@ -347,13 +351,18 @@ fn launch(
         "nginx-ingress-controller/v1.13.1 (linux/amd64) ingress-nginx/sandbox",
         "ingress",
     );
+    let gateways = client("pilot-discovery/1.27 (linux/amd64) istio/sandbox", "gateway");
     for edge in settings.edges.of(&settings.cluster) {
-        if edge.is_played() {
-            cluster.spawn(ingress::serve(Arc::clone(&edge), Arc::clone(&cluster.bell)));
-            starts.add(
-                (Arc::clone(cluster), Arc::clone(&controller)),
-                |cluster, client| Ingresses::new(cluster, client, edge, &settings.objects),
-            );
+        cluster.spawn(edge::serve(Arc::clone(&edge), Arc::clone(&cluster.bell)));
+        let shared = |client: &Arc<Client>| (Arc::clone(cluster), Arc::clone(client));
+        if edge.is_gateway() {
+            starts.add(shared(&gateways), |cluster, client| {
+                Gateways::new(cluster, client, edge, &settings.objects)
+            });
+        } else {
+            starts.add(shared(&controller), |cluster, client| {
+                Ingresses::new(cluster, client, edge, &settings.objects)
+            });
         }
     }
     Ok(observer)

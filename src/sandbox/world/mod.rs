@@ -19,6 +19,8 @@ const WORLDS: &[(&str, &str)] = &[
     ("default", include_str!("../worlds/default.json")),
     ("entra", include_str!("../worlds/entra.json")),
     ("private", include_str!("../worlds/private.json")),
+    ("traefik", include_str!("../worlds/traefik.json")),
+    ("agic", include_str!("../worlds/agic.json")),
 ];
 
 /// How many worlds may extend each other: a file, and what is built in.

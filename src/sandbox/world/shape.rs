@@ -160,7 +160,7 @@ const CLUSTER: Shape = Object(&[
     fixed("age", Shape::Moment),
     fixed("nodes", Count),
     fixed("driver", Word(&["1.5.6", "1.6.0", "1.6.1"])),
-    fixed("gateway_api", Word(&["1.3.0", "1.5.1"])),
+    fixed("gateway_api", Nullable(&Word(&["1.3.0", "1.5.1"]))),
     live("power", Word(&["Running", "Stopped"])),
     live("state", Text),
     fixed("addon", Nullable(&ADDON)),

@@ -1,28 +1,26 @@
 //! The ingress controller: serves what Ingress objects of its class say, with the Secrets they name.
 
-mod certificates;
-mod edges;
 mod plan;
-mod serve;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use self::edges::Edge;
-pub(crate) use self::edges::Edges;
-use self::plan::Plan;
 use super::Cluster;
-use super::cache::{Bell, Topic};
+use super::cache::Topic;
 use super::client::{ApiError, Client};
+use super::edge::{Edge, Profile};
 use super::events::Recorder;
 use super::kinds::Kind;
-use super::objects::{at, int, is_covered, is_deleting, key, list, text, uid};
+use super::objects::{at, int, is_covered, is_deleting, key, list, namespace, text, uid};
 use super::pulse::{Actor, Next, Outcome};
 
 const IS_DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+/// How long an update of Application Gateway takes beyond a controller that reloads itself.
+const APPLICATION_GATEWAY_UPDATE: Duration = Duration::from_secs(20);
 const CLASS: &str = "kubernetes.io/ingress.class";
 
 /// The controller behind one edge.
@@ -54,13 +52,17 @@ impl Actor for Ingresses {
         let mut outcome = Outcome::default();
         self.install_class().await?;
         let ingresses = self.claimed();
-        let plan = Plan::of(&self.cluster.cache, &ingresses);
+        let plan = plan::of(&self.cluster.cache, self.edge.profile, &ingresses);
         let now = self.cluster.clock.now();
         if self.edge.served().plan == plan {
             self.due = None;
         } else {
             let lag = self.edge.settings.borrow().reload_lag;
-            let lag = lag.unwrap_or_else(|| self.cluster.lags.get("edge_reload"));
+            let own = match self.edge.profile {
+                Profile::Agic => APPLICATION_GATEWAY_UPDATE,
+                _ => Duration::ZERO,
+            };
+            let lag = lag.unwrap_or_else(|| self.cluster.lags.get("edge_reload") + own);
             let due = *self.due.get_or_insert(now + lag);
             if due > now {
                 let name = self.edge.name.clone();
@@ -89,7 +91,11 @@ impl Ingresses {
         let events = Recorder::new(
             Arc::clone(&client),
             cluster.clock.clone(),
-            "nginx-ingress-controller",
+            match edge.profile {
+                Profile::Nginx | Profile::Envoy => "nginx-ingress-controller",
+                Profile::Traefik => "traefik",
+                Profile::Agic => "azure/application-gateway",
+            },
             None,
         );
         Self {
@@ -159,10 +165,15 @@ impl Ingresses {
     /// Writes the address into an Ingress's status, and that it was taken up.
     async fn tell(&mut self, ingress: &Value) -> Result<(), ApiError> {
         let generation = int(ingress, "/metadata/generation").unwrap_or(0);
+        if self.edge.profile == Profile::Agic {
+            self.miss_secrets(ingress).await?;
+        }
         if self.told.get(uid(ingress)) != Some(&generation) {
-            self.events
-                .normal(Kind::Ingress, ingress, "Sync", "Scheduled for sync")
-                .await?;
+            if self.edge.profile == Profile::Nginx {
+                self.events
+                    .normal(Kind::Ingress, ingress, "Sync", "Scheduled for sync")
+                    .await?;
+            }
             self.told.insert(uid(ingress).to_owned(), generation);
         }
         let publish = self.edge.settings.borrow().publish_address;
@@ -188,15 +199,19 @@ impl Ingresses {
         }
         Ok(())
     }
-}
 
-/// Serves an edge's socket, and rings the bell when its settings change.
-pub(super) async fn serve(edge: Arc<Edge>, bell: Arc<Bell>) {
-    let mut settings = edge.settings.subscribe();
-    let changes = async {
-        while settings.changed().await.is_ok() {
-            bell.ring(Topic::Edges);
+    /// Application Gateway builds no listener without a certificate, and says so.
+    async fn miss_secrets(&self, ingress: &Value) -> Result<(), ApiError> {
+        for entry in list(ingress, "/spec/tls") {
+            let (space, secret) = (namespace(ingress), text(entry, "/secretName"));
+            if secret.is_empty() || self.cluster.cache.get(Kind::Secret, space, secret).is_some() {
+                continue;
+            }
+            let message = format!("Unable to find the secret associated to secretId: [{space}/{secret}]");
+            self.events
+                .warning(Kind::Ingress, ingress, "SecretNotFound", &message)
+                .await?;
         }
-    };
-    tokio::join!(serve::serve(Arc::clone(&edge)), changes);
+        Ok(())
+    }
 }

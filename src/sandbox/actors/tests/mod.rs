@@ -1,6 +1,7 @@
 //! The actors together, against the embedded API and a small Azure.
 
 mod failures;
+mod gateway;
 mod rig;
 mod workloads;
 

@@ -177,6 +177,9 @@ impl Rig {
         let edge = json!({"name": "nginx", "kind": "ingress", "class": "nginx", "controller": "k8s.io/ingress-nginx",
             "address": "127.0.1.1", "reachable": true, "publish_address": true});
         edges.add(&edge, CLUSTER);
+        let edge = json!({"name": "istio", "kind": "gateway", "class": "approuting-istio", "address": "127.0.1.2",
+            "accepts_listener_sets": true});
+        edges.add(&edge, CLUSTER);
         let (addon, addon_states) = watch::channel(AddonState::default());
         let actors = Actors::start(ActorSettings {
             cluster: CLUSTER.into(),
@@ -328,7 +331,12 @@ impl Rig {
 
     /// The certificate the edge shows for a host, and what it answers to a GET.
     pub(super) async fn visit(&self, host: &str) -> (Vec<u8>, String) {
-        let address = self.edges.by_address("127.0.1.1".parse().unwrap()).unwrap();
+        self.visit_at("127.0.1.1", host).await.unwrap()
+    }
+
+    /// The same of the edge with this address, or why no handshake came about.
+    pub(super) async fn visit_at(&self, edge: &str, host: &str) -> Result<(Vec<u8>, String), std::io::Error> {
+        let address = self.edges.by_address(edge.parse().unwrap()).unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
         let settings = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
@@ -339,15 +347,25 @@ impl Rig {
         let name = ServerName::try_from(host.to_owned()).unwrap();
         let mut stream = TlsConnector::from(Arc::new(settings))
             .connect(name, stream)
-            .await
-            .unwrap();
+            .await?;
         let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         // The server may end without a closing alert.
         drop(stream.read_to_end(&mut answer).await);
-        (leaf, String::from_utf8_lossy(&answer).into_owned())
+        Ok((leaf, String::from_utf8_lossy(&answer).into_owned()))
+    }
+
+    /// What the edge with this address answers to a plain GET.
+    pub(super) async fn visit_plain(&self, edge: &str, host: &str) -> String {
+        let address = self.edges.by_address(edge.parse().unwrap()).unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        drop(stream.read_to_end(&mut answer).await);
+        String::from_utf8_lossy(&answer).into_owned()
     }
 }
 

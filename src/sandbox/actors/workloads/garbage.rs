@@ -21,7 +21,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
 /// The kinds that own or are owned here.
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 17] = [
     Kind::Pod,
     Kind::Service,
     Kind::Secret,
@@ -36,6 +36,9 @@ const KINDS: [Kind; 14] = [
     Kind::PodStatus,
     Kind::CsiNode,
     Kind::Node,
+    Kind::Gateway,
+    Kind::HttpRoute,
+    Kind::ListenerSet,
 ];
 
 /// The garbage collector.
@@ -61,6 +64,9 @@ impl Actor for Garbage {
         Topic::Objects(Kind::PodStatus),
         Topic::Objects(Kind::CsiNode),
         Topic::Objects(Kind::Node),
+        Topic::Objects(Kind::Gateway),
+        Topic::Objects(Kind::HttpRoute),
+        Topic::Objects(Kind::ListenerSet),
     ];
 
     async fn pass(&mut self) -> Result<Next, ApiError> {

@@ -1,5 +1,9 @@
 //! The edges of the world: sockets at which controllers serve, and the addresses and hosts that lead there.
 
+pub(super) mod certificates;
+pub(super) mod plan;
+mod serve;
+
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,29 +12,50 @@ use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::certificates::{Certificates, fake};
-use super::plan::Plan;
-use crate::sandbox::actors::objects::{at, text};
+use self::certificates::{Certificates, fake};
+use self::plan::Plan;
+use super::cache::{Bell, Topic};
+use super::objects::{at, text};
+
+/// Label of the pods that serve a Gateway: its class.
+pub(super) const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
 
 /// All edges of the world; clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Edges(Arc<Mutex<Vec<Arc<Edge>>>>);
 
+/// Whose behaviour an edge has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Profile {
+    /// ingress-nginx: its own certificate where it has no other, a page of its own for errors.
+    Nginx,
+    /// The same with other words.
+    Traefik,
+    /// Application Gateway's Ingress controller: slow, and no listener without a certificate.
+    Agic,
+    /// A Gateway as Envoy serves it: no listener without a certificate.
+    Envoy,
+}
+
 /// One edge: a controller's load balancer.
-pub(in crate::sandbox::actors) struct Edge {
+pub(super) struct Edge {
     pub(super) cluster: String,
     pub(super) name: String,
     pub(super) kind: String,
+    pub(super) profile: Profile,
     pub(super) class: String,
     pub(super) controller: String,
     pub(super) is_default: bool,
     pub(super) address: String,
-    /// Where it really listens; nowhere if nobody plays its kind.
+    /// Where it really listens; nowhere if no port was free.
     pub(super) socket: Option<SocketAddr>,
     /// Bound at once, so that the port is known; whoever serves takes it.
-    pub(super) listener: Mutex<Option<TcpListener>>,
+    listener: Mutex<Option<TcpListener>>,
+    /// Where its pods listen, load balancer or not: what a port-forward reaches.
+    inner: Option<SocketAddr>,
+    inner_listener: Mutex<Option<TcpListener>>,
     pub(super) settings: watch::Sender<EdgeSettings>,
-    pub(super) fake: Option<Arc<CertifiedKey>>,
+    fake: Option<Arc<CertifiedKey>>,
     served: Mutex<Arc<Served>>,
 }
 
@@ -66,36 +91,49 @@ impl Edges {
             .get("port")
             .and_then(Value::as_u64)
             .and_then(|port| u16::try_from(port).ok());
-        let played = kind == "ingress";
-        let listener = played
-            .then(|| TcpListener::bind(("127.0.0.1", port.unwrap_or(0))))
-            .transpose();
-        let listener = listener.unwrap_or_else(|error| {
-            tracing::error!(%error, edge = text(spec, "/name"), "an edge has no socket");
-            None
-        });
+        let profile = match (kind, text(spec, "/profile")) {
+            ("gateway", _) => Profile::Envoy,
+            (_, "traefik") => Profile::Traefik,
+            (_, "agic") => Profile::Agic,
+            _ => Profile::Nginx,
+        };
+        let bind = |port: u16| {
+            TcpListener::bind(("127.0.0.1", port))
+                .inspect_err(|error| {
+                    tracing::error!(%error, edge = text(spec, "/name"), "an edge has no socket");
+                })
+                .ok()
+        };
+        let (listener, inner) = (bind(port.unwrap_or(0)), bind(0));
+        let address = |listener: &Option<TcpListener>| listener.as_ref().and_then(|it| it.local_addr().ok());
         let truth =
             |member: &str, otherwise: bool| spec.get(member).and_then(Value::as_bool).unwrap_or(otherwise);
         let edge = Edge {
             cluster: cluster.to_owned(),
             name: text(spec, "/name").to_owned(),
             kind: kind.to_owned(),
+            profile,
             class: text(spec, "/class").to_owned(),
             controller: match text(spec, "/controller") {
-                "" => "k8s.io/ingress-nginx".to_owned(),
+                "" => profile.controller().to_owned(),
                 controller => controller.to_owned(),
             },
             is_default: truth("default", false),
             address: text(spec, "/address").to_owned(),
-            socket: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+            socket: address(&listener),
             listener: Mutex::new(listener),
+            inner: address(&inner),
+            inner_listener: Mutex::new(inner),
             settings: watch::Sender::new(EdgeSettings {
                 reachable: truth("reachable", true),
                 publish_address: truth("publish_address", true),
                 accepts_listener_sets: truth("accepts_listener_sets", false),
-                reload_lag: None,
+                reload_lag: spec
+                    .get("reload_lag")
+                    .and_then(|lag_text| lag(lag_text).ok())
+                    .flatten(),
             }),
-            fake: if played { fake().ok() } else { None },
+            fake: profile.fake_name().and_then(|name| fake(name).ok()),
             served: Mutex::default(),
         };
         self.lock().push(Arc::new(edge));
@@ -118,14 +156,24 @@ impl Edges {
         edge.socket
     }
 
-    /// Where a controller's pod serves. Its pods are known as Helm charts label them: by the last part of the
-    /// controller's name.
+    /// Where a controller's pod serves. Controllers' pods are known as their Helm charts label them, a Gateway's by the
+    /// labels that Gateway API gives to what a Gateway brings along.
     pub(crate) fn by_pod(&self, cluster: &str, pod: &Value) -> Option<SocketAddr> {
-        let product = at(pod, "/metadata/labels")["app.kubernetes.io/name"].as_str()?;
+        let labels = at(pod, "/metadata/labels");
+        let (product, class) = (
+            labels["app.kubernetes.io/name"].as_str(),
+            labels[GATEWAY_CLASS].as_str(),
+        );
         let edges = self.lock();
         let mut here = edges.iter().filter(|edge| edge.cluster == cluster);
-        let edge = here.find(|edge| edge.controller.rsplit('/').next() == Some(product))?;
-        edge.socket
+        let edge = here.find(|edge| match edge.profile {
+            Profile::Envoy => class == Some(&edge.class),
+            Profile::Traefik => product == Some("traefik"),
+            // Application Gateway stands outside the cluster.
+            Profile::Agic => false,
+            Profile::Nginx => product == edge.controller.rsplit('/').next(),
+        })?;
+        edge.inner
     }
 
     /// All edges as the control API shows them, by `cluster/name`.
@@ -166,7 +214,7 @@ impl Edges {
     }
 
     /// The edges of a cluster.
-    pub(in crate::sandbox::actors) fn of(&self, cluster: &str) -> Vec<Arc<Edge>> {
+    pub(super) fn of(&self, cluster: &str) -> Vec<Arc<Edge>> {
         self.lock()
             .iter()
             .filter(|edge| edge.cluster == cluster)
@@ -180,8 +228,8 @@ impl Edges {
 }
 
 impl Edge {
-    pub(in crate::sandbox::actors) fn is_played(&self) -> bool {
-        self.socket.is_some()
+    pub(super) fn is_gateway(&self) -> bool {
+        self.profile == Profile::Envoy
     }
 
     pub(super) fn served(&self) -> Arc<Served> {
@@ -189,7 +237,7 @@ impl Edge {
     }
 
     pub(super) fn serve(&self, plan: Plan) {
-        let certificates = Certificates::of(&plan, &self.served().certificates);
+        let certificates = Certificates::of(&plan, &self.served().certificates, self.profile);
         let served = Arc::new(Served { plan, certificates });
         *self.served.lock().unwrap_or_else(PoisonError::into_inner) = served;
     }
@@ -222,6 +270,53 @@ impl Edge {
             "reload_lag": settings.reload_lag.map(|lag| format!("{}ms", lag.as_millis())),
         })
     }
+}
+
+impl Profile {
+    /// `IngressClass.spec.controller` or `GatewayClass.spec.controllerName`, if the world names none.
+    fn controller(self) -> &'static str {
+        match self {
+            Self::Nginx => "k8s.io/ingress-nginx",
+            Self::Traefik => "traefik.io/ingress-controller",
+            Self::Agic => "azure/application-gateway",
+            Self::Envoy => "istio.aks.azure.com/gateway-controller",
+        }
+    }
+
+    /// Subject of the certificate shown when there is none; `None` shows none.
+    fn fake_name(self) -> Option<&'static str> {
+        match self {
+            Self::Nginx => Some("Kubernetes Ingress Controller Fake Certificate"),
+            Self::Traefik => Some("TRAEFIK DEFAULT CERT"),
+            Self::Agic | Self::Envoy => None,
+        }
+    }
+
+    /// Whether a certificate is only shown for hosts it names.
+    pub(super) fn checks_names(self) -> bool {
+        matches!(self, Self::Nginx | Self::Traefik)
+    }
+
+    /// What its own pages call themselves.
+    pub(super) fn server(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Traefik => "traefik",
+            Self::Agic => "Microsoft-Azure-Application-Gateway/v2",
+            Self::Envoy => "istio-envoy",
+        }
+    }
+}
+
+/// Serves an edge's sockets, and rings the bell when its settings change.
+pub(super) async fn serve(edge: Arc<Edge>, bell: Arc<Bell>) {
+    let mut settings = edge.settings.subscribe();
+    let changes = async {
+        while settings.changed().await.is_ok() {
+            bell.ring(Topic::Edges);
+        }
+    };
+    tokio::join!(serve::public(Arc::clone(&edge)), serve::pods(edge), changes);
 }
 
 /// `500ms`, `2s`, `1m`, or null for the world's lag.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -19,22 +19,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::edges::Edge;
+use super::Edge;
+use super::plan::Target;
 
 /// What a TLS record of a handshake begins with.
 const HANDSHAKE: u8 = 0x16;
 
-/// Serves an edge until dropped. While it is not reachable nothing listens, so connections are refused.
-pub(super) async fn serve(edge: Arc<Edge>) {
+/// Serves an edge's own socket until dropped. While it is not reachable nothing listens, so connections are refused.
+pub(super) async fn public(edge: Arc<Edge>) {
     let Some(acceptor) = acceptor(&edge) else { return };
     let mut settings = edge.settings.subscribe();
     let mut connections = JoinSet::new();
-    let bound = edge
-        .listener
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    let mut listener = bound.and_then(|bound| listen(bound).ok());
+    let mut listener = taken(&edge.listener);
     loop {
         let reachable = settings.borrow_and_update().reachable;
         if !reachable {
@@ -62,6 +58,29 @@ pub(super) async fn serve(edge: Arc<Edge>) {
             }
         }
     }
+}
+
+/// Serves what the edge's pods serve until dropped, also while its load balancer cannot be reached.
+pub(super) async fn pods(edge: Arc<Edge>) {
+    let (Some(acceptor), Some(listener)) = (acceptor(&edge), taken(&edge.inner_listener)) else {
+        return;
+    };
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => {
+                if let Ok((stream, _)) = accepted {
+                    connections.spawn(connection(Arc::clone(&edge), acceptor.clone(), stream));
+                }
+            }
+        }
+    }
+}
+
+fn taken(bound: &Mutex<Option<StdListener>>) -> Option<TcpListener> {
+    let bound = bound.lock().unwrap_or_else(PoisonError::into_inner).take();
+    bound.and_then(|bound| listen(bound).ok())
 }
 
 fn listen(bound: StdListener) -> std::io::Result<TcpListener> {
@@ -135,25 +154,40 @@ fn answer(edge: &Edge, request: &Request<Incoming>, secure: bool) -> Response<Fu
     let host = host_of(authority);
     let path = request.uri().path();
     let served = edge.served();
-    let Some(route) = served.plan.route(&host, path) else {
-        return page(StatusCode::NOT_FOUND);
+    let server = edge.profile.server();
+    let Some(route) = served.plan.route(&host, path, secure) else {
+        return page(StatusCode::NOT_FOUND, server);
     };
-    if !secure && served.plan.redirects(&host) {
+    let elsewhere = match &route.to {
+        Target::Redirect { scheme, status } => {
+            let scheme = scheme.as_deref().unwrap_or(if secure { "https" } else { "http" });
+            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::FOUND);
+            Some((scheme, status))
+        }
+        Target::Backend { .. } if !secure && served.plan.redirects(&host) => {
+            Some(("https", StatusCode::PERMANENT_REDIRECT))
+        }
+        Target::Backend { .. } => None,
+    };
+    if let Some((scheme, status)) = elsewhere {
         let target = request
             .uri()
             .path_and_query()
             .map_or("/", |target| target.as_str());
-        let mut answer = page(StatusCode::PERMANENT_REDIRECT);
-        if let Ok(location) = HeaderValue::from_str(&format!("https://{host}{target}")) {
+        let mut answer = page(status, server);
+        if let Ok(location) = HeaderValue::from_str(&format!("{scheme}://{host}{target}")) {
             answer.headers_mut().insert(header::LOCATION, location);
         }
         return answer;
     }
-    if route.endpoints == 0 {
-        return page(StatusCode::SERVICE_UNAVAILABLE);
-    }
-    let body = json!({"host": host, "path": path, "backend": route.backend, "ingress": route.ingress,
-        "edge": format!("{}/{}", edge.cluster, edge.name), "endpoints": route.endpoints});
+    let (backend, endpoints) = match &route.to {
+        Target::Backend { backend, endpoints } if *endpoints > 0 => (backend, endpoints),
+        _ => return page(StatusCode::SERVICE_UNAVAILABLE, server),
+    };
+    let mut body = json!({"host": host, "path": path, "backend": backend,
+        "edge": format!("{}/{}", edge.cluster, edge.name), "endpoints": endpoints});
+    let from = if edge.is_gateway() { "route" } else { "ingress" };
+    body[from] = route.source.as_str().into();
     let mut answer = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -173,11 +207,11 @@ fn host_of(authority: &str) -> String {
     authority.to_lowercase()
 }
 
-/// A page as nginx serves it.
-fn page(status: StatusCode) -> Response<Full<Bytes>> {
+/// A page of the controller's own.
+fn page(status: StatusCode, server: &str) -> Response<Full<Bytes>> {
     let body = format!(
         "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n\
-         <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+         <hr><center>{server}</center>\r\n</body>\r\n</html>\r\n"
     );
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;

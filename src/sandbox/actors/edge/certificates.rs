@@ -1,4 +1,4 @@
-//! Which certificate an edge shows: the Secret's if it can be used for the host, the controller's own fake otherwise.
+//! Which certificate an edge shows: the Secret's if it can be used for the host, the controller's own otherwise.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +11,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::Profile;
 use super::plan::{Pair, Plan, matches_host};
-
-/// Subject of the certificate shown when there is none.
-pub(super) const FAKE: &str = "Kubernetes Ingress Controller Fake Certificate";
 
 /// The usable certificates of a plan, by the rule's host.
 #[derive(Default)]
-pub(super) struct Certificates(BTreeMap<String, Shown>);
+pub(in crate::sandbox::actors) struct Certificates(BTreeMap<String, Shown>);
 
 /// One certificate in use.
 #[derive(Clone)]
@@ -32,14 +30,15 @@ pub(super) struct Shown {
 impl Certificates {
     /// Those of the plan that can be used; why the others cannot is logged, as the controller does. What has not
     /// changed since `before` is not parsed again.
-    pub(super) fn of(plan: &Plan, before: &Self) -> Self {
+    pub(super) fn of(plan: &Plan, before: &Self, profile: Profile) -> Self {
         let mut shown = BTreeMap::new();
         for (host, pair) in &plan.pairs {
             if let Some(known) = before.0.get(host).filter(|known| known.pair == *pair) {
                 shown.insert(host.clone(), known.clone());
                 continue;
             }
-            match certified(host, pair) {
+            let covered = if profile.checks_names() { host } else { "" };
+            match certified(covered, pair) {
                 Ok(certificate) => drop(shown.insert(host.clone(), certificate)),
                 Err(error) => {
                     tracing::debug!(
@@ -53,7 +52,7 @@ impl Certificates {
         Self(shown)
     }
 
-    /// The one for a server name: exact, then wildcard.
+    /// The one for a server name: exact, then wildcard, then the one for all.
     pub(super) fn find(&self, host: &str) -> Option<&Shown> {
         let wild = || {
             self.0
@@ -61,7 +60,7 @@ impl Certificates {
                 .find(|(rule, _)| matches_host(rule, host))
                 .map(|(_, shown)| shown)
         };
-        self.0.get(host).or_else(wild)
+        self.0.get(host).or_else(wild).or_else(|| self.0.get(""))
     }
 }
 
@@ -71,12 +70,15 @@ impl Shown {
     }
 }
 
+/// The pair of a Secret as rustls wants it, if it covers the host; an empty host is any.
 fn certified(host: &str, pair: &Pair) -> Result<Shown, String> {
     let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| error.to_string())?;
     let leaf = chain.first().ok_or("no certificate")?;
-    covers(leaf, host)?;
+    if !host.is_empty() {
+        covers(leaf, host)?;
+    }
     let thumbprint = thumbprint(leaf);
     let key =
         PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|error| format!("no key: {error}"))?;
@@ -118,15 +120,20 @@ fn thumbprint(der: &[u8]) -> String {
     hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-/// A new fake certificate.
-pub(super) fn fake() -> Result<Arc<CertifiedKey>, String> {
+/// Why a Secret's pair cannot be served.
+pub(in crate::sandbox::actors) fn mistake(pair: &Pair) -> Option<String> {
+    certified("", pair).err()
+}
+
+/// A new fake certificate of this name.
+pub(super) fn fake(name: &str) -> Result<Arc<CertifiedKey>, String> {
     let key = KeyPair::generate().map_err(|error| error.to_string())?;
     let mut params =
         CertificateParams::new(vec!["ingress.local".to_owned()]).map_err(|error| error.to_string())?;
     params
         .distinguished_name
         .push(DnType::OrganizationName, "Acme Co");
-    params.distinguished_name.push(DnType::CommonName, FAKE);
+    params.distinguished_name.push(DnType::CommonName, name);
     let certificate = params.self_signed(&key).map_err(|error| error.to_string())?;
     let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let key = any_supported_type(&der).map_err(|error| error.to_string())?;
