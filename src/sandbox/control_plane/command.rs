@@ -85,7 +85,7 @@ fn test(more: &[OsString], process: &BTreeMap<String, String>) -> Result<Perform
         more
     };
     let mut worst = 0;
-    for (tier, arguments) in [("acceptance", chosen)] {
+    for (tier, arguments) in [("control_plane", more), ("acceptance", chosen)] {
         let status = Command::new(cargo)
             .args(["test", "--locked", "--manifest-path"])
             .arg(format!("{folder}/Cargo.toml"))
