@@ -95,7 +95,7 @@ impl Api {
         let parsed = match text("path").contains("watch=") {
             true => body
                 .lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
                 .collect(),
             false => serde_json::from_str(&body).unwrap_or(Value::String(body)),
         };
