@@ -56,9 +56,36 @@ impl Azure {
     /// # Errors
     /// Those of reading; [`Error::Forbidden`] without `…/listClusterUserCredential/action`.
     pub async fn user_credential(&self, id: &ClusterId) -> Result<Secret, Error> {
-        let url = self.cluster_url(id, "/listClusterUserCredential").await?;
+        self.cluster_credential(
+            id,
+            "read the cluster's user credential",
+            "/listClusterUserCredential",
+        )
+        .await
+    }
+
+    /// The kubeconfig of the cluster's local administrator.
+    ///
+    /// # Errors
+    /// Those of reading; [`Error::Forbidden`] without `…/listClusterAdminCredential/action`; [`Error::Rejected`] where
+    /// local accounts are off.
+    pub async fn admin_credential(&self, id: &ClusterId) -> Result<Secret, Error> {
+        self.cluster_credential(
+            id,
+            "read the cluster's admin credential",
+            "/listClusterAdminCredential",
+        )
+        .await
+    }
+
+    async fn cluster_credential(
+        &self,
+        id: &ClusterId,
+        operation: &'static str,
+        action: &str,
+    ) -> Result<Secret, Error> {
+        let url = self.cluster_url(id, action).await?;
         let auth = self.arm_auth().await?;
-        let operation = "read the cluster's user credential";
         let call = Call::write(operation, id.name(), Method::Post, url, auth).repeatable();
         let answer = self.send(&call).await?;
         let body = answer.json()?;

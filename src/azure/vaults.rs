@@ -11,6 +11,8 @@ use super::pipeline::{Call, pause};
 use super::{AccessPolicy, Azure, Error, PrincipalId, Vault, VaultId};
 
 const API_VERSION: &str = "2026-02-01";
+/// Of the list of all resources of a subscription.
+const RESOURCES_VERSION: &str = "2021-04-01";
 
 /// Tries while others change the vault. They hold it for about a second each.
 const TRIES: u32 = 10;
@@ -35,6 +37,26 @@ impl Azure {
             self.named_vault_hosts().insert(host.to_owned());
         }
         Ok(Some(vault))
+    }
+
+    /// The vault of that name, if the caller sees it in the subscription.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn find_vault(&self, subscription: &str, name: &str) -> Result<Option<VaultId>, Error> {
+        // Names are letters, digits and hyphens; nothing else may reach the filter.
+        let plain: String = name
+            .chars()
+            .filter(|it| it.is_ascii_alphanumeric() || *it == '-')
+            .collect();
+        let filter = format!("resourceType eq 'Microsoft.KeyVault/vaults' and name eq '{plain}'");
+        let path = format!("/subscriptions/{subscription}/resources");
+        let query = [("$filter", filter.as_str()), ("api-version", RESOURCES_VERSION)];
+        let url = self.arm_url(&path, &query).await?;
+        let call = Call::get("find vault", &plain, url, self.arm_auth().await?);
+        let body = self.send(&call).await?.json()?;
+        let found = body.pointer("/value/0/id").and_then(Value::as_str);
+        Ok(found.and_then(|id| VaultId::parse(id).ok()))
     }
 
     /// Adds rights on secrets to what a principal has already.

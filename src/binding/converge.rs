@@ -1,11 +1,12 @@
 //! The flow on one page: observe, judge, plan, guard, execute, observe again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::desired::{Desired, VerifyLevel};
+use super::desired::{Desired, ReadSecret, VerifyLevel};
 use super::error::{Cause, StepError};
 use super::execute::{Done, Executor, Limits};
-use super::findings::{Class, Finding, Known, judge};
+use super::findings::{Class, Finding, Hold, Known, judge, judge_absent};
 use super::guard::{Announced, unannounced};
 use super::manifests;
 use super::observation::{Observation, Seen};
@@ -25,6 +26,8 @@ const PASSES: usize = 3;
 pub struct Outcome {
     /// What was found before the first write.
     pub findings: Vec<Finding>,
+    /// What was found before a removal.
+    pub hold: Option<Hold>,
     /// Targets that the plan had not shown; nothing was written.
     pub unannounced: Vec<String>,
     /// What was done, and what failed.
@@ -59,7 +62,11 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
         namespace_exists: true,
         class,
         other_classes: false,
-        cluster_objects: true,
+        cluster_objects: desired.apply_manifests,
+        read_secrets: desired.verify.read_secret != ReadSecret::Never,
+        mounts_of: (desired.verify.read_secret == ReadSecret::Never).then(|| desired.name.clone()),
+        whose_mounts: false,
+        connection: desired.connection.clone(),
         freshness,
     }
 }
@@ -81,6 +88,7 @@ pub async fn converge(
     let findings = judge(desired, &observation, known);
     let mut outcome = Outcome {
         findings,
+        hold: None,
         unannounced: Vec::new(),
         done: Done::default(),
         observation: observation.clone(),
@@ -97,6 +105,8 @@ pub async fn converge(
         world,
         cluster: &desired.cluster,
         desired: Some(desired),
+        connection: &desired.connection,
+        adopted: &memory.adopted,
         limits,
     };
     let mut complete = false;
@@ -138,6 +148,7 @@ fn undecided(desired: &Desired, seen: &Observation) -> StepError {
         .unwrap_or_else(|| "the add-on is on and Azure shows no identity for it".to_owned());
     let wish = addon_wish(desired);
     StepError {
+        cluster: desired.cluster.clone(),
         step: Step::SwitchAddon {
             rotation_enabled: wish.rotation_enabled,
             rotation_poll_interval: wish.rotation_poll_interval,
@@ -173,6 +184,7 @@ async fn observe_again(
         Some(Err(error)) if done.failure.is_none() => {
             let step = steps.last().cloned();
             done.failure = step.map(|step| StepError {
+                cluster: question.cluster.clone(),
                 step,
                 cause: error.into(),
             });
@@ -191,21 +203,38 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         cluster: owned.cluster.clone(),
         vault: owned.vault.clone(),
         namespace: owned.namespace.clone(),
-        certificates: std::collections::BTreeMap::new(),
+        certificates: BTreeMap::new(),
         objects: owned.objects.clone(),
         secrets: owned.secrets.clone(),
         namespace_exists: false,
         class: None,
         other_classes: true,
-        cluster_objects: true,
+        cluster_objects: owned.applied,
+        read_secrets: false,
+        mounts_of: (owned.applied && !owned.objects.is_empty()).then(|| owned.name.clone()),
+        whose_mounts: true,
+        connection: owned.connection.clone(),
         freshness: Freshness::Fresh,
     };
     let mut done = Done::default();
     let mut observation = observe(world, &question).await?;
+    let hold = judge_absent(owned, &observation);
+    if matches!(hold, Some(Hold::InUse { .. })) {
+        return Ok(Outcome {
+            findings: Vec::new(),
+            hold,
+            unannounced: Vec::new(),
+            done,
+            observation,
+        });
+    }
+    let none = BTreeSet::new();
     let executor = Executor {
         world,
         cluster: &owned.cluster,
         desired: None,
+        connection: &owned.connection,
+        adopted: &none,
         limits,
     };
     for _ in 0..PASSES {
@@ -221,13 +250,15 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
     }
     Ok(Outcome {
         findings: Vec::new(),
+        hold,
         unannounced: Vec::new(),
         done,
         observation,
     })
 }
 
-/// Reads a binding as a refresh does: no Secret unless the edge does not already prove what is in it.
+/// Reads a binding as a refresh does: nothing of Secrets unless the edge does not already prove what is in them, and
+/// then their metadata and the driver's records, unless reading them was asked for.
 ///
 /// # Errors
 /// If there is no usable credential.
@@ -240,6 +271,7 @@ pub async fn refresh(
     question.namespace_exists = false;
     question.class = None;
     question.secrets.clear();
+    question.mounts_of = None;
     let mut observation = observe(world, &question).await?;
     let ingress = desired
         .ingress
@@ -263,17 +295,22 @@ pub async fn refresh(
     }
     let proves = desired.verify.level != VerifyLevel::None;
     if proves && observation.cluster.present().is_some() && !edge_proves_secrets(desired, &observation) {
+        let reads = desired.verify.read_secret == ReadSecret::Always;
         let secrets = Question {
             objects: Vec::new(),
-            certificates: std::collections::BTreeMap::new(),
+            certificates: BTreeMap::new(),
             secrets: desired
                 .certificates
                 .values()
                 .map(|it| it.secret_name.clone())
                 .collect(),
+            read_secrets: reads,
+            mounts_of: (!reads).then(|| desired.name.clone()),
             ..question
         };
-        observation.secrets = observe(world, &secrets).await?.secrets;
+        let seen = observe(world, &secrets).await?;
+        observation.secrets = seen.secrets;
+        observation.mounts = seen.mounts;
     }
     Ok(observation)
 }

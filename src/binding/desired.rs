@@ -26,6 +26,97 @@ pub struct Desired {
     pub ingress: Option<Ingress>,
     /// What must be proven.
     pub verify: Verify,
+    /// Whether a missing namespace is made. It is never deleted.
+    pub create_namespace: bool,
+    /// The pods that keep the mount alive.
+    pub sync: Sync,
+    /// Labels of every object beside its own.
+    pub default_labels: BTreeMap<String, String>,
+    /// Whether objects are applied; if not they are only rendered, and the cluster's API is never asked.
+    pub apply_manifests: bool,
+    /// Whether fields of our objects are taken from other reconcilers, too, and objects of this very binding from a
+    /// creation that is not known.
+    pub force_conflicts: bool,
+    /// How the cluster's API is reached.
+    pub connection: Connection,
+}
+
+/// The pods that keep the mount alive: without a mount the driver never writes a Secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sync {
+    /// The image; it needs a shell for its probes.
+    pub image: String,
+    /// How many.
+    pub replicas: u8,
+    /// What each may use.
+    pub resources: Resources,
+    /// Labels of the nodes it may run on.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints it bears.
+    pub tolerations: Vec<Toleration>,
+    /// Its priority class.
+    pub priority_class_name: Option<String>,
+    /// Secrets for the image's registry.
+    pub image_pull_secrets: Vec<String>,
+    /// Labels of Deployment and pods.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of Deployment and pods.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What a container may use, as Kubernetes quantities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// `requests.cpu`.
+    pub cpu_request: String,
+    /// `requests.memory`.
+    pub memory_request: String,
+    /// `limits.cpu`.
+    pub cpu_limit: String,
+    /// `limits.memory`.
+    pub memory_limit: String,
+}
+
+/// A taint that pods bear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toleration {
+    /// The taint's key; none for every key.
+    pub key: Option<String>,
+    /// `Exists` or `Equal`.
+    pub operator: String,
+    /// The taint's value.
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule`, `NoExecute`; none for every effect.
+    pub effect: Option<String>,
+    /// How long a `NoExecute` taint is borne.
+    pub toleration_seconds: Option<i64>,
+}
+
+/// How a cluster's API is reached, beyond what Azure says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Connection {
+    /// Which credential.
+    pub credential: Credential,
+    /// An HTTP proxy; wins over the environment.
+    pub proxy_url: Option<String>,
+    /// An address to dial instead of the one that Azure gives out.
+    pub server: Option<String>,
+    /// The name that the server's certificate must hold.
+    pub tls_server_name: Option<String>,
+}
+
+/// Which credential a cluster's API is asked with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// An Entra token where the cluster has Entra, else the user's.
+    #[default]
+    Auto,
+    /// An Entra token.
+    Entra,
+    /// What `listClusterUserCredential` gives out.
+    User,
+    /// What `listClusterAdminCredential` gives out.
+    Admin,
 }
 
 /// A certificate of the vault and the Secret it becomes.
@@ -118,6 +209,19 @@ pub struct Verify {
     pub endpoint: Option<(String, u16)>,
     /// How long each proof may take.
     pub timeout: Duration,
+    /// When a Secret is read, which brings its key through this process's memory.
+    pub read_secret: ReadSecret,
+}
+
+/// When a Secret is read to compare its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadSecret {
+    /// When something is applied; a refresh looks at its metadata and at what the driver says it mounted.
+    Apply,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// How much is proven.

@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use super::diagnose::Diagnosis;
 use super::step::Step;
+use super::world::ConnectError;
+use crate::azure::ids::ClusterId;
 use crate::{azure, k8s};
 
 /// A step that did not come to its end. What was done before it is in the outcome beside this error.
 #[derive(Clone, Debug)]
 pub struct StepError {
+    /// The cluster it was about.
+    pub cluster: ClusterId,
     /// The step.
     pub step: Step,
     /// Why.
@@ -22,6 +26,8 @@ pub enum Cause {
     Azure(azure::Error),
     /// The cluster said no, or nothing.
     Kubernetes(k8s::Error),
+    /// The wished credential cannot be had of this cluster.
+    Credential(ConnectError),
     /// A wait came to its deadline; what the evidence says about it.
     TimedOut {
         /// How long it waited.
@@ -63,6 +69,18 @@ pub enum Cause {
 impl From<azure::Error> for Cause {
     fn from(error: azure::Error) -> Self {
         Self::Azure(error)
+    }
+}
+
+impl From<ConnectError> for Cause {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Azure(error) => Self::Azure(error),
+            ConnectError::Kubernetes(error) => Self::Kubernetes(error),
+            ConnectError::NoEntra | ConnectError::NeedsLogin | ConnectError::LocalAccountsOff(_) => {
+                Self::Credential(error)
+            }
+        }
     }
 }
 

@@ -1,25 +1,29 @@
-//! Runs steps in order and stops at the first that fails. The only writes of the whole provider are here.
+//! Runs steps, those that are independent at the same time, and begins none after one failed. The only writes of the
+//! whole provider are here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::desired::{Desired, VerifyLevel};
+use super::desired::{Connection, Desired, ReadSecret, VerifyLevel};
 use super::diagnose::{Diagnosis, diagnose, stale_secret};
 use super::error::{Cause, StepError};
 use super::observation::Seen;
 use super::observe::{dialled, mount_messages, published_address};
+use super::order::waits_for;
 use super::step::{Awaited, Step, object_key};
 use super::text::admission;
-use super::world::{ConnectError, World};
+use super::world::World;
 use crate::azure::ids::ClusterId;
 use crate::azure::{AddonWish, Role};
 use crate::k8s::edge::{Endpoint, Served, handshake};
-use crate::k8s::{CRD, Error as KubernetesError, Kubernetes, ObjectRef, SECRET};
+use crate::k8s::{CRD, Error as KubernetesError, Kubernetes, ObjectRef, SECRET, SPC_POD_STATUS};
 
 /// Until when steps may run, and what ends them earlier.
 #[derive(Clone, Debug)]
@@ -44,6 +48,22 @@ pub struct Done {
     pub served: BTreeMap<String, Seen<Served>>,
     /// The step that failed.
     pub failure: Option<StepError>,
+    /// Steps that ran beside it and failed as well.
+    pub further_failures: Vec<StepError>,
+}
+
+impl Done {
+    /// Takes over what one step learnt.
+    fn absorb(&mut self, part: Self) {
+        for (key, admission) in part.admitted {
+            if admission.is_null() {
+                self.admitted.remove(&key);
+            } else {
+                self.admitted.insert(key, admission);
+            }
+        }
+        self.served.extend(part.served);
+    }
 }
 
 /// What a step needs beside its own content.
@@ -54,44 +74,76 @@ pub struct Executor<'a> {
     pub cluster: &'a ClusterId,
     /// The binding, for waits; `None` when it is being removed.
     pub desired: Option<&'a Desired>,
+    /// How the cluster's API is reached.
+    pub connection: &'a Connection,
+    /// Objects by `Kind/name` that were imported from other hands.
+    pub adopted: &'a BTreeSet<String>,
     /// Until when.
     pub limits: &'a Limits,
 }
 
 impl Executor<'_> {
-    /// Runs `steps` into `done`.
+    /// Runs `steps` into `done`, each once what it waits for is done. After a failure what runs comes to its end, and
+    /// nothing more is begun.
     pub async fn run(&self, steps: &[Step], done: &mut Done) {
-        for step in steps {
-            info!(step = %step.describe(), "starting");
-            let limited = async {
-                tokio::select! {
-                    biased;
-                    () = self.limits.stop.cancelled() => Err(Cause::Stopped),
-                    result = tokio::time::timeout_at(self.limits.until, self.step(step, done)) => {
-                        match result {
-                            Ok(result) => result,
-                            Err(_) => Err(Self::too_late(step)),
-                        }
-                    }
+        let mut waiting: Vec<usize> = (0..steps.len()).collect();
+        let mut finished = vec![false; steps.len()];
+        let mut running = FuturesUnordered::new();
+        loop {
+            if done.failure.is_none() {
+                let is_free = |index: &usize| {
+                    (0..*index).all(|at| finished[at] || !waits_for(&steps[*index], &steps[at]))
+                };
+                let (free, rest): (Vec<usize>, Vec<usize>) = waiting.into_iter().partition(is_free);
+                waiting = rest;
+                for index in free {
+                    let part = Done {
+                        steps: done.steps.clone(),
+                        ..Done::default()
+                    };
+                    running.push(Box::pin(self.limited(index, &steps[index], part)));
                 }
+            }
+            let Some((index, part, result)) = running.next().await else {
+                return;
             };
-            match Box::pin(limited).await {
-                Ok(()) => done.steps.push(step.clone()),
+            done.absorb(part);
+            let step = steps[index].clone();
+            match result {
+                Ok(()) => {
+                    finished[index] = true;
+                    done.steps.push(step);
+                }
                 Err(cause) => {
                     info!(step = %step.describe(), "failed");
-                    done.failure = Some(StepError {
-                        step: step.clone(),
-                        cause,
-                    });
-                    return;
+                    let cluster = self.cluster.clone();
+                    let failure = StepError { cluster, step, cause };
+                    match done.failure {
+                        None => done.failure = Some(failure),
+                        Some(_) => done.further_failures.push(failure),
+                    }
                 }
             }
         }
     }
 
-    fn too_late(step: &Step) -> Cause {
+    /// Runs one step within the limits. `part` holds the steps that were done before it, and what it adds.
+    async fn limited(&self, index: usize, step: &Step, mut part: Done) -> (usize, Done, Result<(), Cause>) {
+        info!(step = %step.describe(), "starting");
+        let begun = Instant::now();
+        let result = tokio::select! {
+            biased;
+            () = self.limits.stop.cancelled() => Err(Cause::Stopped),
+            result = tokio::time::timeout_at(self.limits.until, self.step(step, &mut part)) => {
+                result.unwrap_or_else(|_| Err(Self::too_late(step, begun.elapsed())))
+            }
+        };
+        (index, part, result)
+    }
+
+    fn too_late(step: &Step, waited: Duration) -> Cause {
         Cause::TimedOut {
-            waited: Duration::ZERO,
+            waited,
             what: step.describe(),
             diagnosis: Diagnosis {
                 cause: "The operation's time was over".to_owned(),
@@ -145,6 +197,12 @@ impl Executor<'_> {
                     .remove_access_policy(vault, tenant, principal, &["get"])
                     .await?;
             }
+            Step::CreateNamespace { object, manifest } => {
+                self.kubernetes()
+                    .await?
+                    .apply(object, manifest, false, false)
+                    .await?;
+            }
             Step::Apply { object, manifest, .. } | Step::Finish { object, manifest } => {
                 let kubernetes = self.kubernetes().await?;
                 let live = self.apply(&kubernetes, object, manifest).await?;
@@ -183,28 +241,31 @@ impl Executor<'_> {
                 state: "gone".to_owned(),
             }));
         };
-        self.world
-            .kubernetes(&cluster)
-            .await
-            .map_err(|error| match error {
-                ConnectError::Azure(error) => Cause::Azure(error),
-                ConnectError::Kubernetes(error) => Cause::Kubernetes(error),
-            })
+        let connected = self.world.kubernetes(&cluster, self.connection).await;
+        connected
+            .map(|connected| connected.kubernetes)
+            .map_err(Cause::from)
     }
 
     /// Applies an object. Fields held by people are taken back, because the plan showed so; fields held by other
-    /// reconcilers are an error, because they would take them again. A kind that the add-on is about to bring is
-    /// waited for.
+    /// reconcilers are an error, because they would take them again, unless the practitioner insists or adopts the
+    /// object. A kind that the add-on is about to bring is waited for.
     async fn apply(
         &self,
         kubernetes: &Kubernetes,
         object: &ObjectRef,
         manifest: &Value,
     ) -> Result<Value, KubernetesError> {
-        let mut force = false;
+        let mut force = self.insists(object);
+        let mut pause = Duration::from_millis(250);
         loop {
             match kubernetes.apply(object, manifest, force, false).await {
-                Err(KubernetesError::NotServed { .. }) => await_kind(kubernetes, object).await?,
+                Err(KubernetesError::NotServed { .. }) => {
+                    await_kind(kubernetes, object).await?;
+                    // Established, and not yet served by the API server that was asked.
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(4));
+                }
                 Err(KubernetesError::Conflict { managers, .. })
                     if !force && managers.iter().all(|(manager, _)| !is_reconciler(manager)) =>
                 {
@@ -215,14 +276,25 @@ impl Executor<'_> {
         }
     }
 
+    /// Whether fields are taken from whoever holds them.
+    fn insists(&self, object: &ObjectRef) -> bool {
+        self.desired.is_some_and(|desired| desired.force_conflicts)
+            || self.adopted.contains(&object_key(object))
+    }
+
     async fn await_synced(&self, secrets: &[Awaited], patience: Duration, done: &Done) -> Result<(), Cause> {
         let Some(desired) = self.desired else {
             return Ok(());
         };
         let kubernetes = self.kubernetes().await?;
-        let waits = secrets
-            .iter()
-            .map(|awaited| await_secret(&kubernetes, &desired.namespace, awaited));
+        let reads = desired.verify.read_secret != ReadSecret::Never;
+        let waits = secrets.iter().map(async |awaited| {
+            if reads {
+                await_secret(&kubernetes, &desired.namespace, awaited).await
+            } else {
+                await_mounted(&kubernetes, desired, awaited).await
+            }
+        });
         let all = futures_util::future::try_join_all(waits);
         let granted = |step: &Step| matches!(step, Step::AssignRole { .. } | Step::AddAccessPolicy { .. });
         let propagation = if done.steps.iter().any(granted) {
@@ -235,6 +307,10 @@ impl Executor<'_> {
             Ok(result) => result.map(|_| ()).map_err(Cause::Kubernetes),
             Err(_) => {
                 let messages = mount_messages(&kubernetes, &desired.namespace, &desired.name).await;
+                let stale = match reads {
+                    true => stale(&kubernetes, &desired.namespace, secrets).await,
+                    false => None,
+                };
                 let names: Vec<&str> = secrets
                     .iter()
                     .map(|awaited| awaited.secret_name.as_str())
@@ -242,7 +318,7 @@ impl Executor<'_> {
                 Err(Cause::TimedOut {
                     waited,
                     what: format!("Secret {} to hold the vault's certificate", names.join(", ")),
-                    diagnosis: match stale(&kubernetes, &desired.namespace, secrets).await {
+                    diagnosis: match stale {
                         Some((name, thumbprint)) if messages.is_empty() => stale_secret(&name, &thumbprint),
                         _ => diagnose(messages.iter().map(String::as_str)),
                     },
@@ -313,6 +389,9 @@ impl Executor<'_> {
     }
 
     async fn synced_thumbprint(&self, desired: &Desired, awaited: &Awaited) -> Result<Option<String>, Cause> {
+        if desired.verify.read_secret == ReadSecret::Never {
+            return Ok(None);
+        }
         let kubernetes = self.kubernetes().await?;
         let secret = kubernetes
             .secret_certificate(&desired.namespace, &awaited.secret_name)
@@ -426,18 +505,21 @@ async fn stale(kubernetes: &Kubernetes, namespace: &str, secrets: &[Awaited]) ->
     None
 }
 
-/// Waits until the API serves a kind that a `CustomResourceDefinition` brings.
+/// Waits until a kind's `CustomResourceDefinition` is established. Who may not look at those is told at once: the pause
+/// after it is the wait.
 async fn await_kind(kubernetes: &Kubernetes, object: &ObjectRef) -> Result<(), KubernetesError> {
     let definition = CRD.named("", &object.kind.resource());
-    kubernetes
-        .wait(&definition, |live| {
-            let conditions = live?["status"]["conditions"].as_array()?;
-            let established = conditions
-                .iter()
-                .any(|it| it["type"] == "Established" && it["status"] == "True");
-            established.then_some(())
-        })
-        .await
+    let established = kubernetes.wait(&definition, |live| {
+        let conditions = live?["status"]["conditions"].as_array()?;
+        let established = conditions
+            .iter()
+            .any(|it| it["type"] == "Established" && it["status"] == "True");
+        established.then_some(())
+    });
+    match established.await {
+        Err(KubernetesError::Forbidden { .. }) => Ok(()),
+        answer => answer,
+    }
 }
 
 /// Waits until a Secret holds the awaited leaf. Only its metadata is watched; the Secret itself is read when it
@@ -470,20 +552,49 @@ async fn await_secret(
     }
 }
 
+/// Waits until a Secret is there and the driver says that it has the awaited version mounted. The Secret is not read.
+async fn await_mounted(
+    kubernetes: &Kubernetes,
+    desired: &Desired,
+    awaited: &Awaited,
+) -> Result<(), KubernetesError> {
+    /// Records come with the pods that mount, so there is no one object to watch.
+    const LOOK_AGAIN: Duration = Duration::from_secs(2);
+    let secret = SECRET.named(&desired.namespace, &awaited.secret_name);
+    kubernetes.wait(&secret, |live| live.map(|_| ())).await?;
+    let id = format!("secret/{}", awaited.name);
+    loop {
+        let records = kubernetes
+            .list(SPC_POD_STATUS, Some(&desired.namespace), "")
+            .await?;
+        let is_there = records
+            .iter()
+            .map(|record| &record["status"])
+            .filter(|status| status["secretProviderClassName"] == desired.name.as_str())
+            .flat_map(|status| status["objects"].as_array().into_iter().flatten())
+            .any(|object| {
+                let version = awaited.version.as_deref();
+                object["id"] == id.as_str() && version.is_none_or(|version| object["version"] == version)
+            });
+        if is_there {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 fn remember_admitted(
     admitted: &mut BTreeMap<String, Value>,
     object: &ObjectRef,
     manifest: &Value,
     live: &Value,
 ) {
-    match admission(live, manifest) {
-        Some(admission) => admitted.insert(object_key(object), admission),
-        None => admitted.remove(&object_key(object)),
-    };
+    // Null: the server took it as it was, and what was remembered is void.
+    admitted.insert(object_key(object), admission(live, manifest).unwrap_or_default());
 }
 
 /// Field managers that would take a field again: deployment tools and operators, not people.
-fn is_reconciler(manager: &str) -> bool {
+pub(super) fn is_reconciler(manager: &str) -> bool {
     const RECONCILERS: [&str; 7] = [
         "helm",
         "argocd",
@@ -507,6 +618,7 @@ impl Step {
             Self::SwitchAddon { .. } => "update the cluster's Key Vault add-on".to_owned(),
             Self::AssignRole { principal, .. } => format!("assign Key Vault Secrets User to {}", principal.0),
             Self::AddAccessPolicy { principal, .. } => format!("add an access policy for {}", principal.0),
+            Self::CreateNamespace { object, .. } => format!("create {object}"),
             Self::Apply { object, .. } => format!("apply {object}"),
             Self::AwaitSynced { .. } => "wait for the Secrets".to_owned(),
             Self::AwaitServed { ingress, .. } => format!("verify what {ingress} serves"),

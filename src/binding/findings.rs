@@ -14,10 +14,10 @@ use super::desired::{Desired, Mode};
 use super::grant;
 use super::manifests;
 use super::observation::{Observation, Seen};
-use super::plan::addon_wish;
+use super::plan::{Owned, addon_wish};
 use super::step::object_key;
 use crate::azure::VaultCertificate;
-use crate::k8s::ObjectRef;
+use crate::k8s::{ObjectRef, SECRET_PROVIDER_CLASS};
 
 /// Something worth telling before anything is written.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +96,11 @@ pub enum Finding {
         /// Whether it is this very binding: then a state that is read later in this run may still know it.
         same: bool,
     },
+    /// Objects of this very binding, complete and unknown to this state, that the practitioner insists on.
+    TakenOver {
+        /// Which.
+        objects: Vec<ObjectRef>,
+    },
     /// The Secret exists and was not made by the driver.
     ForeignSecret {
         /// Logical name.
@@ -149,6 +154,7 @@ impl Finding {
         match self {
             Self::CertificateUnfit { bound: true, .. }
             | Self::HostNotCovered { bound: true, .. }
+            | Self::TakenOver { .. }
             | Self::CertificateUnfit {
                 flaw: Flaw::EndsSoon(_),
                 ..
@@ -181,6 +187,49 @@ pub struct Known {
     pub bound: BTreeSet<String>,
     /// Secrets that the binding had before.
     pub secrets: BTreeSet<String>,
+    /// Objects by `Kind/name` that were imported from other hands.
+    pub adopted: BTreeSet<String>,
+}
+
+/// What is to be told before a binding is removed: others may live on what would go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Pods that are not ours mount its SecretProviderClass: nothing may be removed.
+    InUse {
+        /// The SecretProviderClass.
+        class: ObjectRef,
+        /// The pods.
+        pods: Vec<String>,
+    },
+    /// It could not be seen who mounts it.
+    UseUnseen {
+        /// The SecretProviderClass.
+        class: ObjectRef,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// Looks before anything is removed.
+pub fn judge_absent(owned: &Owned, seen: &Observation) -> Option<Hold> {
+    let class = SECRET_PROVIDER_CLASS.named(&owned.namespace, &owned.name);
+    let is_ours =
+        |live: &Value| manifests::annotation(live, manifests::INSTANCE) == Some(owned.instance.as_str());
+    if !seen.object(&object_key(&class)).is_some_and(is_ours) {
+        return None;
+    }
+    match &seen.mounts {
+        Seen::Known(mounts) => {
+            let others = mounts.iter().filter(|mount| !mount.ours);
+            let pods: Vec<String> = others.map(|mount| mount.pod.clone()).collect();
+            (!pods.is_empty()).then_some(Hold::InUse { class, pods })
+        }
+        Seen::NotSeen(why) => Some(Hold::UseUnseen {
+            class,
+            why: why.clone(),
+        }),
+        Seen::NotAsked => None,
+    }
 }
 
 /// Thirty days, the warning time of the specification.
@@ -199,7 +248,7 @@ pub fn judge(desired: &Desired, seen: &Observation, known: &Known) -> Vec<Findin
     for key in desired.certificates.keys() {
         judge_certificate(desired, seen, known, key, &mut findings);
     }
-    if seen.namespace == Seen::Known(false) {
+    if seen.namespace == Seen::Known(false) && !desired.create_namespace {
         findings.push(Finding::NamespaceMissing);
     }
     judge_objects(desired, seen, known, &mut findings);
@@ -313,14 +362,22 @@ fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings:
     let class = seen.object(&object_key(&objects[0]));
     let unfinished =
         class.and_then(|live| manifests::annotation(live, manifests::PHASE)) == Some(manifests::UNFINISHED);
+    let mut taken_over = Vec::new();
     for object in objects {
         let Some(live) = seen.object(&object_key(&object)) else {
             continue;
         };
+        if known.adopted.contains(&object_key(&object)) {
+            continue;
+        }
         match ownership(desired, live, known, unfinished) {
             Ownership::Ours => {}
             Ownership::OtherBinding(binding) => {
                 let same = binding.eq_ignore_ascii_case(&desired.id());
+                if same && desired.force_conflicts {
+                    taken_over.push(object);
+                    continue;
+                }
                 findings.push(Finding::AlreadyBound {
                     object,
                     binding,
@@ -329,6 +386,9 @@ fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings:
             }
             Ownership::Foreign(managed_by) => findings.push(Finding::Foreign { object, managed_by }),
         }
+    }
+    if !taken_over.is_empty() {
+        findings.push(Finding::TakenOver { objects: taken_over });
     }
     for (key, certificate) in &desired.certificates {
         let secret = seen.secrets.get(&certificate.secret_name).and_then(Seen::present);

@@ -8,7 +8,8 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 use super::desired::{
-    AddonPolicy, Certificate, Desired, Ingress, Mode, PathRule, Port, Rule, Verify, VerifyLevel,
+    AddonPolicy, Certificate, Connection, Desired, Ingress, Mode, PathRule, Port, ReadSecret, Resources,
+    Rule, Sync, Verify, VerifyLevel,
 };
 use super::observation::{Observation, Seen};
 use super::plan::Memory;
@@ -63,7 +64,33 @@ pub(super) fn desired() -> Desired {
             level: VerifyLevel::Auto,
             endpoint: None,
             timeout: Duration::from_secs(300),
+            read_secret: ReadSecret::Apply,
         },
+        create_namespace: false,
+        sync: sync(),
+        default_labels: BTreeMap::new(),
+        apply_manifests: true,
+        force_conflicts: false,
+        connection: Connection::default(),
+    }
+}
+
+fn sync() -> Sync {
+    Sync {
+        image: "mcr.microsoft.com/azurelinux/busybox:1.36".to_owned(),
+        replicas: 1,
+        resources: Resources {
+            cpu_request: "10m".to_owned(),
+            memory_request: "16Mi".to_owned(),
+            cpu_limit: "20m".to_owned(),
+            memory_limit: "32Mi".to_owned(),
+        },
+        node_selector: BTreeMap::from([("kubernetes.io/os".to_owned(), "linux".to_owned())]),
+        tolerations: Vec::new(),
+        priority_class_name: None,
+        image_pull_secrets: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
     }
 }
 

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::desired::{Desired, Ingress, Port};
+use super::desired::{Desired, Ingress, Port, Toleration};
 use crate::azure::ids::{ClientId, VaultId};
-use crate::k8s::{DEPLOYMENT, INGRESS, ObjectRef, SECRET, SECRET_PROVIDER_CLASS};
+use crate::k8s::{DEPLOYMENT, INGRESS, NAMESPACE, ObjectRef, SECRET, SECRET_PROVIDER_CLASS};
 
 /// Annotation: the binding an object belongs to.
 pub const BINDING: &str = "kvtls.io/binding";
@@ -32,8 +32,6 @@ pub const BOOKKEEPING: &str = "kvtls.io/";
 /// Label by which everybody sees who manages an object, and its value.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "kvtls");
 
-/// Small, has a shell for the probes, and is the successor of the image the AKS guide used.
-const SYNC_IMAGE: &str = "mcr.microsoft.com/azurelinux/busybox:1.36";
 const MOUNT: &str = "/mnt/certificates";
 
 /// What the manifests need beyond the configuration.
@@ -55,6 +53,11 @@ pub fn secret_provider_class(desired: &Desired) -> ObjectRef {
 /// The sync Deployment of a binding.
 pub fn deployment(desired: &Desired) -> ObjectRef {
     DEPLOYMENT.named(&desired.namespace, &desired.name)
+}
+
+/// Selects the sync pods of a binding.
+pub fn sync_selector(name: &str) -> String {
+    format!("app.kubernetes.io/name=kvtls-sync,app.kubernetes.io/instance={name}")
 }
 
 /// An Ingress of a binding.
@@ -79,6 +82,19 @@ pub fn objects(desired: &Desired) -> Vec<ObjectRef> {
     objects
 }
 
+/// The namespace, and what is written of it where it is missing.
+pub fn namespace(desired: &Desired) -> (ObjectRef, Value) {
+    let object = NAMESPACE.named("", &desired.namespace);
+    let mut labels = desired.default_labels.clone();
+    labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
+    let manifest = json!({
+        "apiVersion": object.kind.api_version(),
+        "kind": object.kind.kind,
+        "metadata": { "name": object.name, "labels": labels },
+    });
+    (object, manifest)
+}
+
 /// The manifest of the SecretProviderClass, without stamps.
 pub fn secret_provider_class_manifest(desired: &Desired, facts: &Facts) -> Value {
     let mut parameters = Map::new();
@@ -91,6 +107,8 @@ pub fn secret_provider_class_manifest(desired: &Desired, facts: &Facts) -> Value
     if let Some(cloud) = &facts.cloud_name {
         parameters.insert("cloudName".to_owned(), json!(cloud));
     }
+    let mut labels = desired.default_labels.clone();
+    labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
     let secrets: Vec<Value> = desired
         .certificates
         .iter()
@@ -98,7 +116,7 @@ pub fn secret_provider_class_manifest(desired: &Desired, facts: &Facts) -> Value
             json!({
                 "secretName": certificate.secret_name,
                 "type": "kubernetes.io/tls",
-                "labels": { MANAGED_BY.0: MANAGED_BY.1 },
+                "labels": labels,
                 // Both keys come from the one file: a `secret` object holds the key and the whole chain.
                 "data": [{ "objectName": key, "key": "tls.key" }, { "objectName": key, "key": "tls.crt" }],
             })
@@ -108,7 +126,7 @@ pub fn secret_provider_class_manifest(desired: &Desired, facts: &Facts) -> Value
     object(
         &secret_provider_class(desired),
         &BTreeMap::new(),
-        BTreeMap::new(),
+        desired.default_labels.clone(),
         &spec,
     )
 }
@@ -140,20 +158,22 @@ pub fn deployment_manifest(desired: &Desired) -> Value {
         "app.kubernetes.io/name": "kvtls-sync",
         "app.kubernetes.io/instance": desired.name,
     });
+    let sync = &desired.sync;
     let files: Vec<String> = desired
         .certificates
         .keys()
         .map(|key| format!("test -s {MOUNT}/{key}"))
         .collect();
     let probe = json!({ "exec": { "command": ["sh", "-c", files.join(" && ")] }, "periodSeconds": 10 });
+    let resources = &sync.resources;
     let container = json!({
         "name": "sync",
-        "image": SYNC_IMAGE,
+        "image": sync.image,
         // Sleeps, and leaves at once when asked to.
         "command": ["sh", "-c", "trap 'exit 0' TERM INT; while true; do sleep 3600 & wait $!; done"],
         "resources": {
-            "requests": { "cpu": "10m", "memory": "16Mi" },
-            "limits": { "cpu": "20m", "memory": "32Mi" },
+            "requests": { "cpu": resources.cpu_request, "memory": resources.memory_request },
+            "limits": { "cpu": resources.cpu_limit, "memory": resources.memory_limit },
         },
         "securityContext": {
             "allowPrivilegeEscalation": false,
@@ -164,34 +184,68 @@ pub fn deployment_manifest(desired: &Desired) -> Value {
         "livenessProbe": probe,
         "volumeMounts": [{ "name": "certificates", "mountPath": MOUNT, "readOnly": true }],
     });
-    let spec = json!({
-        "replicas": 1,
-        "selector": { "matchLabels": selector },
-        "template": {
-            "metadata": { "labels": selector },
-            "spec": {
-                "automountServiceAccountToken": false,
-                "terminationGracePeriodSeconds": 5,
-                "nodeSelector": { "kubernetes.io/os": "linux" },
-                "securityContext": {
-                    "runAsNonRoot": true,
-                    "runAsUser": 65_534,
-                    "runAsGroup": 65_534,
-                    "seccompProfile": { "type": "RuntimeDefault" },
-                },
-                "containers": [container],
-                "volumes": [{
-                    "name": "certificates",
-                    "csi": {
-                        "driver": "secrets-store.csi.k8s.io",
-                        "readOnly": true,
-                        "volumeAttributes": { "secretProviderClass": desired.name },
-                    },
-                }],
-            },
+    let mut pod = json!({
+        "automountServiceAccountToken": false,
+        "terminationGracePeriodSeconds": 5,
+        "nodeSelector": sync.node_selector,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": 65_534,
+            "runAsGroup": 65_534,
+            "seccompProfile": { "type": "RuntimeDefault" },
         },
+        "containers": [container],
+        "volumes": [{
+            "name": "certificates",
+            "csi": {
+                "driver": "secrets-store.csi.k8s.io",
+                "readOnly": true,
+                "volumeAttributes": { "secretProviderClass": desired.name },
+            },
+        }],
     });
-    object(&deployment(desired), &BTreeMap::new(), BTreeMap::new(), &spec)
+    if !sync.tolerations.is_empty() {
+        pod["tolerations"] = sync.tolerations.iter().map(toleration).collect();
+    }
+    if let Some(class) = &sync.priority_class_name {
+        pod["priorityClassName"] = json!(class);
+    }
+    if !sync.image_pull_secrets.is_empty() {
+        let secrets = sync.image_pull_secrets.iter().map(|name| json!({ "name": name }));
+        pod["imagePullSecrets"] = secrets.collect();
+    }
+    let labels = with_defaults(desired, &sync.labels);
+    let mut metadata = json!({ "labels": labels });
+    if let (Some(all), Some(selected)) = (metadata["labels"].as_object_mut(), selector.as_object()) {
+        all.extend(selected.clone());
+    }
+    if !sync.annotations.is_empty() {
+        metadata["annotations"] = json!(sync.annotations);
+    }
+    let spec = json!({
+        "replicas": sync.replicas,
+        "selector": { "matchLabels": selector },
+        "template": { "metadata": metadata, "spec": pod },
+    });
+    object(&deployment(desired), &sync.annotations, labels, &spec)
+}
+
+fn toleration(it: &Toleration) -> Value {
+    let mut written = Map::new();
+    let mut add = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            written.insert(name.to_owned(), value);
+        }
+    };
+    add("key", it.key.as_ref().map(|key| json!(key)));
+    add("operator", Some(json!(it.operator)));
+    add("value", it.value.as_ref().map(|value| json!(value)));
+    add("effect", it.effect.as_ref().map(|effect| json!(effect)));
+    add(
+        "tolerationSeconds",
+        it.toleration_seconds.map(|seconds| json!(seconds)),
+    );
+    Value::Object(written)
 }
 
 /// The manifest of the Ingress, without stamps.
@@ -216,7 +270,7 @@ pub fn ingress_manifest(desired: &Desired, wanted: &Ingress) -> Value {
     object(
         &ingress(desired, &wanted.name),
         &annotations,
-        wanted.labels.clone(),
+        with_defaults(desired, &wanted.labels),
         &Value::Object(spec),
     )
 }
@@ -225,6 +279,13 @@ pub fn ingress_manifest(desired: &Desired, wanted: &Ingress) -> Value {
 pub const SSL_REDIRECT: &str = "nginx.ingress.kubernetes.io/ssl-redirect";
 /// Controllers that read [`SSL_REDIRECT`], by `IngressClass.spec.controller`.
 pub const NGINX_CONTROLLERS: [&str; 2] = ["k8s.io/ingress-nginx", "webapprouting.kubernetes.azure.com/nginx"];
+
+/// Labels of one object over those of all.
+fn with_defaults(desired: &Desired, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all = desired.default_labels.clone();
+    all.extend(labels.clone());
+    all
+}
 
 fn rule(rule: &super::desired::Rule) -> Value {
     let paths: Vec<Value> = rule

@@ -12,8 +12,9 @@
 //! everything yet (an identity that exists only once the add-on is on) is planned again after its steps: see
 //! [`converge`].
 //!
-//! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`guard`],
-//! [`verify`], [`diagnose`]. With the world: [`world`], [`observe`], [`execute`], [`converge`].
+//! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`order`],
+//! [`guard`], [`verify`], [`diagnose`]. With the world: [`world`], [`observe`], [`execute`],
+//! [`rehearse`], [`converge`].
 
 pub mod converge;
 pub mod desired;
@@ -26,7 +27,9 @@ pub mod guard;
 pub mod manifests;
 pub mod observation;
 pub mod observe;
+pub mod order;
 pub mod plan;
+pub mod rehearse;
 pub mod step;
 pub mod text;
 pub mod verify;

@@ -9,8 +9,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::azure::{Cluster, RoleAssignment, Vault, VaultCertificate};
-use crate::k8s::SecretCertificate;
 use crate::k8s::edge::Served;
+use crate::k8s::{ApiServer, SecretCertificate};
 
 /// Something looked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,8 +76,23 @@ pub struct Observation {
     pub secrets: BTreeMap<String, Seen<Option<SecretCertificate>>>,
     /// Other bindings' and hand-made SecretProviderClasses of the whole cluster, if it was needed.
     pub other_classes: Seen<Vec<Value>>,
+    /// Who mounts the binding's SecretProviderClass, if it was needed.
+    pub mounts: Seen<Vec<Mount>>,
+    /// Where the cluster's API is, if that and a token suffice to reach it again.
+    pub server: Option<ApiServer>,
     /// What a handshake returned, by host.
     pub served: BTreeMap<String, Seen<Served>>,
+}
+
+/// A pod that has the binding's SecretProviderClass mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The pod.
+    pub pod: String,
+    /// Whether it is one of the sync Deployment's.
+    pub ours: bool,
+    /// Versions that it has, by the driver's ID of an object, as `secret/my-tls-cert`.
+    pub versions: BTreeMap<String, String>,
 }
 
 impl Observation {
@@ -94,6 +109,8 @@ impl Observation {
             controller: Seen::NotAsked,
             secrets: BTreeMap::new(),
             other_classes: Seen::NotAsked,
+            mounts: Seen::NotAsked,
+            server: None,
             served: BTreeMap::new(),
         }
     }
@@ -101,6 +118,15 @@ impl Observation {
     /// An object, if it was read and is there.
     pub fn object(&self, key: &str) -> Option<&Value> {
         self.objects.get(key).and_then(Seen::present)
+    }
+
+    /// The version of a vault's certificate that the driver has mounted; of several mounts the first.
+    pub fn mounted_version(&self, certificate: &str) -> Option<&str> {
+        let id = format!("secret/{certificate}");
+        let mounts = self.mounts.known()?.iter();
+        mounts
+            .filter_map(|mount| mount.versions.get(&id).map(String::as_str))
+            .next()
     }
 
     /// Everything that was asked for and not seen: what, and why.

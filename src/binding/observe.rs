@@ -1,20 +1,26 @@
 //! Reads the world around a binding. Whatever cannot be read is said, not guessed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::desired::Connection;
 use super::error::kubernetes_said;
-use super::observation::{Observation, Seen};
+use super::manifests;
+use super::observation::{Mount, Observation, Seen};
 use super::step::object_key;
-use super::world::{ConnectError, Freshness, World};
+use super::world::{Connected, Freshness, World};
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{self, Cluster, Vault};
 use crate::k8s::edge::{Endpoint, Served, handshake};
-use crate::k8s::{INGRESS_CLASS, Kind, Kubernetes, NAMESPACE, ObjectRef, SECRET_PROVIDER_CLASS};
+use crate::k8s::{
+    ApiServer, INGRESS_CLASS, Kind, Kubernetes, NAMESPACE, ObjectRef, POD, SECRET_PROVIDER_CLASS,
+    SPC_POD_STATUS,
+};
 
 /// What to read. Each member costs at least one request, so ask for what a decision needs.
 #[derive(Clone, Debug)]
@@ -39,6 +45,14 @@ pub struct Question {
     pub other_classes: bool,
     /// Whether anything of the cluster's API is to be asked at all.
     pub cluster_objects: bool,
+    /// Whether Secrets are read, or only their metadata.
+    pub read_secrets: bool,
+    /// The SecretProviderClass of which it matters who mounts it, and which versions.
+    pub mounts_of: Option<String>,
+    /// Whether the pods that mount it are to be told apart.
+    pub whose_mounts: bool,
+    /// How the cluster's API is reached.
+    pub connection: Connection,
     /// Whether an earlier answer of this run will do.
     pub freshness: Freshness,
 }
@@ -78,7 +92,11 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
         controller,
         secrets,
         other_classes,
+        mounts,
+        server,
     } = objects;
+    observation.mounts = mounts;
+    observation.server = server;
     observation.namespace = namespace;
     observation.objects = objects;
     observation.controller = controller;
@@ -147,17 +165,34 @@ struct ClusterPart {
     controller: Seen<Option<String>>,
     secrets: BTreeMap<String, Seen<Option<crate::k8s::SecretCertificate>>>,
     other_classes: Seen<Vec<Value>>,
+    mounts: Seen<Vec<Mount>>,
+    server: Option<ApiServer>,
 }
 
 async fn read_cluster(world: &World, question: &Question, cluster: Option<&Cluster>) -> ClusterPart {
-    let connection = match cluster.filter(|_| question.cluster_objects) {
-        None => return ClusterPart::unseen(question, None),
-        Some(cluster) => world.kubernetes(cluster).await,
+    let Some(cluster) = cluster.filter(|_| question.cluster_objects) else {
+        return ClusterPart::unseen(question, None);
     };
-    match connection {
-        Ok(kubernetes) => read_objects(&kubernetes, question).await,
-        Err(ConnectError::Azure(error)) => ClusterPart::unseen(question, Some(&error.service_said())),
-        Err(ConnectError::Kubernetes(error)) => ClusterPart::unseen(question, Some(&kubernetes_said(&error))),
+    if cluster
+        .power
+        .as_deref()
+        .is_some_and(|power| power.eq_ignore_ascii_case("Stopped"))
+    {
+        return ClusterPart::unseen(question, Some("the cluster is stopped"));
+    }
+    let connected = match world.kubernetes(cluster, &question.connection).await {
+        Ok(connected) => connected,
+        Err(error) => return ClusterPart::unseen(question, Some(&error.said())),
+    };
+    let lost = AtomicBool::new(false);
+    let part = read_objects(&connected, question, &lost).await;
+    if !(connected.is_remembered && lost.load(Ordering::Relaxed)) {
+        return part;
+    }
+    // What was remembered of the server may be out of date: its certificates were rotated, or it was built anew.
+    match world.kubernetes_anew(cluster, &question.connection).await {
+        Ok(connected) => read_objects(&connected, question, &lost).await,
+        Err(_) => part,
     }
 }
 
@@ -181,45 +216,51 @@ impl ClusterPart {
                 .map(|name| (name.clone(), no(why)))
                 .collect(),
             other_classes: no(why),
+            mounts: no(why),
+            server: None,
         }
     }
 }
 
-async fn read_objects(kubernetes: &Kubernetes, question: &Question) -> ClusterPart {
-    let objects = join_all(
-        question
-            .objects
-            .iter()
-            .map(|object| async move { (object_key(object), told(kubernetes.get(object).await)) }),
-    );
+/// Reads all there is to read at the same time. `lost` becomes true if an answer did not come.
+async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicBool) -> ClusterPart {
+    let kubernetes = &connected.kubernetes;
+    let objects = join_all(question.objects.iter().map(|object| async move {
+        let found = kubernetes.get(object).await;
+        (object_key(object), told(found, lost))
+    }));
     let secrets = join_all(question.secrets.iter().map(|name| async move {
-        (
-            name.clone(),
-            told(kubernetes.secret_certificate(&question.namespace, name).await),
-        )
+        let found = if question.read_secrets {
+            kubernetes.secret_certificate(&question.namespace, name).await
+        } else {
+            kubernetes.secret_marks(&question.namespace, name).await
+        };
+        (name.clone(), told(found, lost))
     }));
     let namespace = async {
         if !question.namespace_exists {
             return Seen::NotAsked;
         }
-        match kubernetes.get(&NAMESPACE.named("", &question.namespace)).await {
-            Ok(found) => Seen::Known(found.is_some()),
-            Err(error) => Seen::NotSeen(kubernetes_said(&error)),
-        }
+        let found = kubernetes.get(&NAMESPACE.named("", &question.namespace)).await;
+        told(found.map(|found| found.is_some()), lost)
     };
     let other_classes = async {
-        if question.other_classes {
-            told(kubernetes.list(SECRET_PROVIDER_CLASS, None, "").await)
-        } else {
-            Seen::NotAsked
+        if !question.other_classes {
+            return Seen::NotAsked;
+        }
+        match kubernetes.list(SECRET_PROVIDER_CLASS, None, "").await {
+            // Without the kind there is nobody who reads a vault.
+            Err(crate::k8s::Error::NotServed { .. }) => Seen::Known(Vec::new()),
+            listed => told(listed, lost),
         }
     };
-    let (objects, secrets, namespace, controller, other_classes) = tokio::join!(
+    let (objects, secrets, namespace, controller, other_classes, mounts) = tokio::join!(
         objects,
         secrets,
         namespace,
-        read_controller(kubernetes, question.class.as_deref()),
+        read_controller(kubernetes, question.class.as_deref(), lost),
         other_classes,
+        read_mounts(kubernetes, question, lost),
     );
     ClusterPart {
         namespace,
@@ -227,19 +268,82 @@ async fn read_objects(kubernetes: &Kubernetes, question: &Question) -> ClusterPa
         controller,
         secrets: secrets.into_iter().collect(),
         other_classes,
+        mounts,
+        server: connected.server.clone(),
     }
 }
 
-async fn read_controller(kubernetes: &Kubernetes, class: Option<&str>) -> Seen<Option<String>> {
+async fn read_controller(
+    kubernetes: &Kubernetes,
+    class: Option<&str>,
+    lost: &AtomicBool,
+) -> Seen<Option<String>> {
     let Some(class) = class else { return Seen::NotAsked };
     let found = kubernetes.get(&INGRESS_CLASS.named("", class)).await;
-    told(found.map(|found| found.and_then(|class| class["spec"]["controller"].as_str().map(str::to_owned))))
+    let controller = |class: Value| class["spec"]["controller"].as_str().map(str::to_owned);
+    told(found.map(|found| found.and_then(controller)), lost)
 }
 
-fn told<T>(answer: Result<T, crate::k8s::Error>) -> Seen<T> {
+/// Who mounts the SecretProviderClass, by the driver's own records; the sync pods are told from others by their label.
+async fn read_mounts(kubernetes: &Kubernetes, question: &Question, lost: &AtomicBool) -> Seen<Vec<Mount>> {
+    let Some(class) = &question.mounts_of else {
+        return Seen::NotAsked;
+    };
+    let namespace = Some(question.namespace.as_str());
+    let pods = async {
+        if question.whose_mounts {
+            let selector = manifests::sync_selector(class);
+            kubernetes.list(POD, namespace, &selector).await
+        } else {
+            Ok(Vec::new())
+        }
+    };
+    let (records, pods) = tokio::join!(kubernetes.list(SPC_POD_STATUS, namespace, ""), pods);
+    let records = match records {
+        Err(crate::k8s::Error::NotServed { .. }) => Vec::new(),
+        Err(error) => return told(Err(error), lost),
+        Ok(records) => records,
+    };
+    let own = match pods {
+        Err(error) => return told(Err(error), lost),
+        Ok(pods) => names(pods),
+    };
+    Seen::Known(mounts(&records, class, &own))
+}
+
+/// The mounts of a SecretProviderClass among the driver's records.
+fn mounts(records: &[Value], class: &str, own_pods: &[String]) -> Vec<Mount> {
+    let of_class = records
+        .iter()
+        .map(|record| &record["status"])
+        .filter(|status| status["secretProviderClassName"] == class && status["mounted"] != false);
+    of_class
+        .map(|status| {
+            let pod = status["podName"].as_str().unwrap_or_default().to_owned();
+            let objects = status["objects"].as_array().into_iter().flatten();
+            Mount {
+                ours: own_pods.contains(&pod),
+                pod,
+                versions: objects
+                    .filter_map(|object| {
+                        let id = object["id"].as_str()?.to_owned();
+                        Some((id, object["version"].as_str()?.to_owned()))
+                    })
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+fn told<T>(answer: Result<T, crate::k8s::Error>, lost: &AtomicBool) -> Seen<T> {
     match answer {
         Ok(value) => Seen::Known(value),
-        Err(error) => Seen::NotSeen(kubernetes_said(&error)),
+        Err(error) => {
+            if matches!(error, crate::k8s::Error::Unreachable { .. }) {
+                lost.store(true, Ordering::Relaxed);
+            }
+            Seen::NotSeen(kubernetes_said(&error))
+        }
     }
 }
 
@@ -268,20 +372,22 @@ pub fn dialled(host: &str) -> String {
 
 /// Events and pod states that explain why a mount does not come up, newest first.
 pub async fn mount_messages(kubernetes: &Kubernetes, namespace: &str, binding: &str) -> Vec<String> {
-    let selector = format!("app.kubernetes.io/name=kvtls-sync,app.kubernetes.io/instance={binding}");
+    let selector = manifests::sync_selector(binding);
     let (pods, events) = tokio::join!(
-        kubernetes.list(crate::k8s::POD, Some(namespace), &selector),
+        kubernetes.list(POD, Some(namespace), &selector),
         kubernetes.list(crate::k8s::EVENT, Some(namespace), ""),
     );
-    let pods: Vec<String> = names(pods.unwrap_or_default());
+    let pods = pods.unwrap_or_default();
+    let pod_of = |event: &Value| {
+        let name = &event["involvedObject"]["name"];
+        pods.iter().find(|pod| pod["metadata"]["name"] == *name)
+    };
     let mut found: Vec<(String, String)> = events
         .unwrap_or_default()
         .into_iter()
         .filter(|event| event["type"] == "Warning")
-        .filter(|event| {
-            pods.iter()
-                .any(|pod| event["involvedObject"]["name"] == pod.as_str())
-        })
+        // A pod that is ready has its mount, whatever went wrong before.
+        .filter(|event| pod_of(event).is_some_and(|pod| event["reason"] != "FailedMount" || !is_ready(pod)))
         .map(|event| {
             let time = event["lastTimestamp"]
                 .as_str()
@@ -295,6 +401,13 @@ pub async fn mount_messages(kubernetes: &Kubernetes, namespace: &str, binding: &
         .collect();
     found.sort_by(|left, right| right.0.cmp(&left.0));
     found.into_iter().map(|(_, message)| message).collect()
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions
+        .filter(|condition| condition["type"] == "Ready")
+        .any(|condition| condition["status"] == "True")
 }
 
 fn names(objects: Vec<Value>) -> Vec<String> {

@@ -7,17 +7,17 @@
 //!
 //! Next: [`super::execute`] runs the steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::desired::{Desired, Mode, VerifyLevel};
+use super::desired::{Connection, Desired, Mode, VerifyLevel};
 use super::grant;
 use super::manifests::{self, Facts};
 use super::observation::{Observation, Seen};
 use super::step::{Awaited, Step, object_key};
-use super::text::{shown, without_bookkeeping};
+use super::text::{shown, without_bookkeeping, yield_to_autoscaler};
 use crate::azure::ids::{ClusterId, PrincipalId, VaultId};
 use crate::azure::{AddonWish, duration};
 use crate::k8s::{Kind, ObjectRef, SECRET};
@@ -44,6 +44,8 @@ pub struct Memory {
     pub granted: bool,
     /// The name of the cloud as the driver's Azure provider wants it.
     pub cloud_name: Option<String>,
+    /// Objects by `Kind/name` that were imported from other hands and not yet written.
+    pub adopted: BTreeSet<String>,
 }
 
 /// What an absent binding still owns.
@@ -65,6 +67,10 @@ pub struct Owned {
     pub secrets: Vec<String>,
     /// Grants that kvtls made.
     pub grants: Vec<OwnedGrant>,
+    /// Whether objects were applied at all, and not only rendered.
+    pub applied: bool,
+    /// How the cluster's API is reached.
+    pub connection: Connection,
 }
 
 /// A grant that kvtls made.
@@ -111,6 +117,10 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
     let granted = grant::find(vault, assignments, &identity.object_id).is_some();
     // A grant that is known from before and only cannot be read now is not made again.
     let unseen = seen.assignments.why_not().is_some() && memory.granted;
+    if desired.create_namespace && seen.namespace == Seen::Known(false) {
+        let (object, manifest) = manifests::namespace(desired);
+        steps.push(Step::CreateNamespace { object, manifest });
+    }
     let blind = seen.objects.values().any(|object| object.why_not().is_some());
     if blind {
         return Plan {
@@ -132,6 +142,12 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
                 principal: identity.object_id.clone(),
             }
         });
+    }
+    if !desired.apply_manifests {
+        return Plan {
+            steps,
+            complete: true,
+        };
     }
     let facts = Facts {
         client_id: identity.client_id.clone(),
@@ -226,7 +242,10 @@ impl Objects<'_> {
     /// Applies an object unless it is as wished. A difference in bookkeeping alone is applied too, silently.
     fn push_apply(&self, steps: &mut Vec<Step>, object: &ObjectRef, manifest: &Value) {
         let key = object_key(object);
-        let wanted = self.stamp(manifest.clone());
+        let mut wanted = self.stamp(manifest.clone());
+        if let Some(live) = self.seen.object(&key) {
+            yield_to_autoscaler(&mut wanted, live);
+        }
         let bookkeeping = match self.seen.object(&key) {
             None => false,
             Some(live) => {
@@ -300,6 +319,10 @@ impl Objects<'_> {
             let leaf = secret.and_then(|secret| secret.leaf.as_ref());
             match (leaf, &awaited.thumbprint) {
                 (Some(leaf), Some(wanted)) => leaf.thumbprint.to_string() != *wanted,
+                (None, Some(_)) => {
+                    let mounted = self.seen.mounted_version(&awaited.name);
+                    mounted.is_some_and(|mounted| Some(mounted) != awaited.version.as_deref())
+                }
                 _ => false,
             }
         })
@@ -326,6 +349,8 @@ impl Objects<'_> {
         Some(Awaited {
             certificate: key.to_owned(),
             secret_name: certificate.secret_name.clone(),
+            name: certificate.certificate.clone(),
+            version: found.map(|found| found.version.clone()),
             thumbprint: found.map(|found| found.leaf.thumbprint.to_string()),
         })
     }
@@ -427,8 +452,11 @@ fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
         .cluster
         .present()
         .and_then(|cluster| cluster.addon.identity.as_ref());
+    // With the cluster or the add-on its identity goes. What could not be seen may still be there.
+    let identity_is_gone = seen.cluster.known().is_some() && identity.is_none();
     let is_current = |grant: &OwnedGrant| {
-        identity.is_none_or(|identity| identity.object_id.0.eq_ignore_ascii_case(&grant.principal_id))
+        !identity_is_gone
+            && identity.is_none_or(|identity| identity.object_id.0.eq_ignore_ascii_case(&grant.principal_id))
     };
     let readers = seen
         .other_classes

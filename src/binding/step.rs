@@ -35,6 +35,13 @@ pub enum Step {
         /// The add-on's identity.
         principal: PrincipalId,
     },
+    /// Makes the namespace, which stays when the binding goes.
+    CreateNamespace {
+        /// Which.
+        object: ObjectRef,
+        /// Its manifest.
+        manifest: Value,
+    },
     /// Server-side apply of one of our objects.
     Apply {
         /// Which.
@@ -100,6 +107,10 @@ pub struct Awaited {
     pub certificate: String,
     /// The Secret.
     pub secret_name: String,
+    /// Its name in the vault.
+    pub name: String,
+    /// Its version in the vault; `None` if the vault could not be read.
+    pub version: Option<String>,
     /// Upper-case SHA-1 hex of the leaf; `None` accepts any leaf, because the vault could not be read.
     pub thumbprint: Option<String>,
 }
@@ -115,7 +126,8 @@ impl Step {
                 bookkeeping: false,
                 ..
             }
-            | Self::Delete { object, .. } => Some(object_key(object)),
+            | Self::Delete { object, .. }
+            | Self::CreateNamespace { object, .. } => Some(object_key(object)),
             Self::RemoveRole { .. } | Self::RemoveAccessPolicy { .. } => Some("revoke".to_owned()),
             Self::Apply {
                 bookkeeping: true, ..

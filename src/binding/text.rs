@@ -99,12 +99,37 @@ fn merge_key(items: &[Value]) -> Option<&'static str> {
 #[must_use]
 pub fn shown(live: &Value, wanted: &Value, admission: Option<&Value>) -> Value {
     // What we own beyond what we want is a leftover of ours, and is shown so that it is taken back.
-    let seen = without_bookkeeping(&overlay(owned(live, FIELD_MANAGER), &project(live, wanted)));
+    let mut seen = without_bookkeeping(&overlay(owned(live, FIELD_MANAGER), &project(live, wanted)));
     let wanted = without_bookkeeping(wanted);
+    if is_autoscaled(live) && seen["spec"].is_object() {
+        match wanted["spec"].get("replicas") {
+            Some(replicas) => seen["spec"]["replicas"] = replicas.clone(),
+            None => yield_to_autoscaler(&mut seen, live),
+        }
+    }
     match admission {
         None => seen,
         Some(admission) => forgive(&seen, &admission["admitted"], &admission["sent"], &wanted),
     }
+}
+
+/// Leaves the number of replicas out of what we want, if an autoscaler has set it: it would set it again.
+pub fn yield_to_autoscaler(wanted: &mut Value, live: &Value) {
+    if is_autoscaled(live)
+        && let Some(spec) = wanted["spec"].as_object_mut()
+    {
+        spec.remove("replicas");
+    }
+}
+
+fn is_autoscaled(live: &Value) -> bool {
+    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
+    entries.into_iter().flatten().any(|entry| {
+        // The HorizontalPodAutoscaler's controller writes through the scale subresource; people who scale do, too.
+        entry["manager"] == "kube-controller-manager"
+            && entry["subresource"] == "scale"
+            && entry.pointer("/fieldsV1/f:spec/f:replicas").is_some()
+    })
 }
 
 /// What the server made of a write of ours, to be remembered; nothing if it took it as it was.

@@ -19,7 +19,7 @@ pub enum Phase {
     Pending,
     /// The add-on is on and its identity may read the vault.
     Azure,
-    /// The objects are there.
+    /// The objects are there, or rendered.
     Objects,
     /// The Secrets hold the vault's certificates.
     Synced,
@@ -132,7 +132,12 @@ fn certificate_status(
         versions.min_by_key(is_vaults)
     };
     let synced = match wanted.and_then(|wanted| seen.secrets.get(&wanted.secret_name)) {
-        Some(Seen::Known(found)) => found.as_ref().and_then(|found| found.leaf.as_ref()).map(named),
+        Some(Seen::Known(None)) => None,
+        Some(Seen::Known(Some(found))) => match (&found.leaf, wanted) {
+            (Some(leaf), _) => Some(named(leaf)),
+            (None, Some(wanted)) => mounted(seen, &wanted.certificate, vault.as_ref(), &before),
+            (None, None) => None,
+        },
         // What the edge serves came out of the Secret, so a current edge proves a current Secret.
         _ if served.is_some() && served == vault => served.clone(),
         _ => before.synced.clone(),
@@ -142,6 +147,22 @@ fn certificate_status(
         synced,
         served,
     }
+}
+
+/// What a Secret holds that was not read, by the version that the driver has mounted; one that was never seen before is
+/// still the last one that was.
+fn mounted(
+    seen: &Observation,
+    certificate: &str,
+    vault: Option<&Version>,
+    before: &CertificateStatus,
+) -> Option<Version> {
+    let version = seen.mounted_version(certificate)?;
+    let known = vault.into_iter().chain(&before.vault).chain(&before.synced);
+    let found = known
+        .into_iter()
+        .find(|it| it.version.as_deref() == Some(version));
+    found.cloned().or_else(|| before.synced.clone())
 }
 
 /// A leaf seen somewhere, with the vault's version if it is one that we know.
@@ -205,6 +226,9 @@ fn phase(
         vault.is_some_and(|vault| grant::find(vault, assignments, &identity.object_id).is_some());
     if !is_granted && seen.assignments.why_not().is_none() && desired.access != Mode::Ignore {
         return Some(Phase::Pending);
+    }
+    if !desired.apply_manifests {
+        return Some(Phase::Objects);
     }
     let mut all_there = true;
     for object in manifests::objects(desired) {

@@ -7,16 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
+use super::desired::{Connection, Credential};
+use super::error::kubernetes_said;
 use crate::azure::ids::{ClusterId, PrincipalId, VaultId};
 use crate::azure::{self, Azure, Cluster, RoleAssignment, Vault, VaultCertificate};
 use crate::k8s::edge::ProxySettings;
-use crate::k8s::{self, ConnectSettings, Kubernetes, TokenSource};
+use crate::k8s::{self, ApiServer, ConnectSettings, Kubernetes, TokenSource};
 
 /// Everything through which a binding reaches the world. Clones share connections and reads.
 #[derive(Clone)]
 pub struct World {
     azure: Azure,
-    connect: ConnectSettings,
+    user_agent: String,
     proxy: ProxySettings,
     shared: Arc<Shared>,
 }
@@ -27,7 +29,19 @@ struct Shared {
     vaults: Memo<VaultId, Result<Option<Vault>, azure::Error>>,
     assignments: Memo<(VaultId, PrincipalId), Result<Vec<RoleAssignment>, azure::Error>>,
     certificates: Memo<(VaultId, String), Result<Option<VaultCertificate>, azure::Error>>,
-    connections: Memo<ClusterId, Result<Kubernetes, ConnectError>>,
+    connections: Memo<(ClusterId, Connection), Result<Connected, ConnectError>>,
+    servers: Mutex<HashMap<ClusterId, ApiServer>>,
+}
+
+/// A connection to a cluster's API.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// The client.
+    pub kubernetes: Kubernetes,
+    /// Where it is, if with that and a token the next run needs nothing of Azure.
+    pub server: Option<ApiServer>,
+    /// Whether that was remembered from an earlier run.
+    pub is_remembered: bool,
 }
 
 /// Why a cluster's API could not be reached.
@@ -37,6 +51,33 @@ pub enum ConnectError {
     Azure(azure::Error),
     /// The credential could not be used.
     Kubernetes(k8s::Error),
+    /// An Entra token was asked for, and the cluster has no Entra.
+    NoEntra,
+    /// The user's credential was asked for, and on a cluster with Entra that is a program to log in with.
+    NeedsLogin,
+    /// The administrator's credential was asked for, and the cluster has no local accounts.
+    LocalAccountsOff(azure::Error),
+}
+
+impl From<k8s::Error> for ConnectError {
+    fn from(error: k8s::Error) -> Self {
+        Self::Kubernetes(error)
+    }
+}
+
+impl ConnectError {
+    /// Why, in the service's words where it said something.
+    pub fn said(&self) -> String {
+        match self {
+            Self::Azure(error) | Self::LocalAccountsOff(error) => error.service_said(),
+            Self::Kubernetes(error) => kubernetes_said(error),
+            Self::NoEntra => "the cluster has no Entra ID, and connection.credential is \"entra\"".to_owned(),
+            Self::NeedsLogin => {
+                "connection.credential is \"user\", and on a cluster with Entra ID that is a program to log in with"
+                    .to_owned()
+            }
+        }
+    }
 }
 
 /// Whether an earlier answer of this run will do.
@@ -50,10 +91,10 @@ pub enum Freshness {
 
 impl World {
     /// A world reached through these clients.
-    pub fn new(azure: Azure, connect: ConnectSettings, proxy: ProxySettings) -> Self {
+    pub fn new(azure: Azure, user_agent: String, proxy: ProxySettings) -> Self {
         Self {
             azure,
-            connect,
+            user_agent,
             proxy,
             shared: Arc::default(),
         }
@@ -134,30 +175,93 @@ impl World {
         self.shared.certificates.get(key, freshness, read).await
     }
 
-    /// A connection to the cluster's API; one per cluster and run.
+    /// A connection to the cluster's API; one per cluster, way and run. Who needs no more than a token and remembers
+    /// the server asks Azure nothing.
     ///
     /// # Errors
     /// If Azure does not hand out the credential, or it cannot be used.
-    pub async fn kubernetes(&self, cluster: &Cluster) -> Result<Kubernetes, ConnectError> {
-        let key = cluster.id.clone();
-        self.shared
-            .connections
-            .get(key, Freshness::Shared, || self.connect(cluster))
-            .await
+    pub async fn kubernetes(&self, cluster: &Cluster, way: &Connection) -> Result<Connected, ConnectError> {
+        let key = (cluster.id.clone(), way.clone());
+        let connect = || self.connect(cluster, way, self.remembered(&cluster.id));
+        self.shared.connections.get(key, Freshness::Shared, connect).await
     }
 
-    async fn connect(&self, cluster: &Cluster) -> Result<Kubernetes, ConnectError> {
-        let credential = self
-            .azure
-            .user_credential(&cluster.id)
-            .await
-            .map_err(ConnectError::Azure)?;
-        let token: Option<Arc<dyn TokenSource>> = cluster
-            .entra
-            .then(|| Arc::new(EntraToken(self.azure.clone())) as Arc<dyn TokenSource>);
-        Kubernetes::connect(credential.expose(), token, &self.connect)
-            .await
-            .map_err(ConnectError::Kubernetes)
+    /// As [`World::kubernetes`], without trusting what was remembered: certificates are rotated, clusters rebuilt.
+    ///
+    /// # Errors
+    /// As [`World::kubernetes`].
+    pub async fn kubernetes_anew(
+        &self,
+        cluster: &Cluster,
+        way: &Connection,
+    ) -> Result<Connected, ConnectError> {
+        let key = (cluster.id.clone(), way.clone());
+        let connect = || self.connect(cluster, way, None);
+        self.shared.connections.get(key, Freshness::Fresh, connect).await
+    }
+
+    /// Remembers from an earlier run where a cluster's API is.
+    pub fn remember_server(&self, cluster: &ClusterId, server: ApiServer) {
+        let mut servers = self.shared.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.insert(cluster.clone(), server);
+    }
+
+    fn remembered(&self, cluster: &ClusterId) -> Option<ApiServer> {
+        let servers = self.shared.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.get(cluster).cloned()
+    }
+
+    async fn connect(
+        &self,
+        cluster: &Cluster,
+        way: &Connection,
+        remembered: Option<ApiServer>,
+    ) -> Result<Connected, ConnectError> {
+        let settings = ConnectSettings {
+            proxy_url: way.proxy_url.clone(),
+            server: way.server.clone(),
+            tls_server_name: way.tls_server_name.clone(),
+            user_agent: self.user_agent.clone(),
+        };
+        let with_token = match (way.credential, cluster.entra) {
+            (Credential::Entra, false) => return Err(ConnectError::NoEntra),
+            (Credential::User, true) => return Err(ConnectError::NeedsLogin),
+            (Credential::Entra | Credential::Auto, true) => true,
+            (Credential::Auto | Credential::User, false) | (Credential::Admin, _) => false,
+        };
+        let is_remembered = with_token && remembered.is_some();
+        let connected = |kubernetes, server| Connected {
+            kubernetes,
+            server: with_token.then_some(server),
+            is_remembered,
+        };
+        if let Some(server) = remembered.filter(|_| with_token) {
+            let kubernetes = Kubernetes::connect_with_token(&server, self.token_source(), &settings)?;
+            return Ok(connected(kubernetes, server));
+        }
+        let kubeconfig = match way.credential {
+            Credential::Admin => self.azure.admin_credential(&cluster.id).await,
+            Credential::Auto | Credential::Entra | Credential::User => {
+                self.azure.user_credential(&cluster.id).await
+            }
+        };
+        let kubeconfig = kubeconfig.map_err(|error| match error {
+            azure::Error::Rejected { .. } if cluster.local_accounts_disabled => {
+                ConnectError::LocalAccountsOff(error)
+            }
+            error => ConnectError::Azure(error),
+        })?;
+        let server = ApiServer::of_kubeconfig(kubeconfig.expose())?;
+        let kubernetes = if with_token {
+            Kubernetes::connect_with_token(&server, self.token_source(), &settings)?
+        } else {
+            Kubernetes::connect(kubeconfig.expose(), &settings)?
+        };
+        Ok(connected(kubernetes, server))
+    }
+
+    fn token_source(&self) -> Arc<dyn TokenSource> {
+        Arc::new(EntraToken(self.azure.clone()))
     }
 }
 

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 use kube::config::{Cluster, Kubeconfig};
+use serde::{Deserialize, Serialize};
 use x509_parser::pem::Pem;
 
 use super::{Error, Kubernetes, ProxySettings};
@@ -34,69 +35,127 @@ pub trait TokenSource: Send + Sync {
 pub struct ConnectSettings {
     /// An HTTP proxy; wins over the environment and over the kubeconfig.
     pub proxy_url: Option<String>,
+    /// A URL to dial instead of the kubeconfig's.
+    pub server: Option<String>,
+    /// The name that the server's certificate must hold; the dialled one unless set.
+    pub tls_server_name: Option<String>,
     /// The User-Agent.
     pub user_agent: String,
 }
 
-impl Kubernetes {
-    /// Gets ready to talk to the API server of a kubeconfig's current context. Nothing is asked of it yet.
-    ///
-    /// With a token source only the server and its CA are taken from the kubeconfig: an Entra cluster's names a login
-    /// program that cannot run here. Without one its user is taken as it is.
+/// An API server as a kubeconfig names it, without any credential: all that is needed beside a token. May be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiServer {
+    /// Its URL.
+    pub url: String,
+    /// Its certificate authorities, PEM in base64; none for those that the system trusts.
+    pub ca: Option<String>,
+    /// The name its certificate holds, where that is not the URL's.
+    pub tls_server_name: Option<String>,
+    /// A proxy that leads there.
+    pub proxy_url: Option<String>,
+}
+
+impl ApiServer {
+    /// The API server of a kubeconfig's current context.
     ///
     /// # Errors
-    /// [`Error::Settings`] if it is no kubeconfig or cannot be used. What is in it is never part of the message.
-    pub async fn connect(
-        kubeconfig: &str,
-        token: Option<Arc<dyn TokenSource>>,
+    /// [`Error::Settings`] if it is no kubeconfig or names none. What is in it is never part of the message.
+    pub fn of_kubeconfig(kubeconfig: &str) -> Result<Self, Error> {
+        server(&current(parse(kubeconfig)?)?.0)
+    }
+}
+
+impl Kubernetes {
+    /// Gets ready to talk to the API server of a kubeconfig's current context as the user it names. Nothing is asked
+    /// of it yet.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] if it is no kubeconfig, cannot be used, or its user has to log in with another program. What
+    /// is in it is never part of the message.
+    pub fn connect(kubeconfig: &str, settings: &ConnectSettings) -> Result<Self, Error> {
+        let (cluster, user) = current(parse(kubeconfig)?)?;
+        if user.exec.is_some() || user.auth_provider.is_some() {
+            return Err(unusable("its user has to log in with another program"));
+        }
+        let mut config = config(&server(&cluster)?, settings, &ProxySettings::from_environment())?;
+        config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
+        config.auth_info = user;
+        Self::of_config(config, None)
+    }
+
+    /// Gets ready to talk to an API server with tokens. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] if the server or the settings cannot be used.
+    pub fn connect_with_token(
+        server: &ApiServer,
+        token: Arc<dyn TokenSource>,
         settings: &ConnectSettings,
     ) -> Result<Self, Error> {
-        let config = config(
-            kubeconfig,
-            token.is_some(),
-            settings,
-            &ProxySettings::from_environment(),
-        )?;
+        let config = config(server, settings, &ProxySettings::from_environment())?;
+        Self::of_config(config, Some(token))
+    }
+
+    fn of_config(config: kube::Config, token: Option<Arc<dyn TokenSource>>) -> Result<Self, Error> {
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = kube::Client::try_from(config).map_err(|error| unusable(&error.to_string()))?;
         Ok(Self::new(client, server, token))
     }
 }
 
+/// The parser's message would quote the line, and the line may hold a key.
+fn parse(kubeconfig: &str) -> Result<Kubeconfig, Error> {
+    Kubeconfig::from_yaml(kubeconfig)
+        .ok()
+        .ok_or_else(|| unusable("it is no kubeconfig"))
+}
+
+fn server(cluster: &Cluster) -> Result<ApiServer, Error> {
+    let url = cluster.server.clone();
+    let ca = match (
+        &cluster.certificate_authority_data,
+        &cluster.certificate_authority,
+    ) {
+        (Some(data), _) => Some(data.clone()),
+        (None, Some(path)) => {
+            let read = std::fs::read(path);
+            let pem =
+                read.map_err(|error| unusable(&format!("its CA file {path} cannot be read ({error})")))?;
+            Some(STANDARD.encode(pem))
+        }
+        (None, None) => None,
+    };
+    Ok(ApiServer {
+        url: url.ok_or_else(|| unusable("its cluster has no server"))?,
+        ca,
+        tls_server_name: cluster.tls_server_name.clone(),
+        proxy_url: cluster.proxy_url.clone(),
+    })
+}
+
 fn config(
-    kubeconfig: &str,
-    own_token: bool,
+    server: &ApiServer,
     settings: &ConnectSettings,
     environment: &ProxySettings,
 ) -> Result<kube::Config, Error> {
-    // The parser's message would quote the line, and the line may hold a key.
-    let Ok(parsed) = Kubeconfig::from_yaml(kubeconfig) else {
-        return Err(unusable("it is no kubeconfig"));
-    };
-    let (cluster, user) = current(parsed)?;
-    let server = cluster
-        .server
-        .as_deref()
-        .ok_or_else(|| unusable("its cluster has no server"))?;
-    let url: Uri = server
+    let text = settings.server.as_deref().unwrap_or(&server.url);
+    let url: Uri = text
         .parse()
-        .map_err(|error| unusable(&format!("its server \"{server}\" is no URL ({error})")))?;
+        .map_err(|error| unusable(&format!("its server \"{text}\" is no URL ({error})")))?;
     let host = url.host().unwrap_or_default().to_owned();
     let port = url.port_u16().unwrap_or(443);
     let mut config = kube::Config::new(url);
-    config.root_cert = authorities(&cluster)?;
-    config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
-    config.tls_server_name.clone_from(&cluster.tls_server_name);
+    config.root_cert = server.ca.as_deref().map(authorities).transpose()?;
+    let own_name = settings.tls_server_name.as_ref();
+    config.tls_server_name = own_name.or(server.tls_server_name.as_ref()).cloned();
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.default_retry = false;
-    if !own_token {
-        config.auth_info = user;
-    }
     let proxy = settings
         .proxy_url
         .as_deref()
         .or_else(|| environment.for_host(&host, port))
-        .or(cluster.proxy_url.as_deref());
+        .or(server.proxy_url.as_deref());
     config.proxy_url = proxy.filter(|text| !text.is_empty()).map(proxy_url).transpose()?;
     if let Ok(value) = HeaderValue::from_str(&settings.user_agent) {
         config.headers.push((http::header::USER_AGENT, value));
@@ -128,21 +187,13 @@ fn current(kubeconfig: Kubeconfig) -> Result<(Cluster, kube::config::AuthInfo), 
 }
 
 /// The CA certificates, in DER.
-fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, Error> {
-    let pem = match (
-        &cluster.certificate_authority_data,
-        &cluster.certificate_authority,
-    ) {
-        (Some(data), _) => STANDARD
-            .decode(data)
-            .map_err(|error| unusable(&format!("its CA data is no base64 ({error})")))?,
-        (None, Some(path)) => std::fs::read(path)
-            .map_err(|error| unusable(&format!("its CA file {path} cannot be read ({error})")))?,
-        (None, None) => return Ok(None),
-    };
+fn authorities(data: &str) -> Result<Vec<Vec<u8>>, Error> {
+    let pem = STANDARD
+        .decode(data)
+        .map_err(|error| unusable(&format!("its CA data is no base64 ({error})")))?;
     let blocks: Result<Vec<Pem>, _> = Pem::iter_from_buffer(&pem).collect();
     let blocks = blocks.map_err(|error| unusable(&format!("its CA is no PEM ({error})")))?;
-    Ok(Some(blocks.into_iter().map(|block| block.contents).collect()))
+    Ok(blocks.into_iter().map(|block| block.contents).collect())
 }
 
 fn proxy_url(text: &str) -> Result<Uri, Error> {
@@ -175,15 +226,26 @@ clusters: [{name: aks, cluster: {server: 'https://aks.hcp.eastus.azmk8s.io:443'}
 users: [{name: me, user: {token: t0ken}}]
 ";
 
-    fn read(text: &str, own_token: bool, proxy: &ProxySettings) -> Result<kube::Config, Error> {
-        config(text, own_token, &ConnectSettings::default(), proxy)
+    fn read(text: &str) -> Result<kube::Config, Error> {
+        config(
+            &ApiServer::of_kubeconfig(text)?,
+            &ConnectSettings::default(),
+            &ProxySettings::default(),
+        )
     }
 
     #[test]
-    fn with_tokens_of_our_own_the_kubeconfig_s_user_is_left_aside() {
-        let none = ProxySettings::default();
-        assert!(read(KUBECONFIG, false, &none).unwrap().auth_info.token.is_some());
-        assert!(read(KUBECONFIG, true, &none).unwrap().auth_info.token.is_none());
+    fn of_a_server_only_its_address_is_kept() {
+        let server = ApiServer::of_kubeconfig(KUBECONFIG).unwrap();
+        assert!(!format!("{server:?}").contains("t0ken"));
+        let other = ConnectSettings {
+            server: Some("https://10.0.0.1:6443".to_owned()),
+            tls_server_name: Some("aks".to_owned()),
+            ..ConnectSettings::default()
+        };
+        let config = config(&server, &other, &ProxySettings::default()).unwrap();
+        assert_eq!(config.cluster_url.to_string(), "https://10.0.0.1:6443/");
+        assert_eq!(config.tls_server_name.as_deref(), Some("aks"));
     }
 
     #[test]
@@ -193,10 +255,14 @@ users: [{name: me, user: {token: t0ken}}]
             no_proxy: Some("a,".into()),
         };
         let found = |settings: &ConnectSettings, environment: &ProxySettings| {
-            config(KUBECONFIG, true, settings, environment)
-                .unwrap()
-                .proxy_url
-                .map(|url| url.to_string())
+            config(
+                &ApiServer::of_kubeconfig(KUBECONFIG).unwrap(),
+                settings,
+                environment,
+            )
+            .unwrap()
+            .proxy_url
+            .map(|url| url.to_string())
         };
         let own = ConnectSettings {
             proxy_url: Some("own:2".into()),
@@ -217,14 +283,10 @@ users: [{name: me, user: {token: t0ken}}]
     #[test]
     fn a_broken_kubeconfig_is_not_quoted() {
         let broken = KUBECONFIG.replace("{token: t0ken}", "{token: [t0ken}");
-        let error = read(&broken, false, &ProxySettings::default())
-            .unwrap_err()
-            .to_string();
+        let error = read(&broken).unwrap_err().to_string();
         assert!(!error.contains("t0ken"), "{error}");
         let other = KUBECONFIG.replace("current-context: aks", "current-context: other");
-        let error = read(&other, false, &ProxySettings::default())
-            .unwrap_err()
-            .to_string();
+        let error = read(&other).unwrap_err().to_string();
         assert!(error.contains("no context \"other\""), "{error}");
     }
 }

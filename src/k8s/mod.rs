@@ -19,7 +19,7 @@ mod verbs;
 mod watch;
 
 pub use client::Kubernetes;
-pub use connect::{ConnectSettings, TokenSource};
+pub use connect::{ApiServer, ConnectSettings, TokenSource};
 pub use error::Error;
 pub use objects::{
     CRD, CSI_DRIVER, DAEMON_SET, DEPLOYMENT, EVENT, INGRESS, INGRESS_CLASS, Kind, NAMESPACE, ObjectRef, POD,

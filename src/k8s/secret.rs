@@ -33,11 +33,11 @@ const MANAGED_LABEL: &str = "secrets-store.csi.k8s.io/managed";
 /// What is known of a TLS Secret without its key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SecretCertificate {
-    /// The first certificate of `tls.crt`; `None` where there is none or it cannot be read.
+    /// The first certificate of `tls.crt`; `None` where there is none, it cannot be read, or was not asked for.
     pub leaf: Option<Leaf>,
     /// How many certificates `tls.crt` has.
     pub chain_length: usize,
-    /// The Secret's type, `kubernetes.io/tls` if all is well.
+    /// The Secret's type, `kubernetes.io/tls` if all is well; empty if only metadata was asked for.
     pub secret_type: String,
     /// The CSI driver made it and keeps it.
     pub managed: bool,
@@ -71,6 +71,27 @@ impl Kubernetes {
             // Without the parser's words, which may quote.
             Err(_) => Err(ask.unexpected("the answer is no Secret")),
         }
+    }
+}
+
+impl Kubernetes {
+    /// What a Secret's metadata alone tells: that it is there, and who made it. Its data is not asked for.
+    ///
+    /// # Errors
+    /// Any [`Error`] of reading.
+    pub async fn secret_marks(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<SecretCertificate>, Error> {
+        let found = self.get(&SECRET.named(namespace, name)).await?;
+        Ok(found.map(|found| SecretCertificate {
+            leaf: None,
+            chain_length: 0,
+            secret_type: String::new(),
+            managed: found["metadata"]["labels"][MANAGED_LABEL] == "true",
+            has_key: false,
+        }))
     }
 }
 

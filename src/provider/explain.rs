@@ -4,6 +4,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod cluster;
+
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -184,11 +186,12 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
             format!(
                 "To manage it from here:\n    import {{\n      to = ADDRESS_OF_THIS_RESOURCE\n      id = \"{binding}\"\n    }}\n\
                  If this replaces it with create_before_destroy: Terraform tells the new one nothing of the old, so \
-                 take that line out, or  terraform untaint  it."
+                 take that line out,  terraform untaint  it, or set  force_conflicts = true  for this apply."
             ),
         )
         .at(AttributePath::of("name"))
         .code("KVTLS-E402"),
+        Finding::TakenOver { objects } => cluster::taken_over(objects),
         Finding::ForeignSecret { key, secret_name } => Diagnostic::error(
             "Secret exists and is not ours",
             format!(
@@ -291,7 +294,8 @@ fn moment(moment: OffsetDateTime) -> String {
 pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
     match &error.cause {
         Cause::Azure(cause) => azure_step(&error.step, cause, changed),
-        Cause::Kubernetes(cause) => kubernetes_error(&error.step, cause, changed),
+        Cause::Kubernetes(cause) => kubernetes_error(error, cause, changed),
+        Cause::Credential(cause) => cluster::credential(cause, changed),
         Cause::TimedOut { waited, what, diagnosis } => Diagnostic::error(
             "Certificate did not arrive in time",
             format!(
@@ -369,6 +373,7 @@ fn azure_step(step: &Step, error: &azure::Error, changed: &Changed) -> Diagnosti
         | Step::RemoveRole { .. }
         | Step::RemoveAccessPolicy { .. } => AttributePath::of("key_vault_id"),
         Step::Apply { .. }
+        | Step::CreateNamespace { .. }
         | Step::AwaitSynced { .. }
         | Step::AwaitServed { .. }
         | Step::Finish { .. }
@@ -480,11 +485,11 @@ fn ids(error: &azure::Error) -> String {
 }
 
 /// An error of the cluster's API.
-pub fn kubernetes_error(step: &Step, error: &k8s::Error, changed: &Changed) -> Diagnostic {
+fn kubernetes_error(failure: &StepError, error: &k8s::Error, changed: &Changed) -> Diagnostic {
     let said = kubernetes_said(error);
     let detail = format!(
         "kvtls could not {}: {said}. {}",
-        step.describe(),
+        failure.step.describe(),
         changed.sentence()
     );
     match error {
@@ -500,23 +505,25 @@ pub fn kubernetes_error(step: &Step, error: &k8s::Error, changed: &Changed) -> D
             "Check that the Key Vault add-on is on:  az aks show --query addonProfiles.",
         )
         .code("KVTLS-E407"),
-        k8s::Error::Forbidden { .. } => Diagnostic::error(
+        k8s::Error::Forbidden { message, .. } => Diagnostic::error(
             "Permission in cluster is missing",
             detail,
-            "Bind a role with that verb to the identity: \"Azure Kubernetes Service RBAC Cluster Admin\" on clusters \
-             with Azure RBAC, a RoleBinding in the namespace on others.",
+            cluster::grant_in_cluster(message, &failure.cluster),
         )
         .code("KVTLS-E502"),
         k8s::Error::Unauthorized { .. } => Diagnostic::error(
             "Cluster does not accept credential",
             detail,
-            "The identity must be of the cluster's tenant; on a cluster without local accounts it needs Entra.",
+            "This is about who asks, not about rights. The identity must be of the tenant that the cluster trusts:  az aks \
+             show --query aadProfile.tenantID. On a cluster without local accounts  kubernetes.credential  must be \
+             \"auto\" or \"entra\".",
         )
         .code("KVTLS-E503"),
         k8s::Error::Conflict { managers, .. } => Diagnostic::error(
             "Another manager owns the fields",
             format!("{detail} Fields: {}.", owners(managers)),
-            "Remove the fields there, or leave the object to that manager and choose another name here.",
+            "Remove the fields there, or leave the object to that manager and choose another name here. To take them \
+             nevertheless, set  force_conflicts = true.",
         )
         .code("KVTLS-E408"),
         k8s::Error::Invalid { causes, .. } => Diagnostic::error(
@@ -528,7 +535,10 @@ pub fn kubernetes_error(step: &Step, error: &k8s::Error, changed: &Changed) -> D
         k8s::Error::Unreachable { server, .. } => Diagnostic::error(
             "Cluster API could not be reached",
             detail,
-            format!("Run Terraform where {server} is reachable, or set HTTPS_PROXY."),
+            format!(
+                "Run Terraform where {server} is reachable, or set  kubernetes = {{ proxy_url = \"http://…\" }}  or \
+                 HTTPS_PROXY. A private cluster is reached from its own network only."
+            ),
         )
         .code("KVTLS-E410"),
         k8s::Error::NamespaceMissing { namespace, .. } => Diagnostic::error(
@@ -694,6 +704,16 @@ pub fn resumes(phase: &str) -> Diagnostic {
         "",
     )
     .code("KVTLS-W401")
+}
+
+/// What stopped an apply that is not to fail by it.
+pub fn incomplete(mut diagnostic: Diagnostic) -> Diagnostic {
+    diagnostic.severity = Severity::Warning;
+    diagnostic.detail = format!(
+        "{} on_incomplete is \"warn\", so this is no failure; status.phase tells how far the binding came.",
+        diagnostic.detail
+    );
+    diagnostic
 }
 
 /// A grant stays because others may use it.

@@ -5,6 +5,7 @@ pub mod explain;
 pub mod ingress_binding;
 pub mod settings;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -12,9 +13,9 @@ use async_trait::async_trait;
 use self::environment::Environment;
 use self::ingress_binding::IngressBinding;
 use crate::azure::Azure;
+use crate::binding::desired::Connection;
 use crate::binding::world::World;
 use crate::framework::{Diagnostic, Diagnostics, Provider, Resource, Schema, Value};
-use crate::k8s::ConnectSettings;
 
 /// The provider `kvtls`.
 pub struct Kvtls {
@@ -33,19 +34,43 @@ enum State {
     /// Nothing yet.
     #[default]
     Not,
-    /// The block holds values that are known only after apply.
-    Undecided,
+    /// The block holds values that are known only after apply; what it says about objects, if that is known.
+    Undecided(Option<Defaults>),
     /// Ready.
-    Ready(World),
+    Ready(World, Defaults),
+}
+
+/// What the provider block says for all bindings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Defaults {
+    /// Labels of every object.
+    pub labels: BTreeMap<String, String>,
+    /// How clusters are reached.
+    pub connection: Connection,
 }
 
 impl Configured {
     /// The world, if the provider block is known.
     pub fn world(&self) -> Option<World> {
         match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Ready(world) => Some(world.clone()),
-            State::Not | State::Undecided => None,
+            State::Ready(world, _) => Some(world.clone()),
+            State::Not | State::Undecided(_) => None,
         }
+    }
+
+    /// What the provider block says for all bindings; nothing if that is not known yet.
+    pub fn defaults(&self) -> Option<Defaults> {
+        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Ready(_, defaults) => Some(defaults.clone()),
+            State::Undecided(defaults) => defaults.clone(),
+            State::Not => None,
+        }
+    }
+
+    /// Whether the block holds values that are known only after apply.
+    pub fn is_undecided(&self) -> bool {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(*state, State::Undecided(_))
     }
 
     /// The world, where nothing can be done without it.
@@ -108,22 +133,24 @@ impl Provider for Kvtls {
         let settings = match settings::read(&config, &self.environment) {
             Ok(Some(settings)) => settings,
             Ok(None) => {
-                self.configured.set(State::Undecided);
+                let defaults = settings::defaults(&config).ok();
+                self.configured.set(State::Undecided(defaults.flatten()));
                 return Diagnostics::new();
             }
             Err(diagnostics) => return diagnostics,
         };
-        let connect = ConnectSettings {
-            proxy_url: None,
-            user_agent: format!(
-                "kvtls/{} (Terraform {terraform_version})",
-                env!("CARGO_PKG_VERSION")
-            ),
+        let defaults = match settings::defaults(&config) {
+            Ok(defaults) => defaults.unwrap_or_default(),
+            Err(diagnostic) => return Diagnostics::from(diagnostic),
         };
+        let user_agent = format!(
+            "kvtls/{} (Terraform {terraform_version})",
+            env!("CARGO_PKG_VERSION")
+        );
         match Azure::new(settings) {
             Ok(azure) => {
-                let world = World::new(azure, connect, settings::proxy(&self.environment));
-                self.configured.set(State::Ready(world));
+                let world = World::new(azure, user_agent, settings::proxy(&self.environment));
+                self.configured.set(State::Ready(world, defaults));
                 Diagnostics::new()
             }
             Err(error) => Diagnostics::from(explain::azure_error(&error, &explain::Changed::nothing())),

@@ -1,8 +1,13 @@
 //! The provider block and the environment, turned into the clients' settings. What is written wins over a variable.
 
+use super::Defaults;
 use super::environment::Environment;
+use super::ingress_binding::objects;
+use super::ingress_binding::schema::labels;
 use crate::azure::{CredentialSettings, CustomEndpoints, Secret, Settings};
-use crate::framework::{Attribute, Diagnostic, Diagnostics, Nesting, Presence, Schema, Value};
+use crate::binding::desired::Connection;
+use crate::framework::object::Reader;
+use crate::framework::{Attribute, Diagnostic, Diagnostics, Nesting, Presence, Schema, Type, Value};
 use crate::k8s::edge::ProxySettings;
 
 /// The schema of the provider block: names, variables and order as azurerm and azapi have them.
@@ -36,6 +41,16 @@ pub fn schema() -> Schema {
                 ),
             ),
             ("endpoint", endpoint_attribute()),
+            ("kubernetes", objects::provider_kubernetes()),
+            (
+                "default_labels",
+                Attribute::value(
+                    Type::map(Type::String),
+                    Presence::Optional,
+                    "Labels of every object, beside its own; those of one object win.",
+                )
+                .valid(labels),
+            ),
         ],
     )
 }
@@ -65,6 +80,24 @@ fn endpoint_attribute() -> Attribute {
             ),
         ],
     )
+}
+
+/// What the block says for all bindings, unless something of it is not known yet.
+///
+/// # Errors
+/// If a value cannot be used.
+pub fn defaults(config: &Value) -> Result<Option<Defaults>, Diagnostic> {
+    let names = ["kubernetes", "default_labels"];
+    if names.iter().any(|name| !config.get(name).is_wholly_known()) {
+        return Ok(None);
+    }
+    let root = Reader::root(config);
+    let labels = (!root.at("default_labels").is_null()).then(|| root.string_map("default_labels"));
+    let block = root.opt_object("kubernetes")?;
+    Ok(Some(Defaults {
+        labels: labels.transpose()?.unwrap_or_default(),
+        connection: objects::read_kubernetes(block.as_ref(), &Connection::default())?,
+    }))
 }
 
 /// The settings, unless something in the block is not known yet.

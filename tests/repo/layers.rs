@@ -22,6 +22,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("binding::observe", CLIENTS),
     ("binding::execute", CLIENTS),
     ("binding::converge", CLIENTS),
+    ("binding::rehearse", CLIENTS),
     ("binding::world", CLIENTS),
     // Keeps their errors as causes.
     ("binding::error", CLIENTS),
@@ -55,6 +56,8 @@ const VOCABULARY: &[&str] = &[
     "k8s::SECRET_PROVIDER_CLASS",
     "k8s::FIELD_MANAGER",
     "k8s::SecretCertificate",
+    "k8s::ApiServer",
+    "k8s::NAMESPACE",
     "k8s::edge::Served",
 ];
 

@@ -116,7 +116,7 @@ fn what_was_not_announced_is_named() {
     seen.objects
         .insert("Deployment/shop".to_owned(), Seen::Known(None));
     let steps = plan(&desired(), &seen, &memory()).steps;
-    let none = Announced::Only(std::collections::BTreeSet::new());
+    let none = Announced::Only(BTreeSet::new());
     assert_eq!(unannounced(&steps, &none), ["Deployment/shop"]);
     assert_eq!(unannounced(&steps, &Announced::Everything), Vec::<String>::new());
 }
@@ -132,6 +132,8 @@ fn owned() -> Owned {
         instance: INSTANCE.to_owned(),
         objects: crate::binding::converge::owned_objects("shop", keys),
         secrets: vec!["shop-web".to_owned()],
+        applied: true,
+        connection: Connection::default(),
         grants: vec![OwnedGrant {
             kind: "role_assignment".to_owned(),
             id: "assignment".to_owned(),

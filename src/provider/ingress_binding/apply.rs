@@ -2,23 +2,26 @@
 
 use uuid::Uuid;
 
+use super::objects::read_kubernetes;
 use super::state::{self, Kept};
 use super::{IngressBinding, config, plan};
 use crate::azure::ids::{ClusterId, IdError, VaultId};
 use crate::binding::converge::{Outcome, converge, owned_objects, remove};
-use crate::binding::desired::Desired;
+use crate::binding::desired::{Connection, Desired};
 use crate::binding::error::Cause;
 use crate::binding::execute::{Done, Limits};
-use crate::binding::findings::{Class, Known};
+use crate::binding::findings::{Class, Hold, Known};
 use crate::binding::grant;
 use crate::binding::guard::Announced;
 use crate::binding::manifests;
 use crate::binding::observation::Seen;
 use crate::binding::plan::{Memory, Owned, OwnedGrant};
-use crate::binding::step::Step;
+use crate::binding::step::{Step, object_key};
 use crate::binding::world::{Freshness, World};
+use crate::framework::object::Reader;
 use crate::framework::{ApplyRequest, ApplyResponse, Deadline, Diagnostic, Diagnostics, Value};
 use crate::k8s::SECRET_PROVIDER_CLASS;
+use crate::provider::Defaults;
 use crate::provider::explain::{self, Changed, Stage};
 
 /// Creates or updates.
@@ -26,13 +29,16 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     let ready = resource
         .configured
         .need()
-        .and_then(|world| Ok((world, desired(&request.planned)?)));
+        .and_then(|world| Ok((world, desired(resource, &request.planned)?)));
     let (world, desired) = match ready {
         Ok(ready) => ready,
         Err(diagnostic) => return unchanged(request, Diagnostics::from(diagnostic)),
     };
     let is_create = request.prior.is_null();
     let mut kept = Kept::read(&request.private);
+    if let Some(server) = &kept.server {
+        world.remember_server(&desired.cluster, server.clone());
+    }
     let remembered = resource.memories.of(&desired.id());
     let instance = match request.prior.get("instance_id").as_str() {
         Some(instance) => instance.to_owned(),
@@ -46,6 +52,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
         instances,
         bound: plan::bound(&request.prior, &request.planned),
         secrets: state::secrets(&request.prior).map(str::to_owned).collect(),
+        adopted: kept.adopted.clone(),
     };
     let announced = if is_create || kept.announced.iter().any(|it| it == "*") {
         Announced::Everything
@@ -69,6 +76,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
             .as_list()
             .is_some_and(|grants| !grants.is_empty()),
         cloud_name: kept.cloud_name.clone(),
+        adopted: kept.adopted.clone(),
     };
     let limits = limits(&request.deadline);
     let outcome = match converge(&world, &desired, &memory, &known, &announced, &limits).await {
@@ -89,6 +97,11 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     kept.admitted = outcome.done.admitted.clone();
     kept.announced.clear();
     kept.resumes = None;
+    for step in &outcome.done.steps {
+        if let Step::Apply { object, .. } = step {
+            kept.adopted.remove(&object_key(object));
+        }
+    }
     let mut state = new_state(&request, &desired, &instance, &outcome, &mut kept);
     if outcome
         .done
@@ -101,6 +114,10 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     if !diagnostics.has_errors() {
         keep_promises(&request.planned, &mut state);
         diagnostics.extend(revoke_stale(&world, &desired, &mut state, &limits).await);
+    } else if request.planned.get("on_incomplete").as_str() == Some("warn") {
+        // A success by the practitioner's own word: the plan's promises stand, and the phase tells the truth.
+        keep_promises(&request.planned, &mut state);
+        diagnostics = diagnostics.into_iter().map(explain::incomplete).collect();
     }
     ApplyResponse {
         state,
@@ -109,8 +126,9 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     }
 }
 
-fn desired(planned: &Value) -> Result<Desired, Diagnostic> {
-    let parsed = config::parse(planned).map_err(|diagnostics| {
+fn desired(resource: &IngressBinding, planned: &Value) -> Result<Desired, Diagnostic> {
+    let defaults = resource.configured.defaults().unwrap_or_default();
+    let parsed = config::parse(planned, &defaults).map_err(|diagnostics| {
         let first = diagnostics.into_iter().next();
         first.unwrap_or_else(|| Diagnostic::error("Configuration contradicts itself", "", ""))
     })?;
@@ -177,6 +195,8 @@ async fn revoke_stale(world: &World, desired: &Desired, state: &mut Value, limit
             objects: Vec::new(),
             secrets: Vec::new(),
             grants: vec![owned_grant(&grant)],
+            applied: desired.apply_manifests,
+            connection: desired.connection.clone(),
         };
         let why = match remove(world, &owned, limits).await {
             Ok(Outcome {
@@ -276,8 +296,8 @@ fn tell(desired: &Desired, outcome: &Outcome) -> Diagnostics {
     if !outcome.unannounced.is_empty() {
         diagnostics.push(explain::unannounced(&outcome.unannounced));
     }
-    if let Some(failure) = &outcome.done.failure {
-        diagnostics.push(explain::step_error(failure, &Changed::by(&outcome.done.steps)));
+    if outcome.done.failure.is_some() {
+        diagnostics.extend(failures(&outcome.done));
         return diagnostics;
     }
     let unseen = outcome
@@ -295,14 +315,18 @@ fn tell(desired: &Desired, outcome: &Outcome) -> Diagnostics {
 pub(super) async fn delete(resource: &IngressBinding, request: ApplyRequest) -> ApplyResponse {
     let kept = Kept::read(&request.private);
     let instance = request.prior.get("instance_id").as_str().unwrap_or_default();
+    let defaults = resource.configured.defaults().unwrap_or_default();
     let ready = resource
         .configured
         .need()
-        .and_then(|world| Ok((world, owned(&request.prior, instance)?)));
+        .and_then(|world| Ok((world, owned(&request.prior, instance, &defaults)?)));
     let (world, owned) = match ready {
         Ok(ready) => ready,
         Err(diagnostic) => return unchanged(request, Diagnostics::from(diagnostic)),
     };
+    if let Some(server) = kept.server.clone() {
+        world.remember_server(&owned.cluster, server);
+    }
     let resumes = kept.resumes.as_deref() == Some(instance) && !instance.is_empty();
     if resumes && !is_finished(&world, &owned).await {
         // The creation that follows takes over what is there.
@@ -329,10 +353,10 @@ async fn is_finished(world: &World, owned: &Owned) -> bool {
     let Ok(Some(cluster)) = world.cluster(&owned.cluster, Freshness::Shared).await else {
         return false;
     };
-    let Ok(kubernetes) = world.kubernetes(&cluster).await else {
+    let Ok(connected) = world.kubernetes(&cluster, &owned.connection).await else {
         return false;
     };
-    let live = kubernetes.get(&class).await;
+    let live = connected.kubernetes.get(&class).await;
     live.ok()
         .flatten()
         .is_some_and(|live| manifests::annotation(&live, manifests::PHASE) == Some(manifests::FINISHED))
@@ -343,8 +367,11 @@ async fn remove_owned(world: &World, owned: &Owned, limits: &Limits) -> Diagnost
         Ok(outcome) => outcome,
         Err(error) => return Diagnostics::from(explain::azure_error(&error, &Changed::nothing())),
     };
-    if let Some(failure) = &outcome.done.failure {
-        return Diagnostics::from(explain::step_error(failure, &Changed::by(&outcome.done.steps)));
+    if let Some(hold @ Hold::InUse { .. }) = &outcome.hold {
+        return Diagnostics::from(explain::cluster::hold(hold));
+    }
+    if outcome.done.failure.is_some() {
+        return failures(&outcome.done);
     }
     let spots: Vec<(String, String)> = outcome
         .observation
@@ -355,7 +382,17 @@ async fn remove_owned(world: &World, owned: &Owned, limits: &Limits) -> Diagnost
     if !spots.is_empty() {
         return Diagnostics::from(explain::cannot_remove(&spots));
     }
-    kept_grants(owned, &outcome)
+    let mut diagnostics = kept_grants(owned, &outcome);
+    diagnostics.extend(outcome.hold.as_ref().map(explain::cluster::hold));
+    diagnostics
+}
+
+/// The step that failed, and those that failed beside it.
+fn failures(done: &Done) -> Diagnostics {
+    let changed = Changed::by(&done.steps);
+    let all = done.failure.iter().chain(&done.further_failures);
+    all.map(|failure| explain::step_error(failure, &changed))
+        .collect()
 }
 
 /// Grants of ours that stay, and why.
@@ -377,7 +414,12 @@ fn kept_grants(owned: &Owned, outcome: &Outcome) -> Diagnostics {
         .collect()
 }
 
-fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
+fn connection(state: &Value, defaults: &Defaults) -> Result<Connection, Diagnostic> {
+    let root = Reader::root(state);
+    read_kubernetes(root.opt_object("kubernetes")?.as_ref(), &defaults.connection)
+}
+
+fn owned(state: &Value, instance: &str, defaults: &Defaults) -> Result<Owned, Diagnostic> {
     let text = |name: &str| state.get(name).as_str().unwrap_or_default();
     let broken = |name: &str, error: IdError| {
         Diagnostic::error(
@@ -411,5 +453,7 @@ fn owned(state: &Value, instance: &str) -> Result<Owned, Diagnostic> {
             .filter(|grant| grant.get("managed").as_bool() == Some(true))
             .map(owned_grant)
             .collect(),
+        applied: state.get("apply_manifests").as_bool() != Some(false),
+        connection: connection(state, defaults)?,
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::objects;
 use super::schema::{certificate_name, certificate_vault, endpoint};
 use crate::azure::duration;
 use crate::azure::ids::{ClusterId, VaultId};
@@ -11,6 +12,7 @@ use crate::binding::desired::{
 };
 use crate::framework::object::{Known, Reader};
 use crate::framework::{AttributePath, Diagnostic, Diagnostics, Value};
+use crate::provider::Defaults;
 
 /// Fills in what the configuration leaves to us, as far as it is known. `planned` has every attribute.
 pub(super) fn fill(config: &Value, planned: &mut Value) {
@@ -47,6 +49,13 @@ pub(super) fn fill(config: &Value, planned: &mut Value) {
             };
             members.insert("secret_name".to_owned(), or("secret_name", secret_name));
         }
+    }
+    // Nothing is proven of what is only rendered.
+    if config.get("apply_manifests").as_bool() == Some(false)
+        && config.get("verify").get("level").is_null()
+        && let Some(verify) = member(planned, "verify").and_then(Value::as_map_mut)
+    {
+        verify.insert("level".to_owned(), Value::from("none"));
     }
     let ingress_name = config.get("ingress").get("name").clone();
     if let Some(ingress) = member(planned, "ingress").and_then(Value::as_map_mut) {
@@ -95,8 +104,8 @@ pub(super) fn id(value: &Value) -> Option<String> {
 ///
 /// # Errors
 /// If a value contradicts another.
-pub(super) fn parse(planned: &Value) -> Result<Option<Desired>, Diagnostics> {
-    const CONFIGURED: [&str; 9] = [
+pub(super) fn parse(planned: &Value, defaults: &Defaults) -> Result<Option<Desired>, Diagnostics> {
+    const CONFIGURED: [&str; 14] = [
         "name",
         "cluster_id",
         "key_vault_id",
@@ -106,6 +115,11 @@ pub(super) fn parse(planned: &Value) -> Result<Option<Desired>, Diagnostics> {
         "access",
         "ingress",
         "verify",
+        "create_namespace",
+        "sync",
+        "apply_manifests",
+        "force_conflicts",
+        "kubernetes",
     ];
     if CONFIGURED.iter().any(|name| !planned.get(name).is_wholly_known()) {
         return Ok(None);
@@ -114,12 +128,12 @@ pub(super) fn parse(planned: &Value) -> Result<Option<Desired>, Diagnostics> {
     if contradictions.has_errors() {
         return Err(contradictions);
     }
-    desired(&Reader::root(planned))
+    desired(&Reader::root(planned), defaults)
         .map(Some)
         .map_err(Diagnostics::from)
 }
 
-fn desired(root: &Reader<'_>) -> Result<Desired, Diagnostic> {
+fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic> {
     let invalid = |name: &str, error: String| {
         Diagnostic::error("Resource ID is not valid", error, format!("Correct {name}."))
             .at(AttributePath::of(name))
@@ -138,6 +152,7 @@ fn desired(root: &Reader<'_>) -> Result<Desired, Diagnostic> {
     }
     let addon = root.object("addon")?;
     let verify = root.object("verify")?;
+    let apply_manifests = root.opt_bool("apply_manifests")?.unwrap_or(true);
     Ok(Desired {
         name: root.string("name")?.to_owned(),
         cluster: ClusterId::parse(root.string("cluster_id")?)
@@ -158,6 +173,8 @@ fn desired(root: &Reader<'_>) -> Result<Desired, Diagnostic> {
             .transpose()?,
         verify: Verify {
             level: match verify.string("level")? {
+                // Nothing can be proven of what is not applied.
+                _ if !apply_manifests => VerifyLevel::None,
                 "served" => VerifyLevel::Served,
                 "synced" => VerifyLevel::Synced,
                 "none" => VerifyLevel::None,
@@ -165,7 +182,14 @@ fn desired(root: &Reader<'_>) -> Result<Desired, Diagnostic> {
             },
             endpoint: verify.opt_string("endpoint")?.and_then(endpoint),
             timeout: duration::parse(verify.string("timeout")?).unwrap_or(Duration::from_secs(300)),
+            read_secret: objects::read_read_secret(&verify)?,
         },
+        create_namespace: root.opt_bool("create_namespace")?.unwrap_or(false),
+        sync: objects::read_sync(root)?,
+        default_labels: defaults.labels.clone(),
+        apply_manifests,
+        force_conflicts: root.opt_bool("force_conflicts")?.unwrap_or(false),
+        connection: objects::read_kubernetes(root.opt_object("kubernetes")?.as_ref(), &defaults.connection)?,
     })
 }
 
@@ -215,7 +239,39 @@ pub(super) fn contradictions(value: &Value) -> Diagnostics {
     secret_names(&root, &certificates, &mut diagnostics);
     vault_references(&root, &certificates, &mut diagnostics);
     hosts(&root, &certificates, &mut diagnostics);
+    rendering(&root, &mut diagnostics);
     diagnostics
+}
+
+/// What only an applied binding can have.
+fn rendering(root: &Reader<'_>, diagnostics: &mut Diagnostics) {
+    if root.known_bool("apply_manifests").known() != Some(false) {
+        return;
+    }
+    if root.known_bool("create_namespace").known() == Some(true) {
+        diagnostics.push(
+            Diagnostic::error(
+                "Namespace cannot be created",
+                "With  apply_manifests = false  nothing is written to the cluster, and no namespace either.",
+                "Let whoever applies the manifests make the namespace, and leave  create_namespace  out.",
+            )
+            .at(AttributePath::of("create_namespace")),
+        );
+    }
+    let level = match root.known_object("verify") {
+        Known::Known(verify) => verify.known_string("level").known(),
+        Known::Null | Known::Unknown => None,
+    };
+    if level.is_some_and(|level| level != "none") {
+        diagnostics.push(
+            Diagnostic::error(
+                "Nothing can be verified",
+                "With  apply_manifests = false  the cluster is not asked, so no certificate can be proven.",
+                "Set  verify = { level = \"none\" }, or leave the level out.",
+            )
+            .at(AttributePath::of("verify").attribute("level")),
+        );
+    }
 }
 
 fn secret_names(root: &Reader<'_>, certificates: &[(&str, Reader<'_>)], diagnostics: &mut Diagnostics) {

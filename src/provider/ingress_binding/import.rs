@@ -5,50 +5,132 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::schema::schema;
+use super::state::Kept;
+use super::{adopt, objects};
+use crate::azure::Cluster;
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::binding::error::kubernetes_said;
 use crate::binding::manifests::{self, MANAGED_BY};
-use crate::binding::world::{ConnectError, Freshness, World};
-use crate::framework::{AttributePath, Diagnostic, Value};
-use crate::k8s::{INGRESS, Kubernetes, SECRET_PROVIDER_CLASS};
+use crate::binding::world::{Freshness, World};
+use crate::framework::{AttributePath, Diagnostic, Diagnostics, Value};
+use crate::k8s::{DEPLOYMENT, INGRESS, Kubernetes, ObjectRef, SECRET_PROVIDER_CLASS};
+use crate::provider::Defaults;
+use crate::provider::explain::cluster::credential;
 use crate::provider::explain::{Changed, azure_error};
 
-/// Cluster, namespace and name of a binding's ID.
-pub(super) fn parse_id(id: &str) -> Option<(ClusterId, String, String)> {
-    let (cluster, rest) = id.split_once("/namespaces/")?;
-    let (namespace, name) = rest.split_once("/bindings/")?;
-    let is_plain = |text: &str| !text.is_empty() && !text.contains('/');
-    (is_plain(namespace) && is_plain(name)).then_some(())?;
-    Some((
-        ClusterId::parse(cluster).ok()?,
-        namespace.to_owned(),
-        name.to_owned(),
-    ))
+/// Where `kubectl apply` keeps what it sent last.
+const KUBECTLS_OWN: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// What an import ID names.
+#[derive(Debug)]
+pub(super) struct Named {
+    cluster: ClusterId,
+    namespace: String,
+    name: String,
+    /// An Ingress whose objects were made by other hands, and not a binding.
+    is_ingress: bool,
 }
 
-/// The state of an existing binding, computed values still null: a read follows.
-pub(super) async fn import(world: &World, id: &str) -> Result<Value, Diagnostic> {
-    let (cluster_id, namespace, name) = parse_id(id).ok_or_else(|| {
+/// What a binding's or an Ingress's ID names.
+pub(super) fn parse_id(id: &str) -> Option<Named> {
+    let (cluster, rest) = id.split_once("/namespaces/")?;
+    let (namespace, rest) = rest.split_once('/')?;
+    let (kind, name) = rest.split_once('/')?;
+    let is_plain = |text: &str| !text.is_empty() && !text.contains('/');
+    (is_plain(namespace) && is_plain(name) && ["bindings", "ingresses"].contains(&kind)).then_some(())?;
+    Some(Named {
+        cluster: ClusterId::parse(cluster).ok()?,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        is_ingress: kind == "ingresses",
+    })
+}
+
+/// A state to begin with; a read follows and fills in the computed values.
+pub(super) struct Imported {
+    pub(super) state: Value,
+    pub(super) kept: Kept,
+    pub(super) diagnostics: Diagnostics,
+}
+
+/// Objects that were found, and what else belongs in the state.
+pub(super) struct Found {
+    pub(super) id: String,
+    pub(super) instance: String,
+    pub(super) name: String,
+    pub(super) vault: VaultId,
+    pub(super) certificates: Value,
+    pub(super) ingress: Option<Json>,
+    /// The sync Deployment, if it is there.
+    pub(super) deployment: Option<Json>,
+}
+
+/// Where to look.
+pub(super) struct Place<'a> {
+    pub(super) world: &'a World,
+    pub(super) kubernetes: Kubernetes,
+    pub(super) cluster: &'a ClusterId,
+    pub(super) namespace: &'a str,
+}
+
+/// The state of what is there, by ID.
+pub(super) async fn import(world: &World, defaults: &Defaults, id: &str) -> Result<Imported, Diagnostic> {
+    let named = parse_id(id).ok_or_else(|| {
         Diagnostic::error(
             "Import ID is not valid",
-            format!("Expected {{cluster_id}}/namespaces/{{namespace}}/bindings/{{name}}; got \"{id}\"."),
+            format!(
+                "Expected {{cluster_id}}/namespaces/{{namespace}}/bindings/{{name}}, or …/ingresses/{{ingress}} to adopt \
+                 objects made by hand; got \"{id}\"."
+            ),
             "For example  /subscriptions/…/managedClusters/aks-prod/namespaces/shop/bindings/shop.",
         )
         .code("KVTLS-E020")
     })?;
     let nothing = Changed::nothing();
     let cluster = world
-        .cluster(&cluster_id, Freshness::Shared)
+        .cluster(&named.cluster, Freshness::Shared)
         .await
         .map_err(|error| azure_error(&error, &nothing))?
-        .ok_or_else(|| missing(&format!("Azure knows no AKS cluster {cluster_id}.")))?;
-    let kubernetes = world.kubernetes(&cluster).await.map_err(|error| match error {
-        ConnectError::Azure(error) => azure_error(&error, &nothing),
-        ConnectError::Kubernetes(error) => missing(&kubernetes_said(&error)),
-    })?;
-    let class = read(&kubernetes, SECRET_PROVIDER_CLASS.named(&namespace, &name))
-        .await?
-        .ok_or_else(|| missing(&format!("There is no SecretProviderClass {namespace}/{name}.")))?;
+        .ok_or_else(|| missing(&format!("Azure knows no AKS cluster {}.", named.cluster)))?;
+    let connected = world.kubernetes(&cluster, &defaults.connection).await;
+    let connected = connected.map_err(|error| credential(&error, &nothing))?;
+    let place = Place {
+        world,
+        kubernetes: connected.kubernetes,
+        cluster: &named.cluster,
+        namespace: &named.namespace,
+    };
+    let mut kept = Kept {
+        server: connected.server,
+        ..Kept::default()
+    };
+    let mut diagnostics = Diagnostics::new();
+    let found = if named.is_ingress {
+        let adopted = adopt::adopt(&place, &named.name).await?;
+        kept.adopted = adopted.objects;
+        diagnostics.push(adopted.told);
+        adopted.found
+    } else {
+        find_binding(&place, &named.name, id).await?
+    };
+    Ok(Imported {
+        state: state(&place, &cluster, &found, defaults),
+        kept,
+        diagnostics,
+    })
+}
+
+async fn find_binding(place: &Place<'_>, name: &str, id: &str) -> Result<Found, Diagnostic> {
+    let namespace = place.namespace;
+    let class = SECRET_PROVIDER_CLASS.named(namespace, name);
+    let deployment = DEPLOYMENT.named(namespace, name);
+    let (class, deployment, ingress) = tokio::join!(
+        read(&place.kubernetes, &class),
+        read(&place.kubernetes, &deployment),
+        find_ingress(&place.kubernetes, namespace, id),
+    );
+    let class =
+        class?.ok_or_else(|| missing(&format!("There is no SecretProviderClass {namespace}/{name}.")))?;
     if manifests::annotation(&class, manifests::BINDING).is_none_or(|it| !it.eq_ignore_ascii_case(id)) {
         return Err(missing(&format!(
             "SecretProviderClass {namespace}/{name} was not made by kvtls for this binding."
@@ -61,17 +143,34 @@ pub(super) async fn import(world: &World, id: &str) -> Result<Value, Diagnostic>
                 "SecretProviderClass {namespace}/{name} does not say which vault it reads."
             ))
         })?;
-    let ingress = find_ingress(&kubernetes, &namespace, id).await?;
-    let certificates = certificates(&class, ingress.as_ref());
-    let instance = manifests::annotation(&class, manifests::INSTANCE).unwrap_or_default();
+    let ingress = ingress?;
+    Ok(Found {
+        id: id.to_owned(),
+        instance: manifests::annotation(&class, manifests::INSTANCE)
+            .unwrap_or_default()
+            .to_owned(),
+        name: name.to_owned(),
+        vault,
+        certificates: certificates(&class, ingress.as_ref()),
+        ingress,
+        deployment: deployment?,
+    })
+}
+
+fn state(place: &Place<'_>, cluster: &Cluster, found: &Found, defaults: &Defaults) -> Value {
     let known = [
-        ("id", Value::from(id)),
-        ("instance_id", Value::from(instance)),
-        ("name", Value::from(name.as_str())),
-        ("cluster_id", Value::from(cluster_id.to_string())),
-        ("key_vault_id", Value::from(vault.to_string())),
-        ("namespace", Value::from(namespace.as_str())),
-        ("certificates", certificates),
+        ("id", Value::from(found.id.as_str())),
+        ("instance_id", Value::from(found.instance.as_str())),
+        ("name", Value::from(found.name.as_str())),
+        ("cluster_id", Value::from(place.cluster.to_string())),
+        ("key_vault_id", Value::from(found.vault.to_string())),
+        ("namespace", Value::from(place.namespace)),
+        ("create_namespace", Value::from(false)),
+        ("certificates", found.certificates.clone()),
+        ("sync", objects::sync_value(found.deployment.as_ref(), defaults)),
+        ("apply_manifests", Value::from(true)),
+        ("force_conflicts", Value::from(false)),
+        ("on_incomplete", Value::from("error")),
         (
             "addon",
             Value::object([
@@ -81,13 +180,20 @@ pub(super) async fn import(world: &World, id: &str) -> Result<Value, Diagnostic>
             ]),
         ),
         ("access", Value::object([("mode", Value::from("ensure"))])),
-        ("ingress", ingress.as_ref().map_or(Value::Null, ingress_value)),
+        (
+            "ingress",
+            found
+                .ingress
+                .as_ref()
+                .map_or(Value::Null, |ingress| ingress_value(ingress, defaults)),
+        ),
         (
             "verify",
             Value::object([
                 ("level", Value::from("auto")),
                 ("endpoint", Value::Null),
                 ("timeout", Value::from("5m")),
+                ("read_secret", Value::from("apply")),
             ]),
         ),
     ];
@@ -100,10 +206,10 @@ pub(super) async fn import(world: &World, id: &str) -> Result<Value, Diagnostic>
     if let Some(members) = state.as_map_mut() {
         members.extend(known.map(|(name, value)| (name.to_owned(), value)));
     }
-    Ok(state)
+    state
 }
 
-fn missing(detail: &str) -> Diagnostic {
+pub(super) fn missing(detail: &str) -> Diagnostic {
     Diagnostic::error(
         "Binding to import was not found",
         format!("{detail} Nothing was imported."),
@@ -113,9 +219,9 @@ fn missing(detail: &str) -> Diagnostic {
     .code("KVTLS-E021")
 }
 
-async fn read(kubernetes: &Kubernetes, object: crate::k8s::ObjectRef) -> Result<Option<Json>, Diagnostic> {
+pub(super) async fn read(kubernetes: &Kubernetes, object: &ObjectRef) -> Result<Option<Json>, Diagnostic> {
     kubernetes
-        .get(&object)
+        .get(object)
         .await
         .map_err(|error| missing(&kubernetes_said(&error)))
 }
@@ -175,7 +281,7 @@ fn vault_names(objects: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn hosts(ingress: Option<&Json>, secret_name: &str) -> Vec<String> {
+pub(super) fn hosts(ingress: Option<&Json>, secret_name: &str) -> Vec<String> {
     let entries = ingress
         .and_then(|it| it["spec"]["tls"].as_array())
         .into_iter()
@@ -187,15 +293,15 @@ fn hosts(ingress: Option<&Json>, secret_name: &str) -> Vec<String> {
         .collect()
 }
 
-fn ingress_value(ingress: &Json) -> Value {
+fn ingress_value(ingress: &Json, defaults: &Defaults) -> Value {
     let text = |value: &Json| Value::from(value.as_str());
-    let strings = |value: &Json, keep: fn(&str) -> bool| {
+    let strings = |value: &Json, keep: &dyn Fn(&str, &str) -> bool| {
         let kept: BTreeMap<String, String> = value
             .as_object()
             .into_iter()
             .flatten()
-            .filter(|(name, _)| keep(name))
             .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .filter(|(name, value)| keep(name, value))
             .collect();
         if kept.is_empty() {
             Value::Null
@@ -243,13 +349,17 @@ fn ingress_value(ingress: &Json) -> Value {
         ("ssl_redirect", Value::from(redirect)),
         (
             "annotations",
-            strings(annotations, |name| {
-                !name.starts_with(manifests::BOOKKEEPING) && name != manifests::SSL_REDIRECT
+            strings(annotations, &|name, _| {
+                !name.starts_with(manifests::BOOKKEEPING)
+                    && name != manifests::SSL_REDIRECT
+                    && name != KUBECTLS_OWN
             }),
         ),
         (
             "labels",
-            strings(&ingress["metadata"]["labels"], |name| name != MANAGED_BY.0),
+            strings(&ingress["metadata"]["labels"], &|name, value| {
+                name != MANAGED_BY.0 && defaults.labels.get(name).is_none_or(|it| it != value)
+            }),
         ),
     ])
 }

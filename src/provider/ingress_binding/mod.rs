@@ -1,11 +1,13 @@
 //! `kvtls_ingress_binding`: five short methods; what they decide stands in the files beside.
 
+mod adopt;
 mod apply;
 mod config;
 mod import;
 mod memory;
+pub(super) mod objects;
 mod plan;
-mod schema;
+pub(super) mod schema;
 mod state;
 
 use std::time::Duration;
@@ -92,21 +94,28 @@ impl Resource for IngressBinding {
     async fn import(&self, id: &str, deadline: Deadline) -> ImportResponse {
         let imported = async {
             let world = self.configured.need()?;
-            import::import(&world, id).await
+            let defaults = self.configured.defaults().unwrap_or_default();
+            import::import(&world, &defaults, id).await
         };
         let result = tokio::select! {
             result = tokio::time::timeout_at(deadline.until, imported) => result,
             () = deadline.stop.cancelled() => Ok(Err(stopped())),
         };
-        let (state, diagnostics) = match result {
-            Ok(Ok(state)) => (state, Diagnostics::new()),
-            Ok(Err(diagnostic)) => (Value::Null, Diagnostics::from(diagnostic)),
-            Err(_) => (Value::Null, Diagnostics::from(too_late())),
+        let failed = match result {
+            Ok(Ok(imported)) => {
+                return ImportResponse {
+                    state: imported.state,
+                    private: imported.kept.write(),
+                    diagnostics: imported.diagnostics,
+                };
+            }
+            Ok(Err(diagnostic)) => diagnostic,
+            Err(_) => too_late(),
         };
         ImportResponse {
-            state,
+            state: Value::Null,
             private: Default::default(),
-            diagnostics,
+            diagnostics: Diagnostics::from(failed),
         }
     }
 
@@ -137,9 +146,13 @@ impl IngressBinding {
         let Some(world) = self.configured.world() else {
             return Ok((request.state.clone(), Some(kept)));
         };
-        let Some(desired) = config::parse(&request.state)? else {
+        let Some(desired) = config::parse(&request.state, &self.configured.defaults().unwrap_or_default())?
+        else {
             return Ok((request.state.clone(), Some(kept)));
         };
+        if let Some(server) = &kept.server {
+            world.remember_server(&desired.cluster, server.clone());
+        }
         let observing = async {
             kept.cloud_name = world.cloud_name().await?;
             let retired = state::retired(&desired, &request.state);

@@ -1,7 +1,7 @@
 //! Plans: a function of configuration, prior state and private data. What is looked up live here becomes diagnostics,
 //! never values, because Terraform plans again during apply and the two plans must agree.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::memory::{Memory, is_unfinished};
 use super::state::{self, Kept, same_text};
@@ -10,7 +10,10 @@ use crate::azure::duration;
 use crate::binding::converge::question;
 use crate::binding::desired::{Desired, Mode};
 use crate::binding::findings::{Known, judge};
+use crate::binding::manifests::{objects as manifests_of, stamped};
 use crate::binding::observe::observe;
+use crate::binding::rehearse::rehearse;
+use crate::binding::step::object_key;
 use crate::binding::text::yaml;
 use crate::binding::world::{Freshness, World};
 use crate::framework::{Diagnostics, PlanRequest, PlanResponse, Value};
@@ -33,7 +36,8 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
     }
     let mut planned = request.proposed.clone();
     config::fill(&request.config, &mut planned);
-    let desired = match config::parse(&planned) {
+    let defaults = resource.configured.defaults();
+    let desired = match config::parse(&planned, &defaults.clone().unwrap_or_default()) {
         Ok(desired) => desired,
         Err(diagnostics) => {
             return PlanResponse {
@@ -44,6 +48,8 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
             };
         }
     };
+    // Without the provider's labels nothing can be said of the objects.
+    let desired = desired.filter(|_| defaults.is_some() || !resource.configured.is_undecided());
     let disagreement = desired
         .as_ref()
         .filter(|desired| desired.addon.mode == Mode::Ensure)
@@ -125,6 +131,9 @@ async fn plan_update(
 ) -> PlanResponse {
     let prior = &request.prior;
     let mut kept = Kept::read(&request.private);
+    if let (Some(server), Some(desired), Some(world)) = (&kept.server, desired, resource.configured.world()) {
+        world.remember_server(&desired.cluster, server.clone());
+    }
     for name in [
         "id",
         "instance_id",
@@ -277,11 +286,18 @@ fn announced(prior: &Value, planned: &Value) -> Vec<String> {
     if prior.get("grants") != planned.get("grants") {
         targets.insert("grant".to_owned());
     }
-    let none = std::collections::BTreeMap::new();
+    let none = BTreeMap::new();
     let before = prior.get("manifests").as_map().unwrap_or(&none);
     let after = planned.get("manifests").as_map().unwrap_or(&none);
+    // Rendered texts say nothing about objects, so applying them for the first time may write them all.
+    let turned = prior.get("apply_manifests").as_bool() == Some(false)
+        && planned.get("apply_manifests").as_bool() == Some(true);
+    if planned.get("create_namespace").as_bool() == Some(true) {
+        let namespace = planned.get("namespace").as_str().unwrap_or_default();
+        targets.insert(format!("Namespace/{namespace}"));
+    }
     for key in before.keys().chain(after.keys()) {
-        if before.get(key) != after.get(key) {
+        if turned || before.get(key) != after.get(key) {
             targets.insert(key.clone());
         }
     }
@@ -342,11 +358,22 @@ async fn tell_update(
         return;
     };
     let bound = bound(prior, planned);
-    within(
-        request,
-        look_at_certificates(&world, desired, &bound, diagnostics),
-    )
-    .await;
+    let looking = async {
+        look_at_certificates(&world, desired, &bound, diagnostics).await;
+        if !memory.blind_spots.is_empty() {
+            return;
+        }
+        let client_id = planned.get("addon_identity").get("client_id").as_str();
+        let wanted = state::wanted(
+            desired,
+            client_id,
+            kept.tenant_id.as_deref(),
+            kept.cloud_name.as_deref(),
+        );
+        let changes = |key: &str| prior.get("manifests").get(key) != planned.get("manifests").get(key);
+        rehearse_all(&world, desired, &wanted, changes, diagnostics).await;
+    };
+    within(request, looking).await;
 }
 
 fn same_wish(left: &Value, right: &Value) -> bool {
@@ -361,7 +388,7 @@ pub(super) fn bound(prior: &Value, planned: &Value) -> BTreeSet<String> {
         return BTreeSet::new();
     }
     let before = prior.get("certificates");
-    let none = std::collections::BTreeMap::new();
+    let none = BTreeMap::new();
     let after = planned.get("certificates").as_map().unwrap_or(&none);
     let unchanged = after.iter().filter(|(key, now)| {
         let was = before.get(key);
@@ -394,8 +421,47 @@ async fn look(world: &World, desired: &Desired, memory: &Memory, diagnostics: &m
         diagnostics.push(explain::addon_will_be_switched_on(desired));
     }
     let spots = seen.blind_spots();
-    if !spots.is_empty() {
+    if spots.is_empty() {
+        let identity = seen
+            .cluster
+            .present()
+            .and_then(|cluster| cluster.addon.identity.as_ref());
+        let tenant_id = seen.vault.present().map(|vault| vault.tenant_id.as_str());
+        let client_id = identity.map(|identity| identity.client_id.0.as_str());
+        let wanted = state::wanted(desired, client_id, tenant_id, None);
+        rehearse_all(world, desired, &wanted, |_| true, diagnostics).await;
+    } else {
         diagnostics.push(explain::blind_spots(&spots));
+    }
+}
+
+/// Asks the cluster what it would refuse of the objects that are to change.
+async fn rehearse_all(
+    world: &World,
+    desired: &Desired,
+    wanted: &BTreeMap<String, Option<serde_json::Value>>,
+    changes: impl Fn(&str) -> bool,
+    diagnostics: &mut Diagnostics,
+) {
+    if !desired.apply_manifests {
+        return;
+    }
+    let objects: Vec<_> = manifests_of(desired)
+        .into_iter()
+        .filter(|object| changes(&object_key(object)))
+        .filter_map(|object| {
+            let manifest = wanted.get(&object_key(&object))?.clone()?;
+            Some((object, stamped(manifest, &desired.id(), "planned")))
+        })
+        .collect();
+    if objects.is_empty() {
+        return;
+    }
+    let Ok(Some(cluster)) = world.cluster(&desired.cluster, Freshness::Shared).await else {
+        return;
+    };
+    for (object, error) in rehearse(world, desired, &cluster, &objects).await {
+        diagnostics.push(explain::cluster::would_refuse(&object, &error));
     }
 }
 

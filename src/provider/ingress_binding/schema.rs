@@ -1,5 +1,6 @@
 //! The attributes of `kvtls_ingress_binding`, with what they accept. The source of its page in `docs/`.
 
+use super::objects;
 use crate::azure::duration;
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::framework::validate::{each, length_between, matches_each, one_of, text, unexpected};
@@ -45,13 +46,52 @@ pub(super) fn schema() -> Schema {
                 "namespace",
                 Attribute::string(
                     OptionalComputed,
-                    "The namespace; it must exist. `default` unless set.",
+                    "The namespace; it must exist, unless `create_namespace`. `default` unless set.",
                 )
                 .default("default")
                 .valid(text("a DNS label", "\"shop\"", is_label))
                 .requires_replace(),
             ),
+            (
+                "create_namespace",
+                Attribute::bool(
+                    OptionalComputed,
+                    "Whether a missing namespace is made. It is never deleted. False unless set.",
+                )
+                .default(false),
+            ),
             ("certificates", certificates()),
+            ("sync", objects::sync()),
+            (
+                "apply_manifests",
+                Attribute::bool(
+                    OptionalComputed,
+                    "Whether the objects are applied. If not they are only rendered, in `manifests`, for whoever applies \
+                     them: then the cluster's API is never asked, and nothing is verified. True unless set.",
+                )
+                .default(true),
+            ),
+            (
+                "force_conflicts",
+                Attribute::bool(
+                    OptionalComputed,
+                    "Whether fields of these objects are taken even from other reconcilers (Helm, Argo CD, Flux, other \
+                     Terraform providers), and a complete binding of the same ID even if this state does not know it. \
+                     What people edited is always taken back. False unless set.",
+                )
+                .default(false),
+            ),
+            (
+                "on_incomplete",
+                Attribute::string(
+                    OptionalComputed,
+                    "What an apply that stops half way is: `error` (a new resource is then tainted, and the next apply \
+                     resumes it), or `warn`: a success whose `status.phase` tells the truth. `error` unless set.",
+                )
+                .default("error")
+                .valid(one_of(&["error", "warn"])),
+            ),
+            ("kubernetes", objects::kubernetes()),
             ("addon", addon()),
             ("access", access()),
             ("ingress", ingress()),
@@ -305,6 +345,7 @@ fn verify() -> Attribute {
                 )
                 .valid(text("a host and a port", "\"10.1.2.3:443\"", |it| endpoint(it).is_some())),
             ),
+            ("read_secret", objects::read_secret()),
             (
                 "timeout",
                 Attribute::string(OptionalComputed, "How long each proof may take. `5m` unless set.")
@@ -485,7 +526,7 @@ fn host(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
     }
 }
 
-fn annotations(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+pub(super) fn annotations(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
     refused_keys(value, path, |key| {
         if key.starts_with("kvtls.io/") {
             Some("kvtls keeps its own bookkeeping there")
@@ -497,7 +538,7 @@ fn annotations(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
     })
 }
 
-fn labels(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+pub(in crate::provider) fn labels(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
     refused_keys(value, path, |key| {
         (key == "app.kubernetes.io/managed-by" || key.starts_with("kvtls.io/"))
             .then_some("kvtls marks its objects with it")

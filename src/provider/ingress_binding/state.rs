@@ -20,7 +20,7 @@ use crate::binding::text::{shown, yaml};
 use crate::binding::verify::{CertificateStatus, Phase, Status, Version, status};
 use crate::framework::Value;
 use crate::framework::resource::Private;
-use crate::k8s::{ObjectRef, SECRET, ownership};
+use crate::k8s::{ApiServer, ObjectRef, SECRET, ownership};
 
 /// What is kept beside the state. Losing it costs one update that changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,6 +37,10 @@ pub(super) struct Kept {
     pub(super) announced: Vec<String>,
     /// From plan to apply: the unfinished creation that is resumed.
     pub(super) resumes: Option<String>,
+    /// Where the cluster's API is, if that and a token suffice to reach it.
+    pub(super) server: Option<ApiServer>,
+    /// Objects by `Kind/name` that were imported from other hands and not yet written.
+    pub(super) adopted: BTreeSet<String>,
 }
 
 impl Kept {
@@ -49,6 +53,8 @@ impl Kept {
             editors: serde_json::from_value(get("editors")).unwrap_or_default(),
             announced: serde_json::from_value(get("announced")).unwrap_or_default(),
             resumes: get("resumes").as_str().map(str::to_owned),
+            server: serde_json::from_value(get("server")).ok(),
+            adopted: serde_json::from_value(get("adopted")).unwrap_or_default(),
         }
     }
 
@@ -60,6 +66,8 @@ impl Kept {
             ("editors", json!(self.editors)),
             ("announced", json!(self.announced)),
             ("resumes", json!(self.resumes)),
+            ("server", json!(self.server)),
+            ("adopted", json!(self.adopted)),
         ];
         let is_empty = |value: &serde_json::Value| {
             value.is_null()
@@ -88,6 +96,9 @@ pub(super) fn observed(
     if let Some(vault) = seen.vault.present() {
         kept.tenant_id = Some(vault.tenant_id.clone());
     }
+    if let Some(server) = &seen.server {
+        kept.server = Some(server.clone());
+    }
     let (identity, addon) = addon(seen, prior);
     members.insert("addon_identity".to_owned(), identity.clone());
     let poll = addon
@@ -97,7 +108,7 @@ pub(super) fn observed(
     members.insert("addon_state".to_owned(), addon);
     members.insert("grants".to_owned(), grants(desired, seen, prior));
     members.insert("secret_names".to_owned(), secret_names(desired));
-    let manifests = manifests(desired, seen, prior, &identity, base.get("instance_id"), kept);
+    let manifests = manifests(desired, seen, prior, &identity, base, kept);
     members.insert("manifests".to_owned(), manifests);
     members.insert("addresses".to_owned(), addresses(desired, seen, prior));
     // What another vault held says nothing about this one.
@@ -317,12 +328,23 @@ pub(super) fn retired(desired: &Desired, prior: &Value) -> Vec<ObjectRef> {
         .collect()
 }
 
+/// What was rendered last; what a plan left open is rendered now.
+fn rendered(base: &Value, wanted: &BTreeMap<String, Option<serde_json::Value>>) -> Value {
+    let text = |(key, manifest): (&String, &Option<serde_json::Value>)| match base.get(key) {
+        Value::String(text) => Some((key.clone(), Value::from(text.as_str()))),
+        _ => manifest
+            .as_ref()
+            .map(|manifest| (key.clone(), Value::from(yaml(manifest)))),
+    };
+    Value::Map(wanted.iter().filter_map(text).collect())
+}
+
 fn manifests(
     desired: &Desired,
     seen: &Observation,
     prior: &Value,
     identity: &Value,
-    instance: &Value,
+    base: &Value,
     kept: &mut Kept,
 ) -> Value {
     let wanted = wanted(
@@ -331,8 +353,11 @@ fn manifests(
         kept.tenant_id.as_deref(),
         kept.cloud_name.as_deref(),
     );
+    if !desired.apply_manifests {
+        return rendered(base.get("manifests"), &wanted);
+    }
     let mut texts = BTreeMap::new();
-    let instance = instance.as_str();
+    let instance = base.get("instance_id").as_str();
     kept.editors.clear();
     for (key, wanted) in &wanted {
         match seen.objects.get(key) {
@@ -341,6 +366,7 @@ fn manifests(
                 let view = shown(live, &mask, kept.admitted.get(key));
                 if let (Some(wanted), Some(editor)) = (wanted, ownership::last_editor(live, ".spec"))
                     && view != *wanted
+                    && !kept.adopted.contains(key)
                 {
                     kept.editors.insert(key.clone(), editor);
                 }

@@ -86,7 +86,9 @@ fn errors(config: &Value) -> Vec<(String, String)> {
 
 #[test]
 fn ten_lines_of_configuration_are_enough() {
-    let desired = parse(&planned(&config(&[]))).unwrap().unwrap();
+    let desired = parse(&planned(&config(&[])), &Defaults::default())
+        .unwrap()
+        .unwrap();
     assert_eq!(desired.namespace, "default");
     assert_eq!(desired.addon.mode, Mode::Ensure);
     assert!(desired.addon.rotation_enabled);
@@ -108,7 +110,7 @@ fn ten_lines_of_configuration_are_enough() {
 fn what_is_unknown_leaves_the_binding_undecided_and_is_no_error() {
     for name in ["name", "cluster_id", "key_vault_id", "certificates", "ingress"] {
         let planned = planned(&config(&[(name, Value::Unknown)]));
-        assert_eq!(parse(&planned), Ok(None), "{name}");
+        assert_eq!(parse(&planned, &Defaults::default()), Ok(None), "{name}");
     }
     let planned = planned(&config(&[("name", Value::Unknown)]));
     assert_eq!(
