@@ -242,6 +242,8 @@ pub(super) fn caller_of(token: &str) -> Option<Caller> {
         object_id: text(&["oid", "sub"])?,
         name: text(&["upn", "preferred_username", "unique_name", "appid", "azp"]).unwrap_or_default(),
         tenant: text(&["tid"]).unwrap_or_default(),
+        // Only a person delegates, hence the scopes; an application has roles.
+        is_user: text(&["upn", "unique_name", "scp"]).is_some(),
     })
 }
 

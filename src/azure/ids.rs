@@ -29,6 +29,8 @@ pub struct ClientId(pub String);
 pub enum Role {
     /// May read secret values, a certificate's key among them. All that the add-on's pods need.
     KeyVaultSecretsUser,
+    /// May make, change and remove certificates. For whoever runs Terraform.
+    KeyVaultCertificatesOfficer,
 }
 
 /// Why a text is not the ID that was asked for. Reads as the second half of a sentence whose subject is the text.
@@ -303,6 +305,7 @@ impl Role {
     pub fn guid(self) -> &'static str {
         match self {
             Self::KeyVaultSecretsUser => "4633458b-17de-408a-b874-0445c86b69e6",
+            Self::KeyVaultCertificatesOfficer => "a4417e6f-fecd-4de8-b567-7b0420556985",
         }
     }
 
@@ -310,12 +313,13 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Self::KeyVaultSecretsUser => "Key Vault Secrets User",
+            Self::KeyVaultCertificatesOfficer => "Key Vault Certificates Officer",
         }
     }
 
     /// The role of a definition's GUID, if it is one of ours.
     pub fn of_guid(guid: &str) -> Option<Self> {
-        [Self::KeyVaultSecretsUser]
+        [Self::KeyVaultSecretsUser, Self::KeyVaultCertificatesOfficer]
             .into_iter()
             .find(|role| role.guid().eq_ignore_ascii_case(guid))
     }

@@ -8,6 +8,8 @@
 
 mod addon;
 mod answer;
+mod certificate_changes;
+mod certificate_policy;
 mod certificates;
 mod cloud;
 mod cluster;
@@ -16,6 +18,7 @@ pub mod duration;
 mod envelope;
 mod error;
 pub mod ids;
+mod key_vaults;
 mod long_running;
 mod managed_clusters;
 mod pipeline;
@@ -33,10 +36,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use url::Url;
 use uuid::Uuid;
 
+pub use certificate_changes::{CertificateBundle, CertificateOperation, CertificateUpload, OperationState};
+pub use certificate_policy::CertificatePolicy;
 pub use cloud::Cloud;
 pub use cluster::{Addon, AddonIdentity, AddonOutcome, AddonWish, Cluster};
 pub use error::{Cause, Error, Tried};
 pub use ids::{ClientId, ClusterId, IdError, PrincipalId, Role, VaultId};
+pub use key_vaults::{DeletedKeyVault, KeyVault, KeyVaultSettings};
 pub use secret::Secret;
 pub use settings::{CredentialSettings, CustomEndpoints, Settings};
 pub use vault::{AccessPolicy, RoleAssignment, Vault, VaultCertificate};
@@ -73,6 +79,8 @@ pub struct Caller {
     pub name: String,
     /// The tenant the token is of.
     pub tenant: String,
+    /// Whether it is a person.
+    pub is_user: bool,
 }
 
 impl fmt::Debug for Azure {

@@ -20,7 +20,7 @@ use url::Url;
 use super::answer::Answer;
 use super::cloud::Cloud;
 use super::credential::Credentials;
-use super::{Cause, Error};
+use super::{Cause, Error, Secret};
 
 /// How often a request is sent at most. With doubling pauses the last one comes after about 16 s.
 const TRIES: u32 = 6;
@@ -51,6 +51,8 @@ pub(super) struct Call {
     pub(super) url: Url,
     pub(super) auth: Auth,
     pub(super) body: Option<Value>,
+    /// A JSON body that nobody may see; in place of `body`.
+    pub(super) secret_body: Option<Secret>,
     pub(super) if_match: Option<String>,
     pub(super) repeat: Repeat,
 }
@@ -84,6 +86,7 @@ impl Call {
             url,
             auth,
             body: None,
+            secret_body: None,
             if_match: None,
             repeat: Repeat::Freely,
         }
@@ -112,6 +115,23 @@ impl Call {
         }
     }
 
+    /// With a JSON body that holds a secret.
+    pub(super) fn secret_body(self, body: Secret) -> Self {
+        Self {
+            secret_body: Some(body),
+            ..self
+        }
+    }
+
+    /// The same without a body, for a question that only wants to know whom to show a token.
+    pub(super) fn without_body(self) -> Self {
+        Self {
+            body: None,
+            secret_body: None,
+            ..self
+        }
+    }
+
     /// Says that sending it twice does no harm.
     pub(super) fn repeatable(self) -> Self {
         Self {
@@ -126,6 +146,10 @@ impl Call {
         if let Some(body) = &self.body {
             request.insert_header("content-type", "application/json");
             request.set_body(body.to_string());
+        }
+        if let Some(body) = &self.secret_body {
+            request.insert_header("content-type", "application/json");
+            request.set_body(body.expose().as_bytes().to_vec());
         }
         if let Some(tag) = &self.if_match {
             request.insert_header("if-match", tag.clone());

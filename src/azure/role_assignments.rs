@@ -88,6 +88,38 @@ impl Azure {
         principal: &PrincipalId,
         description: &str,
     ) -> Result<(RoleAssignment, bool), Error> {
+        self.assign_role_to(scope, role, (principal, "ServicePrincipal"), description)
+            .await
+    }
+
+    /// As [`Azure::assign_role`], to the caller, who may be a person.
+    ///
+    /// # Errors
+    /// As [`Azure::assign_role`].
+    pub async fn assign_role_to_caller(
+        &self,
+        scope: &str,
+        role: Role,
+        description: &str,
+    ) -> Result<(RoleAssignment, bool), Error> {
+        let caller = self.caller().await?;
+        let kind = if caller.is_user {
+            "User"
+        } else {
+            "ServicePrincipal"
+        };
+        let principal = PrincipalId(caller.object_id);
+        self.assign_role_to(scope, role, (&principal, kind), description)
+            .await
+    }
+
+    async fn assign_role_to(
+        &self,
+        scope: &str,
+        role: Role,
+        (principal, kind): (&PrincipalId, &str),
+        description: &str,
+    ) -> Result<(RoleAssignment, bool), Error> {
         let scope = scope.trim_end_matches('/');
         let id = format!(
             "{scope}/providers/Microsoft.Authorization/roleAssignments/{}",
@@ -110,7 +142,7 @@ impl Azure {
             "properties": {
                 "roleDefinitionId": definition,
                 "principalId": principal.0,
-                "principalType": "ServicePrincipal",
+                "principalType": kind,
                 "description": description,
             }
         }));

@@ -31,7 +31,7 @@ const TIMESTAMP: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// The names under which providers of all makers log what the protocol knows; always printed.
-const PROTOCOL_FIELDS: [&str; 10] = [
+const PROTOCOL_FIELDS: [&str; 14] = [
     "error",
     "tf_rpc",
     "tf_req_id",
@@ -40,6 +40,10 @@ const PROTOCOL_FIELDS: [&str; 10] = [
     "tf_resource_type",
     "tf_data_source_type",
     "tf_ephemeral_resource_type",
+    "tf_function",
+    "tf_list_resource_type",
+    "tf_action_type",
+    "tf_replace_reason",
     "tf_attribute_path",
     "diagnostic_error_count",
 ];

@@ -5,6 +5,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod cluster;
+pub(super) mod vaults;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -25,6 +26,11 @@ impl Changed {
     /// Nothing at all.
     pub fn nothing() -> Self {
         Self::default()
+    }
+
+    /// This one thing.
+    pub fn done(what: impl Into<String>) -> Self {
+        Self(vec![what.into()])
     }
 
     /// What these steps changed.

@@ -1,8 +1,11 @@
 //! What Terraform sees: settings, resources, and every error in a practitioner's words.
 
+pub mod data;
 pub mod environment;
 pub mod explain;
 pub mod ingress_binding;
+pub mod key_vault;
+mod operation;
 pub mod settings;
 
 use std::collections::BTreeMap;
@@ -10,17 +13,20 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 
+use self::data::certificate::CertificateData;
 use self::environment::Environment;
 use self::ingress_binding::IngressBinding;
+use self::key_vault::KeyVaultResource;
 use crate::azure::Azure;
 use crate::binding::desired::Connection;
 use crate::binding::world::World;
-use crate::framework::{Diagnostic, Diagnostics, Provider, Resource, Schema, Value};
+use crate::framework::{DataSource, Diagnostic, Diagnostics, Provider, Resource, Schema, Value};
 
 /// The provider `kvtls`.
 pub struct Kvtls {
     schema: Schema,
     resources: Vec<Arc<dyn Resource>>,
+    data_sources: Vec<Arc<dyn DataSource>>,
     environment: Environment,
     configured: Configured,
 }
@@ -103,10 +109,15 @@ impl Kvtls {
     /// The provider with these variables.
     pub fn with_environment(environment: Environment) -> Self {
         let configured = Configured::default();
-        let binding: Arc<dyn Resource> = Arc::new(IngressBinding::new(configured.clone()));
+        let resources: Vec<Arc<dyn Resource>> = vec![
+            Arc::new(IngressBinding::new(configured.clone())),
+            Arc::new(KeyVaultResource::new(configured.clone())),
+        ];
+        let data_sources: Vec<Arc<dyn DataSource>> = vec![Arc::new(CertificateData::new(configured.clone()))];
         Self {
             schema: settings::schema(),
-            resources: vec![binding],
+            resources,
+            data_sources,
             environment,
             configured,
         }
@@ -127,6 +138,10 @@ impl Provider for Kvtls {
 
     fn resources(&self) -> &[Arc<dyn Resource>] {
         &self.resources
+    }
+
+    fn data_sources(&self) -> &[Arc<dyn DataSource>] {
+        &self.data_sources
     }
 
     async fn configure(&self, config: Value, terraform_version: &str) -> Diagnostics {

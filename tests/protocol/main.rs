@@ -11,6 +11,8 @@
 //! - `rpcs`: every RPC
 //! - `contract`: what breaks a rule of Terraform never leaves
 //! - `values`: numbers, unknowns and hostile bytes
+//! - `families`: functions, ephemeral resources, identities, lists, actions, moves and deferrals, with [`garden`]
+//! - `cli`: the same provider under the real CLI, attached to this process
 
 #![expect(
     clippy::expect_used,
@@ -24,8 +26,11 @@ mod core;
 #[path = "../support/host.rs"]
 mod host;
 
+mod cli;
 mod contract;
 mod example;
+mod families;
+mod garden;
 mod handshake;
 mod hostile;
 mod lifecycle;
