@@ -78,3 +78,12 @@ pub struct AddonOutcome {
     /// The cluster afterwards.
     pub cluster: Cluster,
 }
+
+impl Cluster {
+    /// Whether its machines are off: then its API answers nobody.
+    pub fn is_stopped(&self) -> bool {
+        self.power
+            .as_deref()
+            .is_some_and(|power| power.eq_ignore_ascii_case("Stopped"))
+    }
+}

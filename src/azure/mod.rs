@@ -13,6 +13,7 @@ mod certificate_policy;
 mod certificates;
 mod cloud;
 mod cluster;
+mod cluster_facts;
 mod credential;
 pub mod duration;
 mod envelope;
@@ -40,6 +41,7 @@ pub use certificate_changes::{CertificateBundle, CertificateOperation, Certifica
 pub use certificate_policy::CertificatePolicy;
 pub use cloud::Cloud;
 pub use cluster::{Addon, AddonIdentity, AddonOutcome, AddonWish, Cluster};
+pub use cluster_facts::ClusterFacts;
 pub use error::{Cause, Error, Tried};
 pub use ids::{ClientId, ClusterId, IdError, PrincipalId, Role, VaultId};
 pub use key_vaults::{DeletedKeyVault, KeyVault, KeyVaultSettings};

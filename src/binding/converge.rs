@@ -100,6 +100,10 @@ pub async fn converge(
     {
         return Ok(outcome);
     }
+    if let Some(failure) = cannot_begin(world, desired, &observation).await {
+        outcome.done.failure = Some(failure);
+        return Ok(outcome);
+    }
     outcome.done.admitted = memory.admitted.clone();
     let executor = Executor {
         world,
@@ -131,6 +135,32 @@ pub async fn converge(
     observation.served = outcome.done.served.clone();
     outcome.observation = observation;
     Ok(outcome)
+}
+
+/// What stands in the way of beginning at all: a cluster whose API cannot be asked. Told before the first write.
+async fn cannot_begin(world: &World, desired: &Desired, seen: &Observation) -> Option<StepError> {
+    let cluster = seen.cluster.present().filter(|_| desired.apply_manifests)?;
+    let why = seen.objects.values().find_map(Seen::why_not)?;
+    let cause = match world.kubernetes(cluster, &desired.connection).await {
+        _ if cluster.is_stopped() => Cause::Azure(azure::Error::NotReady {
+            operation: "write to".to_owned(),
+            target: cluster.id.to_string(),
+            state: "stopped".to_owned(),
+        }),
+        Err(error) => Cause::Credential(error),
+        Ok(_) => Cause::Undecided {
+            missing: format!("the cluster's objects could not be read: {why}"),
+        },
+    };
+    Some(StepError {
+        cluster: cluster.id.clone(),
+        step: Step::Apply {
+            object: manifests::secret_provider_class(desired),
+            manifest: serde_json::Value::Null,
+            bookkeeping: false,
+        },
+        cause,
+    })
 }
 
 /// Why a plan stays incomplete: the steps that follow need the add-on's identity and the vault.

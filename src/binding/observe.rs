@@ -173,11 +173,7 @@ async fn read_cluster(world: &World, question: &Question, cluster: Option<&Clust
     let Some(cluster) = cluster.filter(|_| question.cluster_objects) else {
         return ClusterPart::unseen(question, None);
     };
-    if cluster
-        .power
-        .as_deref()
-        .is_some_and(|power| power.eq_ignore_ascii_case("Stopped"))
-    {
+    if cluster.is_stopped() {
         return ClusterPart::unseen(question, Some("the cluster is stopped"));
     }
     let connected = match world.kubernetes(cluster, &question.connection).await {

@@ -4,6 +4,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub(super) mod certificates;
 pub mod cluster;
 pub(super) mod vaults;
 
@@ -156,8 +157,9 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         Finding::CertificateMissing { key, certificate: name } => Diagnostic::error(
             "Certificate does not exist in vault",
             format!("Vault \"{}\" has no certificate \"{name}\".", desired.vault.name()),
-            "Check the name. If this same apply creates it, refer to it, for example  certificate = \
-             azurerm_key_vault_certificate.main.versionless_id, so that Terraform knows the order.",
+            "Check the name. If this same apply creates it, refer to it, so that Terraform knows the order:  \
+             certificate = kvtls_certificate.NAME.versionless_secret_id, or \
+             azurerm_key_vault_certificate.NAME.versionless_id.",
         )
         .at(certificate(key))
         .code("KVTLS-E301"),
@@ -342,13 +344,7 @@ pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
         )
         .at(AttributePath::of("verify"))
         .code("KVTLS-E603"),
-        Cause::Undecided { missing } => Diagnostic::error(
-            "Binding cannot go on",
-            format!("Everything that follows depends on it: {missing}. {}", changed.sentence()),
-            "If it could not be read, give the identity Reader on cluster and vault. If the add-on lost its identity, \
-             switch it off and on:  az aks disable-addons / enable-addons -a azure-keyvault-secrets-provider.",
-        )
-        .code("KVTLS-E606"),
+        Cause::Undecided { missing } => cluster::undecided(missing, &error.cluster, changed),
         Cause::Stopped => Diagnostic::error(
             "Apply was stopped",
             if error.step.is_write() {
@@ -712,6 +708,18 @@ pub fn resumes(phase: &str) -> Diagnostic {
     .code("KVTLS-W401")
 }
 
+/// A creation that failed half way: what Terraform makes of it.
+pub fn tainted(mut diagnostic: Diagnostic) -> Diagnostic {
+    if diagnostic.severity == Severity::Error {
+        diagnostic.fix = format!(
+            "{}\nTerraform calls the resource tainted now: the next apply is shown as a replacement, resumes, and deletes \
+             nothing that serves. To go on by an update instead:  terraform untaint ADDRESS.",
+            diagnostic.fix
+        );
+    }
+    diagnostic
+}
+
 /// What stopped an apply that is not to fail by it.
 pub fn incomplete(mut diagnostic: Diagnostic) -> Diagnostic {
     diagnostic.severity = Severity::Warning;
@@ -741,8 +749,8 @@ pub fn cannot_remove(spots: &[(String, String)]) -> Diagnostic {
     Diagnostic::error(
         "Binding could not be looked at",
         format!("What is to be removed could not be read ({}). Nothing was removed.", list.join("; ")),
-        "Run Terraform where the cluster is reachable. If the cluster is gone for good, remove the binding from the \
-         state with  terraform state rm.",
+        "A cluster that is stopped has to be started first:  az aks start. Else run Terraform where the cluster is \
+         reachable. If it is gone for good, remove the binding from the state with  terraform state rm.",
     )
     .code("KVTLS-E413")
 }

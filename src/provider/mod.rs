@@ -1,5 +1,6 @@
 //! What Terraform sees: settings, resources, and every error in a practitioner's words.
 
+pub mod certificate;
 pub mod data;
 pub mod environment;
 pub mod explain;
@@ -13,7 +14,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 
+use self::certificate::CertificateResource;
 use self::data::certificate::CertificateData;
+use self::data::cluster::ClusterData;
 use self::environment::Environment;
 use self::ingress_binding::IngressBinding;
 use self::key_vault::KeyVaultResource;
@@ -112,8 +115,12 @@ impl Kvtls {
         let resources: Vec<Arc<dyn Resource>> = vec![
             Arc::new(IngressBinding::new(configured.clone())),
             Arc::new(KeyVaultResource::new(configured.clone())),
+            Arc::new(CertificateResource::new(configured.clone())),
         ];
-        let data_sources: Vec<Arc<dyn DataSource>> = vec![Arc::new(CertificateData::new(configured.clone()))];
+        let data_sources: Vec<Arc<dyn DataSource>> = vec![
+            Arc::new(CertificateData::new(configured.clone())),
+            Arc::new(ClusterData::new(configured.clone())),
+        ];
         Self {
             schema: settings::schema(),
             resources,

@@ -389,6 +389,7 @@ impl Running {
             nodes: nodes.and_then(|nodes| usize::try_from(nodes).ok()).unwrap_or(1),
             kubelet: cluster.api.kubelet(),
             objects: objects.cloned().collect(),
+            staged: source.get("staged").cloned().unwrap_or_default(),
             ca_pem: cluster.ca_pem.clone(),
             client_certificate_pem: certificate.certificate_pem,
             client_key_pem: certificate.key_pem,
@@ -487,6 +488,12 @@ impl Running {
         for (name, _) in changes.filter(|(_, change)| change.get("admission").is_some()) {
             if let Some(cluster) = self.core.clusters.get(name) {
                 set_admission(&cluster, &changed["clusters"][name]);
+            }
+        }
+        let changes = world::members(merge, "clusters");
+        for (name, _) in changes.filter(|(_, change)| change.get("staged").is_some()) {
+            if let Some(actors) = lock(&self.actors).get(name) {
+                actors.stage(&changed["clusters"][name]["staged"]);
             }
         }
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = changed;

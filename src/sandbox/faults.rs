@@ -62,6 +62,7 @@ struct Match {
     principal: Option<String>,
     actor: Option<String>,
     cluster: Option<String>,
+    dry_run: Option<bool>,
 }
 
 /// What a fault does to a request.
@@ -108,6 +109,8 @@ pub(crate) struct Facts {
     pub(crate) principal: Option<String>,
     pub(crate) actor: Option<String>,
     pub(crate) cluster: Option<String>,
+    /// Whether nothing is to be stored.
+    pub(crate) dry_run: bool,
 }
 
 /// A fault that a request met.
@@ -271,7 +274,9 @@ impl Match {
         if source.is_null() {
             return Ok(Self::default());
         }
-        let known = ["plane", "method", "path", "action", "as", "actor", "cluster"];
+        let known = [
+            "plane", "method", "path", "action", "as", "actor", "cluster", "dry_run",
+        ];
         let members = object(source, "/match", &known)?;
         let text = |name: &str| match members.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -292,6 +297,11 @@ impl Match {
             principal: text("as")?,
             actor: text("actor")?,
             cluster: text("cluster")?,
+            dry_run: match members.get("dry_run") {
+                None | Some(Value::Null) => None,
+                Some(Value::Bool(wanted)) => Some(*wanted),
+                Some(_) => return Err(WorldError::new("/match/dry_run", "must be true or false")),
+            },
         })
     }
 
@@ -318,6 +328,7 @@ impl Match {
             && same(&self.method, Some(&facts.method))
             && same(&self.principal, facts.principal.as_deref())
             && same(&self.cluster, facts.cluster.as_deref())
+            && self.dry_run.is_none_or(|wanted| wanted == facts.dry_run)
             && globbed(&self.path, Some(&facts.path))
             && globbed(&action, facts.action.as_deref())
     }
@@ -344,8 +355,9 @@ impl Act {
             });
         }
         if let Some(named) = word("named") {
-            if !super::front::refusals::NAMES.contains(&named) {
-                let message = format!("is none of {}", super::front::refusals::NAMES.join(", "));
+            if !super::front::refusals::is_known(named) {
+                let names = super::front::refusals::names().collect::<Vec<_>>().join(", ");
+                let message = format!("is none of {names}, AADSTS and a number");
                 return Err(wrong("named", &message));
             }
             return Ok(Self::Named(named.to_owned()));

@@ -15,8 +15,11 @@ mod terraform;
 #[path = "../support/world.rs"]
 mod world;
 
+mod adopt;
 mod bad_input;
+mod certificate;
 mod changes;
+mod connection;
 mod contract;
 mod create;
 mod data_sources;
@@ -26,4 +29,7 @@ mod faults;
 mod hygiene;
 mod import;
 mod key_vault;
+mod objects;
+mod resume;
 mod rights;
+mod teardown;

@@ -1,7 +1,7 @@
 //! What practitioners read about vaults and certificates as resources of their own.
 
 use super::{Changed, azure_error};
-use crate::azure::ids::VaultId;
+use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{DeletedKeyVault, Error};
 use crate::framework::{AttributePath, Diagnostic};
 use crate::provider::operation::Halt;
@@ -69,7 +69,7 @@ pub(in crate::provider) fn data_plane(
 }
 
 /// An object that is to be made exists.
-fn exists(summary: &str, what: &str, id: &str) -> Diagnostic {
+pub(super) fn exists(summary: &str, what: &str, id: &str) -> Diagnostic {
     Diagnostic::error(
         summary,
         format!("{what}, and this state does not know it. Nothing was changed."),
@@ -232,4 +232,26 @@ pub(in crate::provider) fn bad_import_id(id: &str, expected: &str, why: &str) ->
         "Take it from  az keyvault show --query id.",
     )
     .code("KVTLS-E020")
+}
+
+/// The cluster's own API did not answer a data source.
+pub(in crate::provider) fn cluster_unreachable(why: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "Cluster API could not be reached",
+        format!("What only the cluster itself knows is null: {why}."),
+        "Run Terraform where the cluster is reachable, with an identity that it lets in.",
+    )
+    .at(AttributePath::of("cluster_id"))
+    .code("KVTLS-W411")
+}
+
+/// The cluster of a data source does not exist.
+pub(in crate::provider) fn no_cluster(id: &ClusterId) -> Diagnostic {
+    Diagnostic::error(
+        "Cluster does not exist",
+        format!("Azure knows no AKS cluster {id}."),
+        "Check subscription, resource group and name. If this same apply creates the cluster, refer to its ID.",
+    )
+    .at(AttributePath::of("cluster_id"))
+    .code("KVTLS-E101")
 }

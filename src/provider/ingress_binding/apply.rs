@@ -8,7 +8,6 @@ use super::{IngressBinding, config, plan};
 use crate::azure::ids::{ClusterId, IdError, VaultId};
 use crate::binding::converge::{Outcome, converge, owned_objects, remove};
 use crate::binding::desired::{Connection, Desired};
-use crate::binding::error::Cause;
 use crate::binding::execute::{Done, Limits};
 use crate::binding::findings::{Class, Hold, Known};
 use crate::binding::grant;
@@ -88,9 +87,11 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     };
     let mut diagnostics = tell(&desired, &outcome);
     let wrote = outcome.done.steps.iter().any(Step::is_write)
-        || outcome.done.failure.as_ref().is_some_and(|failure| {
-            failure.step.is_write() && !matches!(failure.cause, Cause::Undecided { .. })
-        });
+        || outcome
+            .done
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.step.is_write() && !failure.cause.is_before_the_write());
     if diagnostics.has_errors() && !wrote {
         return unchanged(request, diagnostics);
     }
@@ -118,6 +119,8 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
         // A success by the practitioner's own word: the plan's promises stand, and the phase tells the truth.
         keep_promises(&request.planned, &mut state);
         diagnostics = diagnostics.into_iter().map(explain::incomplete).collect();
+    } else if is_create {
+        diagnostics = diagnostics.into_iter().map(explain::tainted).collect();
     }
     ApplyResponse {
         state,
@@ -403,9 +406,13 @@ fn kept_grants(owned: &Owned, outcome: &Outcome) -> Diagnostics {
             all.iter()
                 .any(|live| live.id.eq_ignore_ascii_case(&owned.id) && grant::is_ours(live))
         });
-        is_there && matches!(outcome.observation.other_classes, Seen::NotSeen(_))
+        is_there && !matches!(outcome.observation.other_classes, Seen::Known(_))
     };
-    let why = "the cluster's SecretProviderClasses could not be listed, so others may need it";
+    let why = if owned.applied {
+        "the cluster's SecretProviderClasses could not be listed, so others may need it"
+    } else {
+        "with apply_manifests = false the cluster is not asked who else needs it"
+    };
     owned
         .grants
         .iter()

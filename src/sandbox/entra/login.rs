@@ -41,6 +41,25 @@ impl Refusal {
                 50_196,
                 "The server terminated an operation because it encountered a client request loop.",
             ),
+            70_021 | 700_211..=700_213 => {
+                let part = match number {
+                    700_211 => " issuer",
+                    700_212 => " audience",
+                    700_213 => " subject",
+                    _ => "",
+                };
+                let text = format!(
+                    "No matching federated identity record found for presented assertion{part} '<staged>'. Please check \
+                     your federated identity credential Subject, Audience and Issuer against the presented assertion."
+                );
+                Self::new(401, "invalid_client", number, text)
+            }
+            700_024 => Self::new(
+                401,
+                "invalid_client",
+                700_024,
+                "Client assertion is not within its valid time range. Current time: <now>, expiry time of assertion <then>.",
+            ),
             90_033 => Self::new(
                 503,
                 "temporarily_unavailable",

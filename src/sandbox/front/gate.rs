@@ -189,6 +189,7 @@ impl Page {
                 Destination::Identity { cluster, .. } => Some(cluster.clone()),
                 _ => None,
             },
+            dry_run: query.contains("dryRun="),
         };
         let entry = json!({
             "at": rfc3339(core.clock.now()),

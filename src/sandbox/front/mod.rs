@@ -8,6 +8,7 @@ pub(crate) mod action;
 mod gate;
 pub(crate) mod listener;
 mod metadata;
+mod named;
 pub(crate) mod names;
 mod proxy;
 pub(crate) mod refusals;
