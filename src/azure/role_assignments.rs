@@ -28,7 +28,7 @@ fn name(scope: &str, principal: &PrincipalId, role: Role) -> Uuid {
 }
 
 impl Azure {
-    /// The roles a principal has at a scope, given there or above it, to itself or to a group it is in.
+    /// The roles a principal has at a scope, given there, above it or below it, to itself or to a group it is in.
     ///
     /// # Errors
     /// Those of reading.
@@ -63,13 +63,7 @@ impl Azure {
                 .and_then(Value::as_array)
                 .map(Vec::as_slice)
                 .unwrap_or_default();
-            // The filter also finds what was given further down.
-            found.extend(
-                items
-                    .iter()
-                    .filter_map(parse)
-                    .filter(|assignment| is_at_or_above(&assignment.scope, scope)),
-            );
+            found.extend(items.iter().filter_map(parse));
             call = next_page(&body, &page, &answer)?;
         }
         Ok(found)
@@ -241,19 +235,6 @@ fn parse(item: &Value) -> Option<RoleAssignment> {
     })
 }
 
-/// Whether an assignment there holds here. A management group's does: only such are found that are above.
-fn is_at_or_above(assignment: &str, scope: &str) -> bool {
-    let (assignment, scope) = (
-        assignment.trim_end_matches('/').to_ascii_lowercase(),
-        scope.to_ascii_lowercase(),
-    );
-    assignment.is_empty()
-        || assignment.starts_with("/providers/microsoft.management/")
-        || scope
-            .strip_prefix(&assignment)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 /// `/subscriptions/GUID` of a scope below one.
 fn subscription(scope: &str) -> String {
     scope.split('/').take(3).collect::<Vec<_>>().join("/")
@@ -286,29 +267,6 @@ mod tests {
             name(VAULT, &PrincipalId("bbbb".into()), Role::KeyVaultSecretsUser)
         );
         assert_eq!(one.get_version_num(), 5);
-    }
-
-    #[test]
-    fn only_what_holds_at_the_scope_is_kept() {
-        let rows = [
-            (VAULT, true),
-            ("/subscriptions/1/resourcegroups/SHOP", true),
-            ("/subscriptions/1", true),
-            ("/", true),
-            ("/providers/Microsoft.Management/managementGroups/root", true),
-            (
-                "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv2",
-                false,
-            ),
-            (
-                "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv/secrets/a",
-                false,
-            ),
-            ("/subscriptions/11", false),
-        ];
-        for (assignment, expected) in rows {
-            assert_eq!(is_at_or_above(assignment, VAULT), expected, "{assignment}");
-        }
     }
 
     #[test]

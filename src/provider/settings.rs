@@ -41,6 +41,14 @@ pub fn schema() -> Schema {
                 ),
             ),
             ("endpoint", endpoint_attribute()),
+            (
+                "blind_plan",
+                optional(
+                    "What a plan does about parts that it may not see: `warn` keeps their last known values, `error` \
+                     fails. `warn` unless set. Also `KVTLS_BLIND_PLAN`.",
+                )
+                .valid(crate::framework::validate::one_of(&["warn", "error"])),
+            ),
             ("kubernetes", objects::provider_kubernetes()),
             (
                 "default_labels",
@@ -97,6 +105,7 @@ pub fn defaults(config: &Value) -> Result<Option<Defaults>, Diagnostic> {
     Ok(Some(Defaults {
         labels: labels.transpose()?.unwrap_or_default(),
         connection: objects::read_kubernetes(block.as_ref(), &Connection::default())?,
+        blind_plan_fails: false,
     }))
 }
 
@@ -160,6 +169,24 @@ fn truth(environment: &Environment, variable: &str) -> Result<Option<bool>, Diag
             "Environment variable is not a bool",
             format!("{variable} is \"{other}\"; expected true or false."),
             format!("Set {variable}=true or {variable}=false, or unset it."),
+        ))),
+    }
+}
+
+/// Whether a plan that cannot see everything fails.
+///
+/// # Errors
+/// If the variable holds something else than `warn` or `error`.
+pub fn blind_plan_fails(config: &Value, environment: &Environment) -> Result<bool, Diagnostics> {
+    const VARIABLE: &str = "KVTLS_BLIND_PLAN";
+    let written = config.get("blind_plan").as_str();
+    match written.or_else(|| environment.first(&[VARIABLE])) {
+        None | Some("warn") => Ok(false),
+        Some("error") => Ok(true),
+        Some(other) => Err(Diagnostics::from(Diagnostic::error(
+            "Environment variable has no such choice",
+            format!("{VARIABLE} is \"{other}\"; expected warn or error."),
+            format!("Set {VARIABLE}=warn or {VARIABLE}=error, or unset it."),
         ))),
     }
 }

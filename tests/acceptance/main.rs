@@ -15,6 +15,7 @@ mod terraform;
 #[path = "../support/world.rs"]
 mod world;
 
+mod addon;
 mod adopt;
 mod bad_input;
 mod certificate;
@@ -26,10 +27,13 @@ mod data_sources;
 mod destroy;
 mod drift;
 mod faults;
+mod grants;
 mod hygiene;
 mod import;
 mod key_vault;
+mod many;
 mod objects;
+mod preflight;
 mod resume;
-mod rights;
 mod teardown;
+mod workload;

@@ -303,6 +303,51 @@ impl World {
             .collect()
     }
 
+    /// Assigns a role to a principal, by object ID, as the owner.
+    pub(crate) async fn assign(&self, scope: &str, role: &str, object_id: &str) {
+        let name = "7c1f0c9e-4a50-4ef0-9f0a-0d2f5f1c9a01";
+        let path = format!(
+            "{scope}/providers/Microsoft.Authorization/roleAssignments/{name}?api-version=2022-04-01"
+        );
+        let definition = format!("/providers/Microsoft.Authorization/roleDefinitions/{role}");
+        let body = json!({ "properties": {
+            "roleDefinitionId": definition, "principalId": object_id, "principalType": "ServicePrincipal",
+        } });
+        let put = self
+            .owner
+            .arm(Method::PUT, &path, Some(&body))
+            .await
+            .expect("ARM answers");
+        assert!(put.status.is_success(), "{put:?}");
+    }
+
+    /// Reads something of ARM as the owner.
+    pub(crate) async fn arm(&self, path: &str) -> Value {
+        self.owner
+            .arm(Method::GET, path, None)
+            .await
+            .expect("ARM answers")
+            .body
+    }
+
+    /// The resource group's ID.
+    pub(crate) fn group_id(&self) -> String {
+        let vault = self.vault_id();
+        vault.split("/providers/").next().unwrap_or_default().to_owned()
+    }
+
+    /// What was written to ARM and to the cluster after that entry, by anybody but the world's own actors.
+    pub(crate) async fn writes_after(&self, number: u64) -> Vec<String> {
+        let entries = self.journal_after(number).await;
+        let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        let path = |url: String| url.split('?').next().unwrap_or_default().to_owned();
+        entries
+            .iter()
+            .filter(|entry| is_write(entry))
+            .map(|entry| format!("{} {}", text(entry, "method"), path(text(entry, "url"))))
+            .collect()
+    }
+
     /// Removes a role assignment or whatever else has this ID, as the owner.
     pub(crate) async fn delete_assignment(&self, id: &str) {
         let path = format!("{id}?api-version=2022-04-01");
