@@ -8,7 +8,6 @@ use super::{IngressBinding, config, plan};
 use crate::azure::ids::{ClusterId, IdError, IdentityId, VaultId};
 use crate::binding::converge::{Outcome, converge, owned_objects, remove};
 use crate::binding::desired::{Connection, Desired, Identity, Mode, Workload};
-use crate::binding::error::Cause;
 use crate::binding::execute::{Done, Limits};
 use crate::binding::findings::{Class, Hold, Known};
 use crate::binding::grant;
