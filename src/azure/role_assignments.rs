@@ -213,12 +213,28 @@ impl Azure {
             url,
             self.arm_auth().await?,
         );
-        // Removing twice comes to the same.
-        let answer = self.send(&call.repeatable()).await?;
-        match answer.status {
-            204 | 404 => Ok(false),
-            _ if answer.is_success() => Ok(true),
-            _ => Err(answer.refusal()),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let failure = match self.send(&call).await {
+                Ok(answer) if !answer.is_doubtful() => {
+                    return match answer.status {
+                        204 | 404 => Ok(false),
+                        _ if answer.is_success() => Ok(true),
+                        _ => Err(answer.refusal()),
+                    };
+                }
+                Ok(answer) => answer.refusal(),
+                Err(error @ Error::Unreachable { .. }) => error,
+                Err(error) => return Err(error),
+            };
+            // It may have happened. Another apply may have made the same assignment anew since, so it is looked for
+            // before it is removed again.
+            match self.made_after_all(id).await? {
+                None => return Ok(true),
+                Some(_) if tries < TRIES_AFTER_LOSS => {}
+                Some(_) => return Err(failure),
+            }
         }
     }
 }

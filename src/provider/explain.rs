@@ -422,8 +422,8 @@ pub fn azure_error(error: &azure::Error, changed: &Changed) -> Diagnostic {
         azure::Error::Credential { .. } => Diagnostic::error(
             "No Azure credential could be used",
             format!("Tried, in this order:\n{said}\n{}", changed.sentence()),
-            "Set ARM_TENANT_ID, ARM_CLIENT_ID and ARM_CLIENT_SECRET (or the attributes of the same names in the \
-             provider block), or sign in with  az login.",
+            "Set up one of them, for example ARM_TENANT_ID, ARM_CLIENT_ID and ARM_CLIENT_SECRET (or the attributes of the \
+             same names in the provider block), or sign in with  az login. Each way: docs/guides/authentication.",
         )
         .code("KVTLS-E011"),
         azure::Error::Settings { .. } => Diagnostic::error(

@@ -4,9 +4,11 @@ pub mod certificate;
 pub mod data;
 pub mod environment;
 pub mod explain;
+mod identity;
 pub mod ingress_binding;
 pub mod key_vault;
 mod operation;
+mod requests;
 pub mod settings;
 mod wishes;
 

@@ -29,6 +29,7 @@ mod drift;
 mod faults;
 mod grants;
 mod hygiene;
+mod identity;
 mod import;
 mod key_vault;
 mod many;

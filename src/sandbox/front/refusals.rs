@@ -60,6 +60,32 @@ fn gateway_page() -> Answer {
     answer
 }
 
+/// The answer to a principal that asks too much. A vault does not say how long to wait; the others say it in whole
+/// seconds.
+pub(crate) fn throttled(plane: &str, code: &str, rest: std::time::Duration) -> Answer {
+    let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
+    let mut answer = match plane {
+        "vault" => return named::answer("Throttled", plane),
+        "kubernetes" => kubernetes("TooManyRequests"),
+        _ => {
+            let message =
+                format!("Number of requests exceeded the limit. Please retry after {seconds} seconds.");
+            let error = json!({"code": code, "message": message});
+            // The AKS provider writes its own flat.
+            let body = if code == "Throttled" {
+                error
+            } else {
+                json!({"error": error})
+            };
+            json_answer(StatusCode::TOO_MANY_REQUESTS, &body)
+        }
+    };
+    answer
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    answer
+}
+
 fn kubernetes(reason: &str) -> Answer {
     let status: u16 = match reason {
         "Unauthorized" => 401,

@@ -98,7 +98,10 @@ const PRINCIPAL: Shape = Object(&[
     fixed("object_id", Text),
     fixed("age", Shape::Moment),
     fixed("secret", Nullable(&Text)),
-    fixed("certificate", Text),
+    // A certificate whose key stands in for a secret, made at the start.
+    fixed("certificate", Bool),
+    // Other tenants that know the application.
+    fixed("also_in", List(&Text)),
     fixed("federated", List(&FEDERATED)),
     fixed("groups", List(&Text)),
     live("assignments", List(&ASSIGNMENT)),
