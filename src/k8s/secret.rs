@@ -18,9 +18,14 @@ use super::client::{Ask, wipe};
 use super::{Error, Kubernetes, SECRET};
 use crate::tls::Leaf;
 
-/// Asks for metadata alone. Servers that cannot do so answer with all of it, and the parser drops the data.
-pub(super) const BARE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,\
-application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+/// Asks for the metadata of one object, or of each that a watch tells. Servers that cannot do so answer with all of
+/// it, and the parser drops the data.
+pub(super) const BARE: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+
+/// The same of a list. A server takes the first form that exists and refuses it (406) where it does not fit, so one
+/// request cannot offer both.
+pub(super) const BARE_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
 
 /// The driver's mark on what it made.
 const MANAGED_LABEL: &str = "secrets-store.csi.k8s.io/managed";

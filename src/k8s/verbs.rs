@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Ask};
-use super::secret::{BARE, without_data};
+use super::secret::{BARE, BARE_LIST, without_data};
 use super::{Error, FIELD_MANAGER, Kind, Kubernetes, ObjectRef, SECRET};
 
 /// A page of a list. The API server's own tools use the same.
@@ -41,7 +41,7 @@ impl Kubernetes {
             let mut ask = Ask::about_all("list", kind, namespace);
             ask = ask.query(&[("labelSelector", labels), ("limit", PAGE), ("continue", &next)]);
             if kind == SECRET {
-                ask.accept = BARE;
+                ask.accept = BARE_LIST;
             }
             let answer = self.send(&ask).await?;
             match answer.status {

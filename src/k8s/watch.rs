@@ -11,7 +11,7 @@ use kube::client::Body;
 use serde_json::Value;
 
 use super::client::Ask;
-use super::secret::{BARE, without_data};
+use super::secret::{BARE, BARE_LIST, without_data};
 use super::{Error, Kubernetes, ObjectRef, SECRET};
 
 /// The server ends a watch after this long, so a connection that died unnoticed costs no more.
@@ -221,7 +221,7 @@ impl<'a> Watched<'a> {
         ask.object = Some(object);
         ask.subject = object.to_string();
         if self.metadata_only {
-            ask.accept = BARE;
+            ask.accept = if verb == "list" { BARE_LIST } else { BARE };
         }
         ask
     }

@@ -21,8 +21,9 @@ use super::actors::{ActorSettings, Actors, Edges};
 use super::azure::Azure;
 use super::certificates::{Authority, CertificateError, ClientCertificate, Issuers};
 use super::clock::{Clock, Due};
+use super::control_plane::{ControlPlane, ControlPlaneKind, ControlPlaneSettings};
 use super::core::{
-    Cluster, ClusterError, ClusterSettings, Clusters, Core, KubeCredential, PatchError, WorldError,
+    Cluster, ClusterError, ClusterSettings, Clusters, Core, KubeCredential, PatchError, Plane, WorldError,
 };
 use super::entra::{AKS_AUDIENCE, Directory, Principal};
 use super::environment::{self, Mode};
@@ -32,7 +33,7 @@ use super::front::names::{EDGES, Names, PortPlan, PortTaken, local_port};
 use super::front::tls::{self, TlsError};
 use super::front::{Port, listener};
 use super::journal::{Filter, Journal};
-use super::kubernetes::{ApiServer, ApiSettings, Identity};
+use super::kubernetes::{ApiServer, ApiSettings, Forwarder, Identity};
 use super::lag::{Lags, Pace};
 use super::markers::Markers;
 use super::{seed, world};
@@ -52,6 +53,8 @@ pub struct Options {
     pub rate: f64,
     /// What vault names end with.
     pub vault_suffix: String,
+    /// Which Kubernetes API the first cluster has.
+    pub control_plane: ControlPlaneKind,
 }
 
 impl Default for Options {
@@ -63,6 +66,7 @@ impl Default for Options {
             pace: Pace::Fast,
             rate: 1.0,
             vault_suffix: "vault.azure.net".to_owned(),
+            control_plane: ControlPlaneKind::Embedded,
         }
     }
 }
@@ -142,7 +146,7 @@ pub(crate) struct Running {
 }
 
 /// How long [`Running::settle`] waits, really, where nobody says how long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Running {
     async fn start(options: Options) -> Result<Arc<Self>, StartError> {
@@ -274,9 +278,7 @@ impl Running {
         granted.map_err(ClusterError::World)?;
         seed::objects(&cluster).await.map_err(ClusterError::World)?;
         // Policies come to a cluster that holds something already.
-        cluster
-            .api
-            .set_admission(admission_rules(&cluster.settings.world));
+        set_admission(&cluster, &cluster.settings.world);
         self.start_actors(&cluster, server, actor)
             .map_err(ClusterError::Plane)?;
         Ok(cluster)
@@ -291,6 +293,7 @@ impl Running {
         let name = settings.name.clone();
         let text = |error: &dyn std::error::Error| error.to_string();
         let authority = Authority::new(&format!("{name}-ca"), self.started).map_err(|error| text(&error))?;
+        let authority = Arc::new(authority);
         let account = || {
             let certificate = authority.client_certificate("masterclient", &["system:masters"]);
             let certificate = certificate.map_err(|error| text(&error))?;
@@ -305,23 +308,40 @@ impl Running {
         let port = core.names.open_cluster(&name, &settings.location).await;
         let port = port.map_err(|error| text(&error))?;
         let fqdn = core.names.cluster_fqdn(&name);
-        let api = ApiServer::new(ApiSettings {
-            name: name.clone(),
-            version: settings.version.clone(),
-            clock: core.clock.clone(),
-            entra: entra_identities(core, settings.entra_tenant.clone()),
-            static_tokens: BTreeMap::new(),
-            forwarder: {
-                let edges = self.edges.clone();
-                Arc::new(move |pod, _port| edges.by_pod(&name, pod))
-            },
-        });
+        let tls = tls::cluster(&authority, &fqdn).map_err(|error| text(&error))?;
+        let entra = entra_identities(core, settings.entra_tenant.clone());
+        let forwarder: Forwarder = {
+            let (edges, name) = (self.edges.clone(), name.clone());
+            Arc::new(move |pod, _port| edges.by_pod(&name, pod))
+        };
+        let api = if self.is_real(&name) {
+            let plane = ControlPlane::start(ControlPlaneSettings {
+                folder: self.dir.path().join(files::CONTROL_PLANE),
+                ports: self.settings.ports,
+                authority: Arc::clone(&authority),
+                hooks_tls: Arc::clone(&tls),
+                issuer: settings.issuer.clone(),
+                entra,
+                forwarder,
+                now: self.started,
+            });
+            Plane::Real(Box::pin(plane).await?)
+        } else {
+            Plane::Embedded(ApiServer::new(ApiSettings {
+                name: name.clone(),
+                version: settings.version.clone(),
+                clock: core.clock.clone(),
+                entra,
+                static_tokens: BTreeMap::new(),
+                forwarder,
+            }))
+        };
         let cluster = Arc::new(Cluster {
             ca_pem: authority.pem().to_owned(),
             addon: tokio::sync::watch::Sender::new(settings.addon.clone()),
             local_accounts: AtomicBool::new(false),
             ends: CancellationToken::new(),
-            tls: tls::cluster(&authority, &fqdn).map_err(|error| text(&error))?,
+            tls,
             user,
             admin,
             api,
@@ -331,6 +351,13 @@ impl Running {
         cluster.set_issuer(&core.directory, cluster.settings.issuer.clone());
         core.clusters.insert(Arc::clone(&cluster));
         Ok((cluster, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), actor))
+    }
+
+    /// Whether this cluster has a real API server: only the first can.
+    fn is_real(&self, name: &str) -> bool {
+        let world = self.world();
+        let first = world::members(&world, "clusters").next();
+        self.settings.control_plane == ControlPlaneKind::Real && first.is_some_and(|(first, _)| first == name)
     }
 
     fn start_actors(
@@ -360,6 +387,7 @@ impl Running {
             server,
             server_name: core.names.cluster_fqdn(&name),
             nodes: nodes.and_then(|nodes| usize::try_from(nodes).ok()).unwrap_or(1),
+            kubelet: cluster.api.kubelet(),
             objects: objects.cloned().collect(),
             staged: source.get("staged").cloned().unwrap_or_default(),
             ca_pem: cluster.ca_pem.clone(),
@@ -392,6 +420,9 @@ impl Running {
         let actors = lock(&self.actors).remove(name);
         if let Some(actors) = actors.and_then(Arc::into_inner) {
             actors.stop().await;
+        }
+        if let Some(cluster) = self.core.clusters.get(name) {
+            cluster.api.end();
         }
     }
 
@@ -428,7 +459,12 @@ impl Running {
     fn describe_ready(&self) -> Value {
         let names = &self.core.names;
         let clusters = names.clusters().into_iter().map(|(name, address)| {
-            let server = json!({"server": format!("https://{address}"), "plane": "embedded"});
+            let plane = self
+                .core
+                .clusters
+                .get(&name)
+                .map_or("embedded", |cluster| cluster.api.name());
+            let server = json!({"server": format!("https://{address}"), "plane": plane});
             (name, server)
         });
         let principals = self.core.directory.principals();
@@ -465,8 +501,7 @@ impl Running {
         let changes = world::members(merge, "clusters");
         for (name, _) in changes.filter(|(_, change)| change.get("admission").is_some()) {
             if let Some(cluster) = self.core.clusters.get(name) {
-                let rules = admission_rules(&changed["clusters"][name]);
-                cluster.api.set_admission(rules);
+                set_admission(&cluster, &changed["clusters"][name]);
             }
         }
         let changes = world::members(merge, "clusters");
@@ -582,9 +617,13 @@ impl Running {
     }
 }
 
-/// The admission rules of a cluster in the world file.
-fn admission_rules(cluster: &Value) -> Vec<Value> {
-    world::list(cluster, "admission").cloned().collect()
+/// Gives a cluster the admission rules of its part of the world file.
+fn set_admission(cluster: &Cluster, source: &Value) {
+    let rules = world::list(source, "admission").cloned().collect();
+    match &cluster.api {
+        Plane::Embedded(api) => api.set_admission(rules),
+        Plane::Real(_) => {}
+    }
 }
 
 /// Who holds a token.
@@ -759,9 +798,10 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.running.ends.cancel();
-        self.running.dir.clear();
         for cluster in self.running.core.clusters.all() {
             cluster.ends.cancel();
+            cluster.api.end();
         }
+        self.running.dir.clear();
     }
 }

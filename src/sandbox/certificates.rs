@@ -47,7 +47,7 @@ pub(crate) struct ServerLeaf {
     pub(crate) key: PrivateKeyDer<'static>,
 }
 
-/// A client certificate and its key.
+/// A certificate and its key, as PEM.
 #[derive(Clone)]
 pub(crate) struct ClientCertificate {
     pub(crate) certificate_pem: String,
@@ -102,6 +102,18 @@ impl Authority {
         Ok(ServerLeaf {
             chain: vec![certificate.der().clone()],
             key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+        })
+    }
+
+    /// As [`Authority::server_leaf`], in files' form.
+    pub(crate) fn server_certificate(&self, names: &[String]) -> Result<ClientCertificate, CertificateError> {
+        let key = KeyPair::generate()?;
+        let mut params = leaf_params(names, self.start - BEFORE, self.start + YEARS)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(ClientCertificate {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
         })
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::assembly::{PATIENCE, Running};
 use super::azure::Foreign;
 use super::clock::Due;
-use super::core::{PatchError, WorldError};
+use super::core::{PatchError, Plane, WorldError};
 use super::environment::Mode;
 use super::http::{Answer, Incoming, json as json_answer};
 use super::journal::Filter;
@@ -48,6 +48,10 @@ impl Refusal {
 
     fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
+    }
+
+    fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "NotPossible", message)
     }
 
     fn busy(busy: &[String]) -> Self {
@@ -138,7 +142,12 @@ async fn route(running: &Running, request: &Incoming) -> Result<Value, Refusal> 
             known(body(request)?, &[])?;
             let cluster = running.core.clusters.get(name);
             let cluster = cluster.ok_or_else(|| Refusal::not_found(format!("there is no cluster {name}")))?;
-            Ok(json!({"revision": cluster.api.compact()}))
+            match &cluster.api {
+                Plane::Embedded(api) => Ok(json!({"revision": api.compact()})),
+                Plane::Real(_) => Err(Refusal::conflict(
+                    "the window of a real API server cannot be ended",
+                )),
+            }
         }
         (&Method::POST, ["clusters", name, "operation"]) => operation(running, name, request),
         (&Method::GET, ["edges"]) => Ok(running.edges.describe()),

@@ -22,9 +22,11 @@ use tokio::sync::watch;
 
 use super::certificates::{Authority, ClientCertificate, Issuers};
 use super::clock::Clock;
+use super::control_plane::ControlPlane;
 use super::entra::Directory;
 use super::faults::Faults;
 use super::front::names::Names;
+use super::http::{Answer, Incoming};
 use super::journal::Journal;
 use super::kubernetes::{ApiServer, Identity};
 use super::lag::{Lags, Pace};
@@ -188,9 +190,89 @@ pub(crate) struct Cluster {
     pub(crate) local_accounts: AtomicBool,
     /// Ends the cluster's port and actors.
     pub(crate) ends: tokio_util::sync::CancellationToken,
-    pub(crate) api: Arc<ApiServer>,
+    pub(crate) api: Plane,
     /// TLS of its port.
     pub(crate) tls: Arc<rustls::ServerConfig>,
+}
+
+/// The API server of a cluster.
+pub(crate) enum Plane {
+    /// In this process.
+    Embedded(Arc<ApiServer>),
+    /// A kube-apiserver behind the same port.
+    Real(Arc<ControlPlane>),
+}
+
+impl Plane {
+    /// `embedded` or `real`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) => "embedded",
+            Self::Real(_) => "real",
+        }
+    }
+
+    /// Answers a request; `peer` is whom a client certificate names.
+    pub(crate) async fn answer(&self, request: Incoming, peer: Option<Identity>) -> Answer {
+        match self {
+            Self::Embedded(api) => api.answer(request, peer).await,
+            Self::Real(plane) => plane.answer(request, peer).await,
+        }
+    }
+
+    /// Replaces the tokens that are simply known.
+    fn set_static_tokens(&self, tokens: BTreeMap<String, Identity>) {
+        match self {
+            Self::Embedded(api) => api.set_static_tokens(tokens),
+            Self::Real(plane) => plane.set_static_tokens(tokens),
+        }
+    }
+
+    /// Who issues service account tokens from now on. A real server has the issuer that it started with.
+    fn set_issuer(&self, issuer: Option<String>) {
+        if let Self::Embedded(api) = self {
+            api.set_issuer(issuer);
+        }
+    }
+
+    /// Who issues service account tokens.
+    pub(crate) fn issuer(&self) -> String {
+        match self {
+            Self::Embedded(api) => api.issuer(),
+            Self::Real(plane) => plane.issuer().to_owned(),
+        }
+    }
+
+    /// Says whether this server signed a token.
+    fn signed(&self) -> Box<dyn Fn(&str) -> bool + Send + Sync> {
+        match self {
+            Self::Embedded(api) => Box::new(api.signed()),
+            Self::Real(plane) => Box::new(plane.signed()),
+        }
+    }
+
+    /// The keys that verify its service account tokens.
+    pub(crate) fn issuer_keys(&self) -> Value {
+        match self {
+            Self::Embedded(api) => api.issuer_keys(),
+            Self::Real(plane) => plane.issuer_keys(),
+        }
+    }
+
+    /// Where it asks the nodes' kubelet.
+    pub(crate) fn kubelet(&self) -> Option<std::net::SocketAddr> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Real(plane) => Some(plane.kubelet()),
+        }
+    }
+
+    /// Ends what runs beside this process, at once.
+    pub(crate) fn end(&self) {
+        if let Self::Real(plane) = self {
+            plane.end();
+        }
+    }
 }
 
 /// A static credential of a cluster.

@@ -25,6 +25,9 @@ const WRITTEN: &[&str] = &[
     "sandbox.json",
 ];
 
+/// The folder of a real control plane, which removes it itself.
+pub(crate) const CONTROL_PLANE: &str = "control-plane";
+
 /// The directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DirError {

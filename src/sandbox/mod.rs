@@ -1,6 +1,7 @@
 //! A world on loopback.
 
 pub use self::assembly::{Options, Sandbox, StartError};
+pub use self::control_plane::ControlPlaneKind;
 pub use self::core::WorldError;
 pub use self::environment::Mode;
 pub use self::front::names::PortPlan;
@@ -12,6 +13,7 @@ pub(crate) mod azure;
 pub(crate) mod certificates;
 pub mod clock;
 pub(crate) mod control;
+pub(crate) mod control_plane;
 pub(crate) mod core;
 pub mod demo;
 pub(crate) mod entra;

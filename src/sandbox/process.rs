@@ -1,4 +1,4 @@
-//! The command line: `serve`, `run`, `env`, `control`, `world`, `demo`.
+//! The command line: `serve`, `run`, `env`, `control`, `world`, `demo`, `control-plane`.
 //!
 //! Of `serve` exactly one line goes to stdout, when every port answers; everything else goes to stderr. Exit codes: 0 stopped,
 //! 2 usage or world file, 3 port taken, 4 control plane did not start, 70 our bug; `run` exits as its command did.
@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::assembly::{Options, Sandbox, StartError};
+use super::control_plane::{self, ControlPlaneKind, Performed};
 use super::core::WorldError;
 use super::demo;
 use super::environment::{Mode, shell};
@@ -50,10 +51,25 @@ enum Command {
     World(World),
     /// The whole story with the real CLI on `examples/quickstart`.
     Demo(Demo),
+    /// The programs of a real control plane, and what is tested with them.
+    ControlPlane(ControlPlane),
+}
+
+#[derive(Args)]
+struct ControlPlane {
+    /// What to do.
+    #[arg(default_value = "test")]
+    what: control_plane::Task,
+    /// For the tests: names to run, and whatever else the test programs take.
+    #[arg(last = true)]
+    arguments: Vec<OsString>,
 }
 
 #[derive(Args)]
 struct Demo {
+    /// Which Kubernetes API the cluster has.
+    #[arg(long, default_value = "embedded")]
+    control_plane: ControlPlaneKind,
     /// terraform, tofu, or a path; the first that is found unless set.
     #[arg(long)]
     cli: Option<String>,
@@ -82,9 +98,9 @@ struct Serve {
     /// How many times as fast as real time the clock runs.
     #[arg(long, default_value_t = 1.0, value_parser = parse_rate)]
     rate: f64,
-    /// Which Kubernetes API; the real one is not part of this version.
+    /// Which Kubernetes API the first cluster has: the one in this process, or kube-apiserver with etcd.
     #[arg(long, default_value = "embedded")]
-    control_plane: ControlPlane,
+    control_plane: ControlPlaneKind,
     /// What vault names end with.
     #[arg(long, default_value = ".vault.azure.net")]
     vault_suffix: String,
@@ -150,12 +166,6 @@ struct World {
 #[derive(Clone, Copy, ValueEnum)]
 enum PaceName {
     Fast,
-    Real,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ControlPlane {
-    Embedded,
     Real,
 }
 
@@ -251,6 +261,7 @@ pub fn main() -> ExitCode {
             Command::Control(arguments) => Box::pin(control(arguments)).await,
             Command::World(arguments) => print_world(&arguments),
             Command::Demo(arguments) => Ok(Box::pin(tell(arguments)).await),
+            Command::ControlPlane(arguments) => control_plane(&arguments),
         }
     });
     // A thread that reads standard input must not keep the process alive.
@@ -338,10 +349,6 @@ async fn command(
 async fn start(arguments: Serve) -> Result<Sandbox, Failure> {
     say(demo::WHAT_THIS_IS);
     super::log::start();
-    if arguments.control_plane == ControlPlane::Real {
-        let message = "--control-plane real is not part of this version; use embedded";
-        return Err(Failure::new(CONTROL_PLANE, message));
-    }
     let options = Options {
         world: read_world(&arguments.world)?,
         dir: Some(arguments.dir),
@@ -352,6 +359,7 @@ async fn start(arguments: Serve) -> Result<Sandbox, Failure> {
         },
         rate: arguments.rate,
         vault_suffix: arguments.vault_suffix,
+        control_plane: arguments.control_plane,
     };
     let provider = provider_dir().join("terraform-provider-kvtls");
     if !provider.exists() {
@@ -475,9 +483,23 @@ async fn tell(arguments: Demo) -> u8 {
         cli: arguments.cli,
         keep: arguments.keep,
         pause: arguments.pause,
+        control_plane: arguments.control_plane,
         process: std::env::vars().collect(),
     };
     Box::pin(demo::demo(&options, Box::new(io::stdout()))).await
+}
+
+fn control_plane(arguments: &ControlPlane) -> Result<u8, Failure> {
+    let process = std::env::vars().collect();
+    let performed = control_plane::perform(arguments.what, &arguments.arguments, &process, say)
+        .map_err(|error| Failure::new(CONTROL_PLANE, error.to_string()))?;
+    match performed {
+        Performed::Folder(folder) => {
+            print(&folder.display().to_string())?;
+            Ok(0)
+        }
+        Performed::Tests(status) => Ok(status),
+    }
 }
 
 fn print_world(arguments: &World) -> Result<u8, Failure> {

@@ -7,7 +7,7 @@ use kvtls::sandbox::demo::QUICKSTART;
 use kvtls::sandbox::demo::cli::Scratch;
 use kvtls::sandbox::demo::inventory::Inventory;
 use kvtls::sandbox::demo::visitor::{Environment, Reply, Visitor};
-use kvtls::sandbox::{Mode, Options, Sandbox};
+use kvtls::sandbox::{ControlPlaneKind, Mode, Options, Sandbox};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -413,10 +413,20 @@ async fn open(dir: &Path, members: Value) -> Sandbox {
         world,
         dir,
         rate: RATE,
+        control_plane: control_plane(),
         ..Options::default()
     })
     .await;
     started.unwrap_or_else(|error| panic!("the sandbox does not start: {error:?}"))
+}
+
+/// `KVTLS_CONTROL_PLANE=real`, which `cargo control-plane` sets, gives every world a kube-apiserver.
+#[expect(clippy::disallowed_methods, reason = "the tests' one variable")]
+fn control_plane() -> ControlPlaneKind {
+    match std::env::var("KVTLS_CONTROL_PLANE").as_deref() {
+        Ok("real") => ControlPlaneKind::Real,
+        _ => ControlPlaneKind::Embedded,
+    }
 }
 
 fn environment(sandbox: &Sandbox, principal: &str) -> Environment {

@@ -86,6 +86,8 @@ pub(crate) struct ActorSettings {
     pub(crate) driver: String,
     /// How many nodes there are.
     pub(crate) nodes: usize,
+    /// Where their kubelet answers, if the API asks it.
+    pub(crate) kubelet: Option<SocketAddr>,
     /// The nodes' IMDS, `http://127.0.0.1:P/clusters/NAME`.
     pub(crate) identity_endpoint: String,
     /// `.vault.azure.net`
@@ -109,6 +111,7 @@ struct Cluster {
     name: String,
     ca_pem: String,
     nodes: usize,
+    kubelet: Option<SocketAddr>,
     clock: Clock,
     lags: Lags,
     cache: Arc<Cache>,
@@ -150,6 +153,7 @@ impl Actors {
             name: settings.cluster.clone(),
             ca_pem: settings.ca_pem.clone(),
             nodes: settings.nodes,
+            kubelet: settings.kubelet,
             clock: settings.clock.clone(),
             lags: settings.lags.clone(),
             cache: Arc::new(Cache::new(Arc::clone(&bell))),

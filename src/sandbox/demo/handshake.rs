@@ -10,7 +10,8 @@ use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,6 +19,16 @@ use tokio_rustls::TlsConnector;
 
 use super::visitor::{Served, VisitError};
 use crate::tls::Leaf;
+
+/// A clock that stands still.
+#[derive(Debug)]
+struct Standing(UnixTime);
+
+impl TimeProvider for Standing {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(self.0)
+    }
+}
 
 /// The longest answer to CONNECT that is read.
 const LONGEST_HEAD: usize = 4096;
@@ -34,8 +45,15 @@ pub(super) fn roots(bundle: &str) -> Result<RootCertStore, VisitError> {
 }
 
 /// `GET https://HOST/` through the proxy.
-pub(super) async fn get(proxy: &str, host: &str, roots: RootCertStore) -> Result<Served, String> {
-    let served = tunnelled(proxy, host, roots).await;
+///
+/// `now` is the world's time: certificates of a vault are made and judged in it.
+pub(super) async fn get(
+    proxy: &str,
+    host: &str,
+    roots: RootCertStore,
+    now: UnixTime,
+) -> Result<Served, String> {
+    let served = tunnelled(proxy, host, roots, now).await;
     served.map_err(|error| error.to_string())
 }
 
@@ -43,6 +61,7 @@ async fn tunnelled(
     proxy: &str,
     host: &str,
     roots: RootCertStore,
+    now: UnixTime,
 ) -> Result<Served, Box<dyn Error + Send + Sync>> {
     let mut tcp = TcpStream::connect(proxy.trim_start_matches("http://").trim_end_matches('/')).await?;
     let connect = format!("CONNECT {host}:443 HTTP/1.1\r\nhost: {host}:443\r\n\r\n");
@@ -52,7 +71,7 @@ async fn tunnelled(
         return Err(format!("the proxy answered {answer}").into());
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_details(provider, Arc::new(Standing(now)))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();

@@ -9,6 +9,7 @@ use futures_util::future::LocalBoxFuture;
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
+use super::super::ControlPlaneKind;
 use super::cli::{self, Cli, Run, Scratch};
 use super::inventory::Inventory;
 use super::steps::STEPS;
@@ -26,6 +27,8 @@ pub struct Options {
     pub keep: bool,
     /// Whether every step waits for Enter.
     pub pause: bool,
+    /// Which Kubernetes API the cluster has.
+    pub control_plane: ControlPlaneKind,
     /// The variables of this process.
     pub process: Environment,
 }
@@ -147,7 +150,7 @@ impl Stage {
         let written =
             std::fs::create_dir(&work).and_then(|()| std::fs::write(work.join("main.tf"), QUICKSTART));
         written.map_err(|error| format!("{}: {error}", work.display()))?;
-        let world = World::start(&scratch.path().join("world")).await?;
+        let world = World::start(&scratch.path().join("world"), options.control_plane).await?;
         Ok(Self {
             world,
             program,

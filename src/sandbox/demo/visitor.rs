@@ -8,7 +8,10 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use reqwest::{Certificate, Client, Identity, Method, NoProxy, Proxy, StatusCode};
+use rustls::pki_types::UnixTime;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::handshake;
 use crate::tls::Leaf;
@@ -215,7 +218,14 @@ impl Visitor {
         };
         let proxy = self.variable("HTTPS_PROXY")?;
         let roots = handshake::roots(self.variable("SSL_CERT_FILE")?)?;
-        handshake::get(proxy, host, roots).await.map_err(unreachable)
+        let clock = self.control(Method::GET, "/clock", None).await?;
+        let now = clock["now"]
+            .as_str()
+            .and_then(|now| OffsetDateTime::parse(now, &Rfc3339).ok());
+        let since = now.and_then(|now| u64::try_from(now.unix_timestamp()).ok());
+        let since = since.ok_or_else(|| unreachable("the world has no time".to_owned()))?;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(since));
+        handshake::get(proxy, host, roots, now).await.map_err(unreachable)
     }
 
     /// The thumbprint of a certificate's newest version in the vault, as the control API tells it.

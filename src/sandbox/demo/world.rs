@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{Mode, Options, Sandbox};
+use super::super::{ControlPlaneKind, Mode, Options, Sandbox};
 use super::visitor::Environment;
 
 /// A running sandbox with its folder.
@@ -10,9 +10,10 @@ pub(super) struct World(Sandbox);
 
 impl World {
     /// Starts the default world with its files in `dir`.
-    pub(super) async fn start(dir: &Path) -> Result<Self, String> {
+    pub(super) async fn start(dir: &Path, control_plane: ControlPlaneKind) -> Result<Self, String> {
         let options = Options {
             dir: Some(dir.to_owned()),
+            control_plane,
             ..Options::default()
         };
         let started = Sandbox::start(options).await;

@@ -1,5 +1,6 @@
 //! Documents about the world's endpoints: ARM's metadata of a cloud, and `OpenID` issuers other than Entra.
 
+use super::super::kubernetes::issuer_document;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -55,7 +56,7 @@ pub(super) fn issuer(core: &Core, asked_as: &str, request: &Incoming) -> Answer 
         let issuer = cluster.api.issuer();
         match wanted.strip_prefix(&issuer) {
             Some(".well-known/openid-configuration") => {
-                return json_answer(StatusCode::OK, &cluster.api.issuer_document());
+                return json_answer(StatusCode::OK, &issuer_document(&issuer));
             }
             Some("openid/v1/jwks") => return json_answer(StatusCode::OK, &cluster.api.issuer_keys()),
             _ => {}

@@ -19,6 +19,7 @@ pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Optio
                 tolerate(object);
                 prioritise(object);
             }
+            ("", "nodes") => taint_new_node(object),
             ("networking.k8s.io", "ingresses") => use_default_class(store, object),
             _ => {}
         }
@@ -166,6 +167,24 @@ fn tolerate(pod: &mut Value) {
         }
     }
     spec["tolerations"] = Value::Array(tolerations);
+}
+
+/// Nobody is scheduled to a node before a controller has found it ready.
+fn taint_new_node(node: &mut Value) {
+    const KEY: &str = "node.kubernetes.io/not-ready";
+    let Some(spec) = node.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let taints = spec.entry("taints").or_insert_with(|| json!([]));
+    let Some(taints) = taints.as_array_mut() else {
+        return;
+    };
+    if !taints
+        .iter()
+        .any(|taint| taint["key"] == KEY && taint["effect"] == "NoSchedule")
+    {
+        taints.push(json!({"key": KEY, "effect": "NoSchedule"}));
+    }
 }
 
 fn prioritise(pod: &mut Value) {

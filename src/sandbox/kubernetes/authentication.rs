@@ -2,27 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
-};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::account_key::AccountKey;
 use super::server::{Identity, Judge};
 use super::store::text_at;
 
 /// The issuer of service account tokens of a cluster without an issuer of its own.
-const ISSUER: &str = "https://kubernetes.default.svc";
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc";
 
 /// Judges and issues tokens.
 pub(super) struct Authenticator {
     others: Judge,
     fixed: BTreeMap<String, Identity>,
-    /// Absent only if the machine has no randomness; then no token is issued and none is accepted.
-    key: Option<EcdsaKeyPair>,
+    key: AccountKey,
     /// The cluster's own issuer, whose documents everybody can read.
     issuer: Option<String>,
 }
@@ -30,11 +24,10 @@ pub(super) struct Authenticator {
 impl Authenticator {
     /// With a new key.
     pub(super) fn new(others: Judge, fixed: BTreeMap<String, Identity>) -> Self {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok();
         Self {
             others,
             fixed,
-            key,
+            key: AccountKey::generate(),
             issuer: None,
         }
     }
@@ -51,7 +44,7 @@ impl Authenticator {
 
     /// Whether this server signed a token.
     pub(super) fn signed(&self, token: &str) -> bool {
-        self.verified(token).is_some()
+        self.key.verified(token).is_some()
     }
 
     pub(super) fn set_static_tokens(&mut self, tokens: BTreeMap<String, Identity>) {
@@ -68,7 +61,7 @@ impl Authenticator {
         if let Some(identity) = self.fixed.get(token) {
             return Some(identity.clone());
         }
-        if let Some(claims) = self.verified(token) {
+        if let Some(claims) = self.key.verified(token) {
             let expiry = claims.get("exp").and_then(Value::as_i64).unwrap_or_default();
             let audiences = claims.get("aud").and_then(Value::as_array);
             let meant =
@@ -87,53 +80,14 @@ impl Authenticator {
         (self.others)(token)
     }
 
-    /// The claims of a token that this server signed.
-    fn verified(&self, token: &str) -> Option<Value> {
-        let key = self.key.as_ref()?;
-        let (signed, signature) = token.rsplit_once('.')?;
-        let (_, payload) = signed.split_once('.')?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_key().as_ref());
-        public.verify(signed.as_bytes(), &signature).ok()?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
-    }
-
     /// Signs claims.
     pub(super) fn issue(&self, claims: &Value) -> Option<String> {
-        let key = self.key.as_ref()?;
-        let header = json!({"alg": "ES256", "kid": self.key_id()});
-        let signed = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header.to_string()),
-            URL_SAFE_NO_PAD.encode(claims.to_string())
-        );
-        let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).ok()?;
-        Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
+        self.key.issue(claims)
     }
 
     /// The key set that verifies its tokens.
     pub(super) fn jwks(&self) -> Value {
-        let point = self
-            .key
-            .as_ref()
-            .map(|key| key.public_key().as_ref().to_vec())
-            .unwrap_or_default();
-        // An uncompressed point: one byte of form, then both coordinates.
-        let part =
-            |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(point.get(range).unwrap_or_default());
-        json!({"keys": [{
-            "use": "sig", "kty": "EC", "kid": self.key_id(), "crv": "P-256", "alg": "ES256", "x": part(1..33), "y": part(33..65),
-        }]})
-    }
-
-    fn key_id(&self) -> String {
-        let point = self
-            .key
-            .as_ref()
-            .map(|key| key.public_key().as_ref().to_vec())
-            .unwrap_or_default();
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &point);
-        URL_SAFE_NO_PAD.encode(digest.as_ref())
+        self.key.jwks()
     }
 }
 

@@ -58,6 +58,18 @@ impl Kind {
         dotted(&self.kind, &self.group)
     }
 
+    /// The name of the original's own type, which some messages show; `suffix` is `List` or nothing.
+    pub(super) fn go_type(&self, suffix: &str) -> String {
+        if self.custom {
+            return format!("*unstructured.Unstructured{suffix}");
+        }
+        let package = match self.group.split('.').next().unwrap_or_default() {
+            "" => "core",
+            first => first,
+        };
+        format!("*{package}.{}{suffix}", self.kind)
+    }
+
     /// The version of this name, if served.
     pub(super) fn version(&self, name: &str) -> Option<&Version> {
         self.versions.iter().find(|version| version.name == name)

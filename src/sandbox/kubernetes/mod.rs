@@ -11,6 +11,7 @@
 //! Read next: `server` (the stations), `store` (revisions), `apply` (server-side apply).
 
 mod access;
+mod account_key;
 mod admission;
 mod apply;
 mod authentication;
@@ -40,4 +41,7 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use server::{ApiServer, ApiSettings, Identity};
+pub(crate) use account_key::{AccountKey, issuer_document};
+pub(crate) use authentication::ISSUER;
+pub(crate) use server::{ApiServer, ApiSettings, Forwarder, Identity, Judge};
+pub(crate) use stream::forward_to_pod;

@@ -176,6 +176,11 @@ impl Refusal {
         Self::new(405, "MethodNotAllowed", message)
     }
 
+    /// 406.
+    pub(super) fn not_acceptable(message: impl Into<String>) -> Self {
+        Self::new(406, "NotAcceptable", message)
+    }
+
     /// 415.
     pub(super) fn unsupported_media_type(accepted: &str) -> Self {
         let message = format!(

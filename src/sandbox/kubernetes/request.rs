@@ -125,6 +125,17 @@ impl Query {
     }
 }
 
+/// What an answer's objects are turned into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Themselves.
+    Whole,
+    /// `PartialObjectMetadata`, which stands for one object.
+    Metadata,
+    /// `PartialObjectMetadataList`, which stands for a list.
+    MetadataList,
+}
+
 /// A request, taken apart.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
@@ -209,10 +220,29 @@ impl Call {
         stamp(self.now)
     }
 
+    /// The form of the answer: the first of those asked for that there is.
+    pub(super) fn form(&self) -> Form {
+        let mut clauses = self
+            .accept
+            .split(',')
+            .map(|clause| clause.split(';').map(str::trim));
+        let found = clauses.find_map(|mut clause| {
+            if !matches!(clause.next()?, "application/json" | "*/*" | "application/*") {
+                return None;
+            }
+            match clause.find_map(|parameter| parameter.strip_prefix("as=")) {
+                None => Some(Form::Whole),
+                Some("PartialObjectMetadata") => Some(Form::Metadata),
+                Some("PartialObjectMetadataList") => Some(Form::MetadataList),
+                Some(_) => None,
+            }
+        });
+        found.unwrap_or(Form::Whole)
+    }
+
     /// Whether only metadata is wanted.
     pub(super) fn partial(&self) -> bool {
-        let first = self.accept.split(',').next().unwrap_or_default();
-        first.contains("as=PartialObjectMetadata")
+        self.form() != Form::Whole
     }
 
     /// The body as JSON (or YAML, where a client may send it).

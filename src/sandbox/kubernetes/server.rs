@@ -11,7 +11,7 @@ use tokio::sync::watch as signal;
 use super::authentication::Authenticator;
 use super::kinds::{Kind, Version};
 use super::refusal::{Outcome, Refusal};
-use super::request::{Call, Query};
+use super::request::{Call, Form, Query};
 use super::store::Store;
 use super::writes::{Reply, Write};
 use super::{access, authentication, bootstrap, discovery, reviews, stream, watch};
@@ -113,13 +113,8 @@ impl ApiServer {
     }
 
     /// The issuer's document below `/.well-known`.
-    pub(crate) fn issuer_document(&self) -> Value {
-        let issuer = self.issuer();
-        json!({
-            "issuer": issuer, "jwks_uri": format!("{}/openid/v1/jwks", issuer.trim_end_matches('/')),
-            "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
-        })
+    fn issuer_document(&self) -> Value {
+        super::issuer_document(&self.issuer())
     }
 
     /// The keys that verify its service account tokens.
@@ -302,6 +297,12 @@ impl ApiServer {
             ("GET", true) => {
                 let object = self.with_store(|store| store.get(kind, target.place(), &target.name));
                 let object = object.ok_or_else(|| Refusal::not_found(&kind.resource(), &target.name))?;
+                if call.form() == Form::MetadataList {
+                    return Err(Refusal::not_acceptable(format!(
+                        "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+                        kind.go_type("")
+                    )));
+                }
                 Ok(answer_json(
                     StatusCode::OK,
                     &watch::shown(kind, version, &object, call.partial()),

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::refusal::{Outcome, Refusal};
-use super::request::Call;
+use super::request::{Call, Query};
 use crate::sandbox::http::{Answer, Incoming, whole};
 
 const PROTOCOL: &str = "v4.channel.k8s.io";
@@ -31,14 +31,40 @@ struct Wanted {
 
 /// Answers a port-forward to ports that are `found` somewhere; the forwarding itself goes on after the answer.
 pub(super) fn port_forward(
-    mut request: Incoming,
+    request: Incoming,
     call: &Call,
     found: impl Fn(u16) -> Option<SocketAddr>,
 ) -> Outcome<Answer> {
+    let ports: Vec<_> = call.query.all("ports").flat_map(|list| list.split(',')).collect();
+    forward(request, &call.target.name, &ports, found)
+}
+
+/// Answers what an API server asks a kubelet for, when a client wants ports of a pod: `port` in the query.
+pub(crate) fn forward_to_pod(
+    request: Incoming,
+    pod: &str,
+    found: impl Fn(u16) -> Option<SocketAddr>,
+) -> Answer {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    // Clients name the ports themselves, so it is what the API server was asked for.
+    let ports: Vec<_> = query
+        .all("ports")
+        .chain(query.all("port"))
+        .flat_map(|list| list.split(','))
+        .collect();
+    forward(request, pod, &ports, found).unwrap_or_else(|refusal| refusal.answer())
+}
+
+fn forward(
+    mut request: Incoming,
+    pod: &str,
+    asked: &[&str],
+    found: impl Fn(u16) -> Option<SocketAddr>,
+) -> Outcome<Answer> {
     let accept = accepted(request.headers())?;
-    let pod = call.target.name.clone();
+    let pod = pod.to_owned();
     let mut ports = Vec::new();
-    for text in call.query.all("ports").flat_map(|list| list.split(',')) {
+    for text in asked {
         let port = text.trim().parse::<u16>().ok().filter(|port| *port > 0);
         let port = port.ok_or_else(|| {
             Refusal::bad_request(format!(
@@ -58,7 +84,7 @@ pub(super) fn port_forward(
         match upgrade.await {
             Ok(upgraded) => {
                 let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None);
-                forward(socket.await, &pod, ports).await;
+                carry(socket.await, &pod, ports).await;
             }
             Err(error) => tracing::debug!(%error, "a port-forward was not upgraded"),
         }
@@ -99,7 +125,7 @@ fn accepted(headers: &HeaderMap) -> Outcome<HeaderValue> {
 }
 
 /// Carries bytes between the WebSocket and the ports until either side is done.
-async fn forward<S>(socket: WebSocketStream<S>, pod: &str, ports: Vec<Wanted>)
+async fn carry<S>(socket: WebSocketStream<S>, pod: &str, ports: Vec<Wanted>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::kinds::{Kind, Version};
 use super::refusal::{Outcome, Refusal};
-use super::request::Call;
+use super::request::{Call, Form};
 use super::selectors::Selector;
 use super::server::ApiServer;
 use super::store::{Happened, Object, Place, Store, meta};
@@ -126,6 +126,12 @@ pub(super) fn list(store: &Store, call: &Call, kind: &Kind, version: &Version) -
         .ok()
         .filter(|limit| *limit > 0)
         .unwrap_or(usize::MAX);
+    if call.form() == Form::Metadata {
+        return Err(Refusal::not_acceptable(format!(
+            "you requested PartialObjectMetadata, but the requested object is a list ({})",
+            kind.go_type("List")
+        )));
+    }
     let partial = call.partial();
     let (mut items, mut last) = (Vec::new(), None);
     for (at, object) in matching.by_ref().take(limit) {

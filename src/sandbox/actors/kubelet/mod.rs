@@ -121,8 +121,11 @@ impl Kubelet {
         let staged = self.cluster.stage.get();
         let ready = !staged.node_not_ready;
         if condition(&node, "Ready").is_none() || is_true(&node, "Ready") != ready {
-            let status = nodes::status(index, ready, self.cluster.clock.now());
+            let status = nodes::status(index, ready, self.cluster.kubelet, self.cluster.clock.now());
             self.client.merge_status(Kind::Node, &node, &status).await?;
+        }
+        if ready {
+            self.lift_first_taint(&node).await?;
         }
         let there = !staged.no_driver_on_node && self.runs(&node_name, "secrets-store");
         let drivers = nodes::drivers(&node_name, there);
@@ -141,6 +144,25 @@ impl Kubelet {
             }
         }
         Ok(())
+    }
+
+    /// Takes away the taint that every new node gets from admission: what the node lifecycle controller does once a
+    /// node is ready.
+    async fn lift_first_taint(&self, node: &Value) -> Result<(), ApiError> {
+        let taints = list(node, "/spec/taints");
+        let (first, others): (Vec<_>, Vec<_>) = taints.iter().partition(|taint| {
+            taint["key"] == "node.kubernetes.io/not-ready" && taint["effect"] == "NoSchedule"
+        });
+        if first.is_empty() {
+            return Ok(());
+        }
+        let others = if others.is_empty() {
+            Value::Null
+        } else {
+            json!(others)
+        };
+        let patch = json!({"spec": {"taints": others}});
+        self.client.merge(Kind::Node, node, &patch).await.map(|_| ())
     }
 
     /// Has the driver publish again what is mounted, if it wants that, with every sync of the pods.

@@ -1,5 +1,7 @@
 //! Node and `CSINode` objects.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -30,8 +32,18 @@ pub(super) fn node(cluster: &str, index: usize) -> Value {
     })
 }
 
-/// Its status: ready, or not.
-pub(super) fn status(index: usize, is_ready: bool, now: OffsetDateTime) -> Value {
+/// Its status: ready, or not. A real API server asks `kubelet` for logs and ports; the embedded one asks nobody.
+pub(super) fn status(
+    index: usize,
+    is_ready: bool,
+    kubelet: Option<SocketAddr>,
+    now: OffsetDateTime,
+) -> Value {
+    let address = kubelet.map_or_else(
+        || format!("10.224.0.{}", index + 4),
+        |kubelet| kubelet.ip().to_string(),
+    );
+    let port = kubelet.map_or(10250, |kubelet| kubelet.port());
     let ready = if is_ready {
         ["True", "KubeletReady", "kubelet is posting ready status"]
     } else {
@@ -50,9 +62,10 @@ pub(super) fn status(index: usize, is_ready: bool, now: OffsetDateTime) -> Value
     };
     json!({"status": {
         "addresses": [
-            {"type": "InternalIP", "address": format!("10.224.0.{}", index + 4)},
+            {"type": "InternalIP", "address": address},
             {"type": "Hostname", "address": name_of(index)},
         ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "capacity": resources, "allocatable": resources,
         "conditions": [
             condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),

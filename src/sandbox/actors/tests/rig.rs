@@ -206,6 +206,7 @@ impl Rig {
             lags: Lags::of(Pace::Fast),
             driver: driver.into(),
             nodes: 1,
+            kubelet: None,
             identity_endpoint: format!("http://{identity}/clusters/{CLUSTER}"),
             vault_suffix: ".vault.azure.net".into(),
             address_of: Arc::new(move |host| (host == VAULT_HOST).then_some(vault)),

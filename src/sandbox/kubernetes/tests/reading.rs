@@ -204,6 +204,29 @@ async fn metadata_alone_can_be_asked_for() {
 }
 
 #[tokio::test]
+async fn metadata_in_the_wrong_number_is_not_acceptable() {
+    let world = World::new();
+    world.post(MAPS, &map("a", json!({"k": "v"}))).await.ok();
+    let (one, many) = (format!("{MAPS}/a"), MAPS.to_owned());
+    for (path, form, said) in [
+        (&many, "PartialObjectMetadata", "is a list (*core.ConfigMapList)"),
+        (
+            &one,
+            "PartialObjectMetadataList",
+            "is not a list (*core.ConfigMap)",
+        ),
+    ] {
+        let form = format!("application/json;as={form};g=meta.k8s.io;v=v1,application/json");
+        let accept = [("accept", form.as_str())];
+        let refusal = world
+            .send(MASTERS, Method::GET, path, &accept, Bytes::new())
+            .await
+            .refused(406);
+        assert!(refusal.contains(said), "{refusal}");
+    }
+}
+
+#[tokio::test]
 async fn discovery_names_what_is_served() {
     let world = World::new();
     assert_eq!(world.get("/version").await.ok()["gitVersion"], "v1.34.2");

@@ -1,0 +1,101 @@
+//! `kvtls-sandbox control-plane`: builds the programs, says where they are, runs the tests that need them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use super::build::{self, BuildError};
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Task {
+    /// Builds etcd and kube-apiserver, if they are not there.
+    Build,
+    /// Prints the folder that holds them.
+    Path,
+    /// Builds them, then runs the tests that compare and use them.
+    Test,
+}
+
+/// What came of it.
+pub(crate) enum Performed {
+    /// The programs are here.
+    Folder(PathBuf),
+    /// The tests ended with this status.
+    Tests(u8),
+}
+
+/// It did not come to that.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// The programs are not there.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The tests cannot be run from here.
+    #[error("the tests are run by Cargo: use `cargo control-plane` in the repository")]
+    NoCargo,
+    /// Cargo does not start.
+    #[error("cargo: {0}")]
+    Cargo(#[from] std::io::Error),
+}
+
+/// The variable that leaves out what needs a real control plane.
+const SKIP: &str = "KVTLS_SKIP_CONTROL_PLANE";
+/// The variable that gives the world of every test a real control plane.
+const REAL: &str = "KVTLS_CONTROL_PLANE";
+/// The scenarios of the specification that touch a cluster, by which the tests are named.
+const SCENARIOS: &[&str] = &[
+    "s01_", "s02_", "s05_", "s08_", "s09_", "s10_", "s11_", "s16_", "s17_", "s18_", "s19_", "s24_", "s25_",
+];
+
+/// Does it. `more` goes to the test programs and takes the place of the scenarios.
+pub(crate) fn perform(
+    task: Task,
+    more: &[OsString],
+    process: &BTreeMap<String, String>,
+    say: impl Fn(&str),
+) -> Result<Performed, CommandError> {
+    match task {
+        Task::Build => Ok(Performed::Folder(build::build(say)?)),
+        Task::Path => Ok(Performed::Folder(build::built()?)),
+        Task::Test if process.get(SKIP).is_some_and(|skip| skip == "1") => {
+            say(&format!(
+                "{SKIP}=1: nothing was compared with a real kube-apiserver"
+            ));
+            Ok(Performed::Tests(0))
+        }
+        Task::Test => {
+            build::build(say)?;
+            test(more, process)
+        }
+    }
+}
+
+fn test(more: &[OsString], process: &BTreeMap<String, String>) -> Result<Performed, CommandError> {
+    let (Some(cargo), Some(folder)) = (process.get("CARGO"), process.get("CARGO_MANIFEST_DIR")) else {
+        return Err(CommandError::NoCargo);
+    };
+    let scenarios: Vec<_> = SCENARIOS.iter().map(OsString::from).collect();
+    let chosen = if more.is_empty() {
+        scenarios.as_slice()
+    } else {
+        more
+    };
+    let mut worst = 0;
+    for (tier, arguments) in [("control_plane", more), ("acceptance", chosen)] {
+        let status = Command::new(cargo)
+            .args(["test", "--locked", "--manifest-path"])
+            .arg(format!("{folder}/Cargo.toml"))
+            // Each world is a kube-apiserver of 300 MB that starts on a core of its own.
+            .args(["--test", tier, "--", "--test-threads", "2"])
+            .args(arguments)
+            .env(REAL, "real")
+            .status()?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        worst = worst.max(code.unwrap_or(1));
+    }
+    Ok(Performed::Tests(worst))
+}
