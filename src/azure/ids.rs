@@ -16,6 +16,10 @@ pub struct ClusterId(Id);
 #[derive(Clone)]
 pub struct VaultId(Id);
 
+/// The ID of a user-assigned managed identity.
+#[derive(Clone)]
+pub struct IdentityId(Id);
+
 /// The object ID of a principal in Entra ID: what roles and access policies are given to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PrincipalId(pub String);
@@ -97,6 +101,14 @@ const VAULT: Pattern = Pattern {
     example: "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/my-group/providers/Microsoft.KeyVault/vaults/my-vault",
     namespace: "Microsoft.KeyVault",
     kind: "vaults",
+};
+
+const IDENTITY: Pattern = Pattern {
+    expected: "a user-assigned identity's resource ID",
+    possessive: "a managed identity's",
+    example: "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/my-group/providers/Microsoft.ManagedIdentity/userAssignedIdentities/my-identity",
+    namespace: "Microsoft.ManagedIdentity",
+    kind: "userAssignedIdentities",
 };
 
 impl Pattern {
@@ -287,6 +299,7 @@ macro_rules! id {
 
 id!(ClusterId, CLUSTER, "an AKS cluster's");
 id!(VaultId, VAULT, "a key vault's");
+id!(IdentityId, IDENTITY, "a user-assigned identity's");
 
 impl Display for PrincipalId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

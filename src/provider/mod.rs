@@ -4,12 +4,16 @@ pub mod certificate;
 pub mod data;
 pub mod environment;
 pub mod explain;
+mod identity;
 pub mod ingress_binding;
 pub mod key_vault;
 mod operation;
+mod requests;
 pub mod settings;
+mod wishes;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
@@ -20,6 +24,7 @@ use self::data::cluster::ClusterData;
 use self::environment::Environment;
 use self::ingress_binding::IngressBinding;
 use self::key_vault::KeyVaultResource;
+use self::wishes::Wishes;
 use crate::azure::Azure;
 use crate::binding::desired::Connection;
 use crate::binding::world::World;
@@ -36,7 +41,7 @@ pub struct Kvtls {
 
 /// The world as the provider block describes it; replaced as a whole by every configuration.
 #[derive(Clone, Default)]
-pub struct Configured(Arc<RwLock<State>>);
+pub struct Configured(Arc<RwLock<State>>, Arc<AtomicUsize>);
 
 #[derive(Clone, Default)]
 enum State {
@@ -56,6 +61,8 @@ pub struct Defaults {
     pub labels: BTreeMap<String, String>,
     /// How clusters are reached.
     pub connection: Connection,
+    /// Whether a plan that cannot see everything fails.
+    pub blind_plan_fails: bool,
 }
 
 impl Configured {
@@ -74,6 +81,12 @@ impl Configured {
             State::Undecided(defaults) => defaults.clone(),
             State::Not => None,
         }
+    }
+
+    /// Whether a plan that cannot see everything fails.
+    pub fn blind_plan_fails(&self) -> bool {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*state, State::Ready(_, defaults) if defaults.blind_plan_fails)
     }
 
     /// Whether the block holds values that are known only after apply.
@@ -98,7 +111,13 @@ impl Configured {
         })
     }
 
+    /// Which configuration this is, counted from one; none before the first.
+    fn run(&self) -> Option<usize> {
+        Some(self.1.load(Ordering::Relaxed)).filter(|run| *run > 0)
+    }
+
     fn set(&self, state: State) {
+        self.1.fetch_add(1, Ordering::Relaxed);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
@@ -112,8 +131,9 @@ impl Kvtls {
     /// The provider with these variables.
     pub fn with_environment(environment: Environment) -> Self {
         let configured = Configured::default();
+        let wishes = Wishes::default();
         let resources: Vec<Arc<dyn Resource>> = vec![
-            Arc::new(IngressBinding::new(configured.clone())),
+            Arc::new(IngressBinding::new(configured.clone(), wishes.clone())),
             Arc::new(KeyVaultResource::new(configured.clone())),
             Arc::new(CertificateResource::new(configured.clone())),
         ];
@@ -161,9 +181,13 @@ impl Provider for Kvtls {
             }
             Err(diagnostics) => return diagnostics,
         };
-        let defaults = match settings::defaults(&config) {
+        let mut defaults = match settings::defaults(&config) {
             Ok(defaults) => defaults.unwrap_or_default(),
             Err(diagnostic) => return Diagnostics::from(diagnostic),
+        };
+        defaults.blind_plan_fails = match settings::blind_plan_fails(&config, &self.environment) {
+            Ok(fails) => fails,
+            Err(diagnostics) => return diagnostics,
         };
         let user_agent = format!(
             "kvtls/{} (Terraform {terraform_version})",

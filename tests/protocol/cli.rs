@@ -57,7 +57,7 @@ impl Ran {
 }
 
 /// The CLI: `KVTLS_CLI`, else `terraform`, else `tofu`.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let variable = |name: &str| {
         let found = std::env::vars().find(|(key, _)| key == name);
         found.map(|(_, value)| value)

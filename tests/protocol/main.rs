@@ -13,6 +13,9 @@
 //! - `values`: numbers, unknowns and hostile bytes
 //! - `families`: functions, ephemeral resources, identities, lists, actions, moves and deferrals, with [`garden`]
 //! - `cli`: the same provider under the real CLI, attached to this process
+//! - `process`: the provider of `examples/framework`, in a process of its own, under the real CLI
+//! - `rules`: Terraform's rules, one row each
+//! - `properties`: what holds for all values, and for all bytes
 
 #![expect(
     clippy::expect_used,
@@ -35,6 +38,9 @@ mod handshake;
 mod hostile;
 mod lifecycle;
 mod log;
+mod process;
+mod properties;
 mod rpcs;
+mod rules;
 mod values;
 mod wire;

@@ -189,7 +189,10 @@ impl CertificateResource {
             }
             Err(Halt::Azure(error @ (Error::Forbidden { .. } | Error::Unreachable { .. }))) => {
                 let spot = ("vault certificates".to_owned(), error.service_said());
-                Err(Diagnostics::from(blind_spots(&[spot])))
+                Err(Diagnostics::from(blind_spots(
+                    &[spot],
+                    self.configured.blind_plan_fails(),
+                )))
             }
             Err(halt) => Err(Diagnostics::from(vaults::halted(
                 &halt,

@@ -148,7 +148,10 @@ impl KeyVaultResource {
             }
             Err(Halt::Azure(error)) if error.is_forbidden() => {
                 let spot = ("vault".to_owned(), error.service_said());
-                Err(Diagnostics::from(blind_spots(&[spot])))
+                Err(Diagnostics::from(blind_spots(
+                    &[spot],
+                    self.configured.blind_plan_fails(),
+                )))
             }
             Err(halt) => Err(Diagnostics::from(explain::halted(
                 &halt,

@@ -30,8 +30,18 @@ pub(super) fn node(cluster: &str, index: usize) -> Value {
     })
 }
 
-/// Its status: ready.
-pub(super) fn status(index: usize, now: OffsetDateTime) -> Value {
+/// Its status: ready, or not.
+pub(super) fn status(index: usize, is_ready: bool, now: OffsetDateTime) -> Value {
+    let ready = if is_ready {
+        ["True", "KubeletReady", "kubelet is posting ready status"]
+    } else {
+        [
+            "False",
+            "KubeletNotReady",
+            "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin \
+             returns error: cni plugin not initialized",
+        ]
+    };
     let resources =
         json!({"cpu": "2", "memory": "8148452Ki", "pods": "250", "ephemeral-storage": "129886128Ki"});
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
@@ -48,7 +58,7 @@ pub(super) fn status(index: usize, now: OffsetDateTime) -> Value {
             condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
             condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
             condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-            condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+            condition("Ready", ready[0], ready[1], ready[2]),
         ],
         "nodeInfo": {
             "architecture": "amd64", "operatingSystem": "linux", "osImage": "Ubuntu 22.04.5 LTS",
