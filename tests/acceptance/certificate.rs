@@ -596,8 +596,26 @@ fn complete(world: &World) -> Terraform {
         .with("TF_VAR_host", HOST)
 }
 
+/// The thumbprint that the edge serves, by the control API: nobody trusts a certificate that signs itself.
 async fn served(world: &World) -> String {
-    world.served().await
+    let edges = world.look("/edges").await;
+    let all = strings_by_host(&edges);
+    let found = all.into_iter().find(|(host, _)| host == HOST);
+    found
+        .map(|(_, thumbprint)| thumbprint)
+        .unwrap_or_else(|| panic!("{HOST} is not served: {edges:#}"))
+}
+
+/// Every object with a host and a thumbprint, wherever it stands.
+fn strings_by_host(value: &Value) -> Vec<(String, String)> {
+    match value {
+        Value::Array(list) => list.iter().flat_map(strings_by_host).collect(),
+        Value::Object(members) => match (&value["host"], &value["thumbprint"]) {
+            (Value::String(host), Value::String(thumbprint)) => vec![(host.clone(), thumbprint.clone())],
+            _ => members.values().flat_map(strings_by_host).collect(),
+        },
+        _ => Vec::new(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -700,6 +718,8 @@ async fn s13_without_an_edge_apply_fails_before_the_first_write_and_names_it() {
     let writes: Vec<_> = entries
         .iter()
         .filter(|entry| is_write(entry) && entry["plane"] != "vault")
+        // A plan rehearses its objects, which changes nothing.
+        .filter(|entry| !entry["url"].as_str().unwrap_or_default().contains("dryRun"))
         .collect();
     assert!(writes.is_empty(), "{writes:#?}");
     terraform.apply().await.succeeds();

@@ -89,3 +89,75 @@ async fn a_certificate_that_is_not_there_is_an_error_on_its_name() {
         .await
         .fails_with(&["KVTLS-E501", "Key Vault Reader"]);
 }
+
+fn cluster(world: &World) -> Terraform {
+    let binding = world.binding_id();
+    let id = binding.split("/namespaces/").next().unwrap_or_default();
+    let configuration = format!(
+        "terraform {{\n  required_providers {{\n    kvtls = {{ source = \"kvtls/kvtls\" }}\n  }}\n}}\n\
+         provider \"kvtls\" {{}}\n\
+         data \"kvtls_cluster\" \"it\" {{\n  cluster_id = \"{id}\"\n}}\n\
+         output \"version\" {{\n  value = data.kvtls_cluster.it.kubernetes_version\n}}\n"
+    );
+    Terraform::new(&world.deployer, &configuration)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_tells_what_it_is_fit_for() {
+    let world = World::start().await;
+    let terraform = cluster(&world);
+    terraform.apply().await.succeeds().says_nothing();
+    let state = terraform
+        .state("data.kvtls_cluster.it")
+        .await
+        .expect("it was read");
+    assert_eq!(state["kubernetes_version"], "1.34.2");
+    assert_eq!(state["location"], "eastus");
+    assert_eq!(state["reachable"], true);
+    assert_eq!(state["addon_state"]["enabled"], false);
+    assert_eq!(state["addon_identity"], json!(null));
+    assert_eq!(state["driver_version"], json!(null));
+    assert_eq!(state["secret_provider_class_count"], 0);
+    let class = json!({
+        "name": "nginx", "controller": "k8s.io/ingress-nginx", "default": false, "retired_on": "2026-03-31",
+    });
+    assert_eq!(state["ingress_classes"], json!([class]));
+
+    world.quickstart().apply().await.succeeds();
+    terraform.apply().await.succeeds();
+    let state = terraform
+        .state("data.kvtls_cluster.it")
+        .await
+        .expect("it was read");
+    assert_eq!(state["addon_state"]["rotation_enabled"], true);
+    assert!(state["addon_identity"]["client_id"].is_string(), "{state:#}");
+    assert_eq!(state["driver_version"], "1.5.6");
+    assert_eq!(state["secret_provider_class_count"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_cannot_be_reached_tells_what_azure_knows() {
+    let world = World::start().await;
+    let stopped = json!({ "clusters": { "myAKSCluster": { "power": "Stopped" } } });
+    world.control(reqwest::Method::PATCH, "/world", stopped).await;
+    let terraform = cluster(&world);
+    terraform
+        .apply()
+        .await
+        .succeeds()
+        .warning(&["KVTLS-W411", "stopped"]);
+    let state = terraform
+        .state("data.kvtls_cluster.it")
+        .await
+        .expect("it was read");
+    assert_eq!(state["power_state"], "Stopped");
+    assert_eq!(state["reachable"], false);
+    for name in [
+        "driver_version",
+        "secret_provider_class_count",
+        "ingress_classes",
+        "gateway_classes",
+    ] {
+        assert_eq!(state[name], json!(null), "{name}");
+    }
+}
