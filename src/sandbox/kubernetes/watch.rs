@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::kinds::{Kind, Version};
-use super::refusal::{Outcome, Refusal};
+use super::refusal::{Cause, Outcome, Refusal};
 use super::request::{Call, Form};
 use super::selectors::Selector;
 use super::server::ApiServer;
-use super::store::{Happened, Object, Place, Store, meta};
+use super::store::{Happened, Object, Place, Store, meta, set_meta};
 use crate::sandbox::http::Answer;
 
 /// How often, really, an idle watch says how far it got.
@@ -57,10 +57,27 @@ fn revision_asked(call: &Call) -> Outcome<Option<u64>> {
     match call.query.get("resourceVersion") {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_ignored: std::num::ParseIntError| {
-            let why = format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
+            let why = format!("invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
             Refusal::new(400, "BadRequest", why)
         }),
     }
+}
+
+/// `resourceVersionMatch` says how a version is meant, so it needs one; initial events need it.
+fn check_match(call: &Call, watches: bool) -> Outcome<()> {
+    let matching = call.query.get("resourceVersionMatch");
+    let initial = !call.query.get("sendInitialEvents").is_empty();
+    let why = if watches && initial && matching != "NotOlderThan" {
+        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+    } else if watches && !initial && !matching.is_empty() {
+        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+    } else if !watches && !matching.is_empty() && call.query.get("resourceVersion").is_empty() {
+        "resourceVersionMatch is forbidden unless resourceVersion is provided"
+    } else {
+        return Ok(());
+    };
+    let cause = Cause::forbidden("resourceVersionMatch", why);
+    Err(Refusal::invalid("ListOptions.meta.k8s.io", "", &[cause]))
 }
 
 fn too_old(asked: u64, oldest: u64) -> Refusal {
@@ -69,6 +86,7 @@ fn too_old(asked: u64, oldest: u64) -> Refusal {
 
 /// Answers a list.
 pub(super) fn list(store: &Store, call: &Call, kind: &Kind, version: &Version) -> Outcome<Value> {
+    check_match(call, false)?;
     let selector = selector(call, kind)?;
     let asked = revision_asked(call)?;
     let mut revision = store.revision();
@@ -135,14 +153,26 @@ pub(super) fn list(store: &Store, call: &Call, kind: &Kind, version: &Version) -
     let partial = call.partial();
     let (mut items, mut last) = (Vec::new(), None);
     for (at, object) in matching.by_ref().take(limit) {
-        items.push(shown(kind, version, object, partial));
+        let mut item = shown(kind, version, object, partial);
+        // The list says what its items are.
+        if let Some(members) = item.as_object_mut().filter(|_| !partial && !kind.custom) {
+            members.remove("apiVersion");
+            members.remove("kind");
+        }
+        items.push(item);
         last = Some(at.clone());
     }
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     let remaining = matching.count();
     if let Some((namespace, name)) = last.filter(|_| remaining > 0) {
         metadata["continue"] = Value::from(STANDARD.encode(json!([revision, namespace, name]).to_string()));
-        metadata["remainingItemCount"] = Value::from(remaining);
+        // A selection is not counted.
+        if call.query.get("labelSelector").is_empty() && call.query.get("fieldSelector").is_empty() {
+            metadata["remainingItemCount"] = Value::from(remaining);
+        }
+    }
+    if kind.custom && !partial && metadata.get("continue").is_none() {
+        metadata["continue"] = Value::from("");
     }
     let (kind_name, api_version) = if partial {
         (
@@ -185,6 +215,7 @@ pub(super) fn watch(
     kind: &Arc<Kind>,
     version: &Version,
 ) -> Outcome<Answer> {
+    check_match(call, true)?;
     let selector = selector(call, kind)?;
     let asked = revision_asked(call)?;
     let place = call.target.place().to_owned();
@@ -312,7 +343,15 @@ impl Watch {
                     (true, false) => "DELETED",
                     (false, false) => continue,
                 };
-                let object = shown(&self.kind, &self.version, &change.object, self.partial);
+                let mut object = shown(&self.kind, &self.version, &change.object, self.partial);
+                // What left the selection is told as it was, at the version of the change.
+                if let (true, false, Some(was), true) =
+                    (before, after, &change.before, change.happened != Happened::Deleted)
+                {
+                    let version = meta(&object, "resourceVersion").to_owned();
+                    object = shown(&self.kind, &self.version, was, self.partial);
+                    set_meta(&mut object, "resourceVersion", version);
+                }
                 write_event(&mut self.pending, event, &object);
             }
             self.told = self.told.max(store.revision());
@@ -330,10 +369,7 @@ fn bookmark(
     partial: bool,
     annotations: Option<Value>,
 ) -> Value {
-    let mut metadata = BTreeMap::from([
-        ("resourceVersion", Value::from(revision.to_string())),
-        ("creationTimestamp", Value::Null),
-    ]);
+    let mut metadata = BTreeMap::from([("resourceVersion", Value::from(revision.to_string()))]);
     if let Some(annotations) = annotations {
         metadata.insert("annotations", annotations);
     }
