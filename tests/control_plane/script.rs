@@ -76,7 +76,11 @@ impl Api {
         let url = format!("{}{}", self.server, self.filled(text("path")));
         let agent = step["agent"].as_str().unwrap_or("script/1");
         let accept = step["accept"].as_str().unwrap_or("application/json");
-        let client = if step.get("token").is_some() { &self.bare } else { &self.client };
+        let client = if step.get("token").is_some() {
+            &self.bare
+        } else {
+            &self.client
+        };
         let mut request = client.request(method, url);
         request = request.header("user-agent", agent).header("accept", accept);
         if let Some(token) = step["token"].as_str() {
@@ -139,7 +143,11 @@ impl Api {
         match value {
             Value::Object(members) => {
                 let mut kept = Map::new();
-                let owner = members.get("name").and_then(Value::as_str).unwrap_or("the answer").to_owned();
+                let owner = members
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .unwrap_or("the answer")
+                    .to_owned();
                 for (name, value) in members {
                     let value = match &value {
                         Value::String(text) if NAMED.contains(&name.as_str()) && !text.is_empty() => {
@@ -173,7 +181,11 @@ impl Api {
             return known.clone();
         }
         let start = format!("{name} of {owner} ");
-        let earlier = self.labels.values().filter(|label| label.starts_with(&start)).count();
+        let earlier = self
+            .labels
+            .values()
+            .filter(|label| label.starts_with(&start))
+            .count();
         let label = format!("{start}{}", earlier + 1);
         self.labels.insert(value.to_owned(), label.clone());
         label
@@ -252,7 +264,11 @@ async fn both_answer_alike() {
             if let Some(known) = step["known"].as_str() {
                 known_to_differ += 1;
                 if differ.is_empty() {
-                    writeln!(found, "{group} {index}: no longer differs ({known}): take the mark away\n").unwrap();
+                    writeln!(
+                        found,
+                        "{group} {index}: no longer differs ({known}): take the mark away\n"
+                    )
+                    .unwrap();
                 }
                 continue;
             }
@@ -268,6 +284,9 @@ async fn both_answer_alike() {
         found.is_empty(),
         "of {asked} requests these are answered differently:\n{found}"
     );
-    assert!(known_to_differ < asked / 10, "{known_to_differ} of {asked} are known to differ");
+    assert!(
+        known_to_differ < asked / 10,
+        "{known_to_differ} of {asked} are known to differ"
+    );
     assert!(asked > 100, "only {asked} requests were compared");
 }

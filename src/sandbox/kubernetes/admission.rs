@@ -46,7 +46,9 @@ pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Optio
 /// What the original says about a new object that it takes nevertheless.
 pub(super) fn warnings(kind: &Kind, object: &Value) -> Option<String> {
     if kind.is("", "secrets") && object["type"] == "kubernetes.io/tls" {
-        let certificate = STANDARD.decode(text_at(object, &["data", "tls.crt"])).unwrap_or_default();
+        let certificate = STANDARD
+            .decode(text_at(object, &["data", "tls.crt"]))
+            .unwrap_or_default();
         let is_pem = String::from_utf8_lossy(&certificate).contains("-----BEGIN CERTIFICATE-----");
         return (!is_pem).then(|| "tls: failed to find any PEM data in certificate input".to_owned());
     }

@@ -134,7 +134,12 @@ impl Refusal {
 
     /// 404 of a resource that a known version does not have.
     pub(super) fn no_such_resource() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource").with_no_details()
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
+        .with_no_details()
     }
 
     /// 400.

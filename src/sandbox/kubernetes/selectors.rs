@@ -59,7 +59,9 @@ impl Selector {
                 let message = if OWN_SELECTORS.contains(&kind.plural.as_str()) {
                     format!("field label not supported: {key}")
                 } else {
-                    format!("{key:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                    format!(
+                        "{key:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    )
                 };
                 return Err(Refusal::bad_request(message));
             }

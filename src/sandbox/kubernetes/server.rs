@@ -13,6 +13,7 @@ use super::kinds::{Kind, Version};
 use super::refusal::{Outcome, Refusal};
 use super::request::{Call, Form, Query};
 use super::store::Store;
+use super::table::Columns;
 use super::writes::{Reply, Write};
 use super::{access, authentication, bootstrap, discovery, reviews, stream, watch};
 use crate::sandbox::clock::Clock;
@@ -317,6 +318,12 @@ impl ApiServer {
                         "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
                         kind.go_type("")
                     )));
+                }
+                if call.form() == Form::Table {
+                    let columns = self.with_store(|store| Columns::of(store, kind, version, call.now));
+                    let metadata = json!({"resourceVersion": super::store::meta(&object, "resourceVersion")});
+                    let table = columns.table(std::iter::once(&*object), &metadata, true);
+                    return Ok(answer_json(StatusCode::OK, &table));
                 }
                 Ok(answer_json(
                     StatusCode::OK,

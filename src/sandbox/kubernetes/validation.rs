@@ -161,7 +161,11 @@ pub(super) fn check(
             if object["roleRef"]["kind"] != "ClusterRole" =>
         {
             let known = ["ClusterRole".to_owned()];
-            causes.push(Cause::unsupported("roleRef.kind", &object["roleRef"]["kind"], &known));
+            causes.push(Cause::unsupported(
+                "roleRef.kind",
+                &object["roleRef"]["kind"],
+                &known,
+            ));
         }
         ("", "services") => network::check_service(object, live, causes),
         ("", "pods") => pods::check_pod(object, live, causes),
@@ -172,7 +176,11 @@ pub(super) fn check(
             let controller = text_at(object, &["spec", "controller"]);
             if live.is_none() && !controller.is_empty() && !controller.contains('/') {
                 let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-                causes.push(Cause::invalid("spec.controller", &object["spec"]["controller"], why));
+                causes.push(Cause::invalid(
+                    "spec.controller",
+                    &object["spec"]["controller"],
+                    why,
+                ));
             }
         }
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings")
@@ -279,7 +287,11 @@ fn check_keys(object: &Value, causes: &mut Vec<Cause>) {
         for (key, _) in entries.into_iter().flatten() {
             let good = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
             if key.is_empty() || !key.chars().all(good) {
-                causes.push(Cause::invalid(format!("{member}[{key}]"), &Value::from(key.as_str()), WHY));
+                causes.push(Cause::invalid(
+                    format!("{member}[{key}]"),
+                    &Value::from(key.as_str()),
+                    WHY,
+                ));
             }
         }
     }

@@ -21,6 +21,7 @@ use super::request::{Call, Form};
 use super::selectors::Selector;
 use super::server::ApiServer;
 use super::store::{Happened, Object, Place, Store, meta, set_meta};
+use super::table::Columns;
 use crate::sandbox::http::Answer;
 
 /// How often, really, an idle watch says how far it got.
@@ -174,6 +175,10 @@ pub(super) fn list(store: &Store, call: &Call, kind: &Kind, version: &Version) -
     if kind.custom && !partial && metadata.get("continue").is_none() {
         metadata["continue"] = Value::from("");
     }
+    if call.form() == Form::Table {
+        let columns = Columns::of(store, kind, version, call.now);
+        return Ok(columns.table(items.iter(), &metadata, true));
+    }
     let (kind_name, api_version) = if partial {
         (
             "PartialObjectMetadataList".to_owned(),
@@ -197,6 +202,9 @@ struct Watch {
     selector: Selector,
     place: String,
     partial: bool,
+    /// Rows instead of objects; the columns are told once.
+    table: Option<Columns>,
+    told_columns: bool,
     bookmarks: bool,
     /// The revision up to which everything was told.
     told: u64,
@@ -223,6 +231,9 @@ pub(super) fn watch(
     let initial = call.query.flag("sendInitialEvents");
     let changed = server.subscribe();
     let mut pending = Vec::new();
+    let table = (call.form() == Form::Table)
+        .then(|| server.with_store(|store| Columns::of(store, kind, version, call.now)));
+    let mut told_columns = false;
     let told = server.with_store(|store| {
         let from_now = asked.is_none_or(|asked| asked == 0);
         if let Some(asked) = asked.filter(|_| !from_now && !initial)
@@ -236,12 +247,15 @@ pub(super) fn watch(
         if wanted || initial {
             for ((namespace, _), object) in store.all(&kind.group, &kind.plural) {
                 if (place.is_empty() || *namespace == place) && selector.covers(object) {
-                    write_event(&mut pending, "ADDED", &shown(kind, version, object, partial));
+                    let object = shown(kind, version, object, partial);
+                    let object = row(table.as_ref(), &mut told_columns, object);
+                    write_event(&mut pending, "ADDED", &object);
                 }
             }
             if initial {
                 let annotations = json!({"k8s.io/initial-events-end": "true"});
                 let bookmark = bookmark(kind, version, store.revision(), partial, Some(annotations));
+                let bookmark = row(table.as_ref(), &mut told_columns, bookmark);
                 write_event(&mut pending, "BOOKMARK", &bookmark);
             }
             return store.revision();
@@ -266,6 +280,8 @@ pub(super) fn watch(
         selector,
         place,
         partial,
+        table,
+        told_columns,
         bookmarks: call.query.flag("allowWatchBookmarks"),
         told,
         until: now + lifetime.map_or(LIFETIME, Duration::from_secs),
@@ -309,6 +325,7 @@ impl Watch {
                     self.next_bookmark = Instant::now() + BOOKMARK;
                     if self.bookmarks {
                         let event = bookmark(&self.kind, &self.version, self.told, self.partial, None);
+                        let event = row(self.table.as_ref(), &mut self.told_columns, event);
                         write_event(&mut self.pending, "BOOKMARK", &event);
                     }
                 }
@@ -345,13 +362,17 @@ impl Watch {
                 };
                 let mut object = shown(&self.kind, &self.version, &change.object, self.partial);
                 // What left the selection is told as it was, at the version of the change.
-                if let (true, false, Some(was), true) =
-                    (before, after, &change.before, change.happened != Happened::Deleted)
-                {
+                if let (true, false, Some(was), true) = (
+                    before,
+                    after,
+                    &change.before,
+                    change.happened != Happened::Deleted,
+                ) {
                     let version = meta(&object, "resourceVersion").to_owned();
                     object = shown(&self.kind, &self.version, was, self.partial);
                     set_meta(&mut object, "resourceVersion", version);
                 }
+                let object = row(self.table.as_ref(), &mut self.told_columns, object);
                 write_event(&mut self.pending, event, &object);
             }
             self.told = self.told.max(store.revision());
@@ -375,6 +396,16 @@ fn bookmark(
     }
     let object = json!({"metadata": metadata});
     shown(kind, version, &object, partial)
+}
+
+/// The object, or a table of it alone.
+fn row(table: Option<&Columns>, told: &mut bool, object: Value) -> Value {
+    let Some(columns) = table else {
+        return object;
+    };
+    let metadata = json!({"resourceVersion": meta(&object, "resourceVersion")});
+    let first = !std::mem::replace(told, true);
+    columns.table(std::iter::once(&object), &metadata, first)
 }
 
 fn write_event(into: &mut Vec<u8>, event: &str, object: &Value) {

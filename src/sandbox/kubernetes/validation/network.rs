@@ -201,10 +201,7 @@ fn check_backend(backend: &Value, path: &str, causes: &mut Vec<Cause>) {
             );
             match number {
                 None if port.is_empty() => {
-                    causes.push(Cause::required(
-                        path,
-                        "port name or number is required",
-                    ));
+                    causes.push(Cause::required(path, "port name or number is required"));
                 }
                 Some(_) if !port.is_empty() => {
                     let why = "cannot set both port name & port number";
