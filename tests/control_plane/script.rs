@@ -167,6 +167,7 @@ impl Api {
                 Value::Object(kept)
             }
             Value::Array(items) => items.into_iter().map(|item| self.masked(item)).collect(),
+            Value::String(text) if is_age(&text) => json!("an age"),
             Value::String(text) => {
                 let known = self.labels.iter().filter(|(known, _)| known.len() > 20);
                 json!(known.fold(text, |text, (known, label)| text.replace(known.as_str(), label)))
@@ -192,12 +193,18 @@ impl Api {
     }
 }
 
-/// Replaces what is at a pointer; `*` is every item of a list.
+/// Whether this is a time of a table, which goes on between two questions.
+fn is_age(text: &str) -> bool {
+    let number = text.strip_suffix('s').unwrap_or_default();
+    !number.is_empty() && number.chars().all(|digit| digit.is_ascii_digit())
+}
+
+/// Takes away what is at a pointer; `*` is every item of a list.
 fn mask(value: &mut Value, pointer: &str) {
     let Some((first, rest)) = pointer.trim_start_matches('/').split_once('/') else {
         let last = pointer.trim_start_matches('/').replace("~1", "/");
-        if let Some(found) = value.get_mut(&last) {
-            *found = json!("…");
+        if let Some(members) = value.as_object_mut() {
+            members.remove(&last);
         }
         return;
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::fields::{Fields, compare, fields_of};
+use super::fields::{Fields, compare};
 use super::schema::Type;
 use super::store::{metadata_mut, unset_meta};
 
@@ -219,7 +219,10 @@ pub(super) fn before_first_apply(of: &Type, live: &Value, writer: &Writer<'_>) -
         api_version: writer.api_version.to_owned(),
         subresource: String::new(),
     };
-    let fields = writer.within_reach(&fields_of(of, live));
+    let mut written = live.clone();
+    unset_meta(&mut written, "managedFields");
+    let blank = json!({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": {}});
+    let fields = writer.within_reach(&compare(of, &blank, &written).added);
     let owned = Owned {
         fields,
         api_version: writer.api_version.to_owned(),

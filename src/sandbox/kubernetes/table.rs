@@ -76,6 +76,11 @@ impl Columns {
                 json!({"cells": self.cells(object), "object": partial})
             })
             .collect();
+        let rows = if rows.is_empty() {
+            Value::Null
+        } else {
+            Value::Array(rows)
+        };
         let definitions = if with_definitions {
             self.definitions.clone()
         } else {

@@ -22,7 +22,7 @@ impl Write<'_> {
             Some(object) => self.reply(code, &object),
             None => {
                 let details = json!({
-                    "name": meta(&old, "name"), "group": self.kind.group, "kind": if self.kind.custom { &self.kind.plural } else { &self.kind.kind }, "uid": meta(&old, "uid"),
+                    "name": meta(&old, "name"), "group": self.kind.group, "kind": self.kind.plural, "uid": meta(&old, "uid"),
                 });
                 let mut details = details;
                 if self.kind.group.is_empty()
@@ -106,7 +106,8 @@ impl Write<'_> {
                     "Precondition failed: {words} in precondition: {wanted}, {words} in object meta: {}",
                     meta(old, member)
                 );
-                return Err(Refusal::conflict(&resource, &name, &why));
+                let refusal = Refusal::conflict(&resource, &name, &why);
+                return Err(refusal.about(&self.kind.dotted_kind(), &name));
             }
         }
         if self.kind.is("", "namespaces")
