@@ -10,6 +10,10 @@
     reason = "a bench prints, and has nobody to hand an error to"
 )]
 
+#[path = "../tests/support/host.rs"]
+#[expect(dead_code, reason = "shared with the protocol tests, which use all of it")]
+mod host;
+mod no_op;
 #[path = "../tests/support/terraform.rs"]
 #[expect(dead_code, reason = "shared with the acceptance tests, which use all of it")]
 mod terraform;
@@ -33,6 +37,8 @@ const COOKIE: (&str, &str) = (
     "d602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2",
 );
 const ROUNDS: usize = 9;
+/// No-op reads of each measurement.
+const READS: usize = 20_000;
 
 fn main() {
     // `cargo test --benches` and the like only want to know whether it starts.
@@ -42,6 +48,7 @@ fn main() {
     println!("{:<52} {:>12}   budget", "figure (median)", "measured");
     process();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(the_framework_alone());
     runtime.block_on(with_the_cli());
 }
 
@@ -83,6 +90,42 @@ fn process() {
         took
     });
     show("sandbox: exec to ready line", &millis(start), "300 ms");
+}
+
+/// Reads of a resource that does nothing, over a connection within this process: what the framework itself costs.
+async fn the_framework_alone() {
+    use kvtls::tfplugin6::{dynamic_value, generated::read_resource};
+    let (channel, schema) = no_op::connect().await;
+    let state = no_op::state(&schema);
+    let message = kvtls::tfplugin6::generated::DynamicValue {
+        msgpack: dynamic_value::encode(&schema.ty(), &state).expect("a state"),
+        json: Vec::new(),
+    };
+    for (title, tasks) in [("one after another", 1), ("ten at a time", 10)] {
+        let start = Instant::now();
+        let workers = (0..tasks).map(|_| {
+            let (mut client, message) = (channel.provider(), message.clone());
+            tokio::spawn(async move {
+                for _ in 0..READS / tasks {
+                    let request = read_resource::Request {
+                        type_name: no_op::TYPE.to_owned(),
+                        current_state: Some(message.clone()),
+                        ..Default::default()
+                    };
+                    client.read_resource(request).await.expect("an answer");
+                }
+            })
+        });
+        for worker in futures_util::future::join_all(workers).await {
+            worker.expect("no panic");
+        }
+        let rate = READS as f64 / start.elapsed().as_secs_f64();
+        show(
+            &format!("framework: no-op reads per second, {title}"),
+            &format!("{rate:.0}"),
+            "",
+        );
+    }
 }
 
 async fn with_the_cli() {

@@ -56,6 +56,50 @@ impl AddonWish {
     }
 }
 
+/// What is to become of the add-on.
+enum Change<'a> {
+    On(&'a AddonWish),
+    Off,
+}
+
+impl Change<'_> {
+    fn operation(&self) -> &'static str {
+        match self {
+            Self::On(_) => "switch the Key Vault add-on on",
+            Self::Off => "switch the Key Vault add-on off",
+        }
+    }
+
+    fn is_met_by(&self, addon: &Addon) -> bool {
+        match self {
+            Self::On(wish) => wish.is_met_by(addon),
+            Self::Off => !addon.enabled,
+        }
+    }
+
+    /// Whether nothing more is to come of an add-on that is as wished.
+    fn is_settled(&self, addon: &Addon) -> bool {
+        match self {
+            Self::On(_) => addon.identity.is_some(),
+            Self::Off => true,
+        }
+    }
+}
+
+impl Cluster {
+    /// Why a change of the cluster would be refused or would have to wait, in words; none if it can be made now.
+    pub fn not_ready(&self) -> Option<String> {
+        match readiness(self) {
+            Readiness::Ready => None,
+            Readiness::Busy => Some(format!(
+                "in the provisioning state \"{}\"",
+                self.provisioning_state
+            )),
+            Readiness::Refused(state) => Some(state),
+        }
+    }
+}
+
 /// What may be done with a cluster in its state.
 #[derive(Debug, PartialEq, Eq)]
 enum Readiness {
@@ -95,6 +139,19 @@ impl Azure {
     /// [`Error::NotReady`] if the cluster is failed, stopped or being deleted and a write would be needed;
     /// [`Error::Conflict`] if others kept writing; [`Error::OperationFailed`]; those of reading and writing.
     pub async fn ensure_addon(&self, id: &ClusterId, wish: &AddonWish) -> Result<AddonOutcome, Error> {
+        self.change_addon(id, &Change::On(wish)).await
+    }
+
+    /// Sees to it that the add-on is off. Waiting and bounds are those of [`Azure::ensure_addon`].
+    ///
+    /// # Errors
+    /// As [`Azure::ensure_addon`]; [`Error::Rejected`] with status 400 while a SecretProviderClass exists anywhere in the
+    /// cluster.
+    pub async fn disable_addon(&self, id: &ClusterId) -> Result<AddonOutcome, Error> {
+        self.change_addon(id, &Change::Off).await
+    }
+
+    async fn change_addon(&self, id: &ClusterId, change: &Change<'_>) -> Result<AddonOutcome, Error> {
         let lock = lock(id);
         let _alone = lock.lock().await;
         let (mut taken, mut refused) = (0, 0);
@@ -102,9 +159,9 @@ impl Azure {
             let answer = self.cluster_answer(id).await?;
             let body = answer.json()?;
             let cluster = parse(id, &body).map_err(|reason| answer.unexpected(&reason))?;
-            let met = wish.is_met_by(&cluster.addon);
+            let met = change.is_met_by(&cluster.addon);
             match readiness(&cluster) {
-                _ if met && cluster.addon.identity.is_some() => {
+                _ if met && change.is_settled(&cluster.addon) => {
                     return Ok(AddonOutcome {
                         written: taken > 0,
                         cluster,
@@ -127,12 +184,12 @@ impl Azure {
                 }
                 Readiness::Refused(state) => {
                     return Err(Error::NotReady {
-                        operation: "switch the Key Vault add-on on".to_owned(),
+                        operation: change.operation().to_owned(),
                         target: format!("cluster {}", id.name()),
                         state,
                     });
                 }
-                Readiness::Ready => match self.write_addon(id, &body, &cluster, wish).await? {
+                Readiness::Ready => match self.write_addon(id, &body, &cluster, change).await? {
                     Written::Done | Written::Unknown if taken >= TAKEN_WRITES => {
                         return Err(answer
                             .unexpected("the add-on was written several times and is still not as wished"));
@@ -160,12 +217,15 @@ impl Azure {
         id: &ClusterId,
         live: &Value,
         cluster: &Cluster,
-        wish: &AddonWish,
+        change: &Change<'_>,
     ) -> Result<Written, Error> {
         let (url, auth) = (self.cluster_url(id, "").await?, self.arm_auth().await?);
-        let operation = "switch the Key Vault add-on on";
-        let mut call =
-            Call::write(operation, id.name(), Method::Put, url, auth).body(wished_body(live, wish));
+        let operation = change.operation();
+        let body = match change {
+            Change::On(wish) => wished_body(live, wish),
+            Change::Off => off_body(live),
+        };
+        let mut call = Call::write(operation, id.name(), Method::Put, url, auth).body(body);
         call.if_match.clone_from(&cluster.etag);
         tracing::info!(cluster = id.name(), "writing the Key Vault add-on");
         let answer: Answer = match self.send(&call).await {
@@ -208,6 +268,16 @@ enum Written {
 pub(super) fn find(properties: &Value) -> Option<(&String, &Value)> {
     let profiles = properties.get("addonProfiles")?.as_object()?;
     profiles.iter().find(|(name, _)| name.eq_ignore_ascii_case(KEY))
+}
+
+/// The cluster as it is, without what is read-only, and with our entry off.
+fn off_body(live: &Value) -> Value {
+    let mut body = writable(live);
+    let key = live.get("properties").and_then(find).map(|(key, _)| key.clone());
+    if let (Some(key), Some(profiles)) = (key, body.pointer_mut("/properties/addonProfiles")) {
+        profiles[key] = json!({"enabled": false, "config": null});
+    }
+    body
 }
 
 /// The cluster as it is, without what is read-only, and with our entry as wished.

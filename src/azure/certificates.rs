@@ -39,18 +39,23 @@ impl Azure {
         name: &str,
         version: Option<&str>,
     ) -> Result<Option<VaultCertificate>, Error> {
-        let url = certificate_url(vault_uri, name, version)?;
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let target = format!("{name} in {host}");
-        let call = Call::get("read certificate", target, url, Auth::Anonymous);
-        let answer = self.send_to_vault(&host, call).await?;
+        let call = Call::get(
+            "read certificate",
+            target(vault_uri, name),
+            certificate_url(vault_uri, name, version)?,
+            Auth::Anonymous,
+        );
+        let answer = self.send_to_vault(call).await?;
         let Some(body) = answer.json_if_found()? else {
             return Ok(None);
         };
         parse(name, &body, &answer).map(Some)
     }
 
-    async fn send_to_vault(&self, host: &str, mut call: Call) -> Result<Answer, Error> {
+    /// Sends a call with the token that its vault wants.
+    pub(super) async fn send_to_vault(&self, mut call: Call) -> Result<Answer, Error> {
+        let host = call.url.host_str().unwrap_or_default().to_owned();
+        let host = host.as_str();
         let first = match self.challenge(host, &call, None).await? {
             Asked::Challenge(challenge) => challenge,
             Asked::Answer(answer) => return Ok(answer),
@@ -95,7 +100,8 @@ impl Azure {
             *kept = Some(expected.clone());
             return Ok(Asked::Challenge(expected));
         }
-        let mut call = call.clone();
+        // Without what it is about: that is for the vault's eyes only, once it is known to be one.
+        let mut call = call.clone().without_body();
         call.auth = Auth::Anonymous;
         let answer = self.send(&call).await?;
         if answer.status != 401 {
@@ -138,7 +144,20 @@ impl Challenge {
     }
 }
 
+/// What a call on a certificate is about, for messages.
+pub(super) fn target(vault_uri: &str, name: &str) -> String {
+    let host = vault_uri.trim_start_matches("https://").trim_end_matches('/');
+    format!("{name} in {host}")
+}
+
 fn certificate_url(vault_uri: &str, name: &str, version: Option<&str>) -> Result<Url, Error> {
+    let mut segments = vec!["certificates", name];
+    segments.extend(version);
+    vault_url(vault_uri, &segments)
+}
+
+/// A URL of a vault's data plane.
+pub(super) fn vault_url(vault_uri: &str, path: &[&str]) -> Result<Url, Error> {
     let unusable = |reason: String| Error::Settings { reason };
     let mut url = Url::parse(vault_uri)
         .map_err(|error| unusable(format!("\"{vault_uri}\" is no vault URI ({error})")))?;
@@ -147,7 +166,7 @@ fn certificate_url(vault_uri: &str, name: &str, version: Option<&str>) -> Result
     }
     match url.path_segments_mut() {
         Ok(mut segments) => {
-            segments.clear().extend(["certificates", name]).extend(version);
+            segments.clear().extend(path);
         }
         Err(()) => return Err(unusable(format!("\"{vault_uri}\" is no vault URI"))),
     }
@@ -185,7 +204,7 @@ fn parse_challenge(header: &str, vault_host: &str, also: Option<&str>) -> Result
     Ok(Challenge { scope, tenant })
 }
 
-fn parse(name: &str, body: &Value, answer: &Answer) -> Result<VaultCertificate, Error> {
+pub(super) fn parse(name: &str, body: &Value, answer: &Answer) -> Result<VaultCertificate, Error> {
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
     let missing = |what: &str| answer.unexpected(&format!("it has no \"{what}\""));
     let version = text("/id")

@@ -21,6 +21,13 @@ pub struct Cloud {
     pub provider_cloud_name: Option<String>,
 }
 
+impl Cloud {
+    /// The scope of tokens for Azure Resource Manager.
+    pub(super) fn resource_manager_scope(&self) -> String {
+        format!("{}/.default", self.resource_manager_audience)
+    }
+}
+
 struct Known {
     words: &'static [&'static str],
     authority_host: &'static str,

@@ -29,6 +29,8 @@ pub struct Cluster {
     pub kubernetes_version: Option<String>,
     /// The tenant of its Entra integration or identity.
     pub tenant_id: Option<String>,
+    /// Who issues its service accounts' tokens, where it has an issuer; with the slash at the end.
+    pub oidc_issuer: Option<String>,
     /// The tag that a write must match.
     pub etag: Option<String>,
     /// When it was created, where Azure says so.
@@ -77,4 +79,13 @@ pub struct AddonOutcome {
     pub written: bool,
     /// The cluster afterwards.
     pub cluster: Cluster,
+}
+
+impl Cluster {
+    /// Whether its machines are off: then its API answers nobody.
+    pub fn is_stopped(&self) -> bool {
+        self.power
+            .as_deref()
+            .is_some_and(|power| power.eq_ignore_ascii_case("Stopped"))
+    }
 }

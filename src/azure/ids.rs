@@ -16,6 +16,10 @@ pub struct ClusterId(Id);
 #[derive(Clone)]
 pub struct VaultId(Id);
 
+/// The ID of a user-assigned managed identity.
+#[derive(Clone)]
+pub struct IdentityId(Id);
+
 /// The object ID of a principal in Entra ID: what roles and access policies are given to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PrincipalId(pub String);
@@ -29,6 +33,8 @@ pub struct ClientId(pub String);
 pub enum Role {
     /// May read secret values, a certificate's key among them. All that the add-on's pods need.
     KeyVaultSecretsUser,
+    /// May make, change and remove certificates. For whoever runs Terraform.
+    KeyVaultCertificatesOfficer,
 }
 
 /// Why a text is not the ID that was asked for. Reads as the second half of a sentence whose subject is the text.
@@ -95,6 +101,14 @@ const VAULT: Pattern = Pattern {
     example: "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/my-group/providers/Microsoft.KeyVault/vaults/my-vault",
     namespace: "Microsoft.KeyVault",
     kind: "vaults",
+};
+
+const IDENTITY: Pattern = Pattern {
+    expected: "a user-assigned identity's resource ID",
+    possessive: "a managed identity's",
+    example: "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/my-group/providers/Microsoft.ManagedIdentity/userAssignedIdentities/my-identity",
+    namespace: "Microsoft.ManagedIdentity",
+    kind: "userAssignedIdentities",
 };
 
 impl Pattern {
@@ -285,6 +299,7 @@ macro_rules! id {
 
 id!(ClusterId, CLUSTER, "an AKS cluster's");
 id!(VaultId, VAULT, "a key vault's");
+id!(IdentityId, IDENTITY, "a user-assigned identity's");
 
 impl Display for PrincipalId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -303,6 +318,7 @@ impl Role {
     pub fn guid(self) -> &'static str {
         match self {
             Self::KeyVaultSecretsUser => "4633458b-17de-408a-b874-0445c86b69e6",
+            Self::KeyVaultCertificatesOfficer => "a4417e6f-fecd-4de8-b567-7b0420556985",
         }
     }
 
@@ -310,12 +326,13 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Self::KeyVaultSecretsUser => "Key Vault Secrets User",
+            Self::KeyVaultCertificatesOfficer => "Key Vault Certificates Officer",
         }
     }
 
     /// The role of a definition's GUID, if it is one of ours.
     pub fn of_guid(guid: &str) -> Option<Self> {
-        [Self::KeyVaultSecretsUser]
+        [Self::KeyVaultSecretsUser, Self::KeyVaultCertificatesOfficer]
             .into_iter()
             .find(|role| role.guid().eq_ignore_ascii_case(guid))
     }

@@ -149,6 +149,7 @@ pub(super) fn parse(id: &ClusterId, body: &Value) -> Result<Cluster, String> {
                 .and_then(Value::as_str)
                 .map(str::to_owned)
         }),
+        oidc_issuer: text("/oidcIssuerProfile/issuerURL").filter(|_| claim("/oidcIssuerProfile/enabled")),
         etag: body
             .get("eTag")
             .or_else(|| body.get("etag"))

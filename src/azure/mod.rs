@@ -8,20 +8,29 @@
 
 mod addon;
 mod answer;
+mod api_versions;
+mod certificate_changes;
+mod certificate_policy;
 mod certificates;
 mod cloud;
 mod cluster;
+mod cluster_facts;
 mod credential;
 pub mod duration;
 mod envelope;
 mod error;
+mod identities;
 pub mod ids;
+mod key_vaults;
 mod long_running;
 mod managed_clusters;
+mod permissions;
 mod pipeline;
 mod role_assignments;
 mod secret;
+mod sender;
 mod settings;
+mod throttle;
 mod transport;
 mod vault;
 mod vaults;
@@ -33,18 +42,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use url::Url;
 use uuid::Uuid;
 
+pub use certificate_changes::{CertificateBundle, CertificateOperation, CertificateUpload, OperationState};
+pub use certificate_policy::CertificatePolicy;
 pub use cloud::Cloud;
 pub use cluster::{Addon, AddonIdentity, AddonOutcome, AddonWish, Cluster};
+pub use cluster_facts::ClusterFacts;
 pub use error::{Cause, Error, Tried};
-pub use ids::{ClientId, ClusterId, IdError, PrincipalId, Role, VaultId};
+pub use identities::{FederatedCredential, MOST_CREDENTIALS, ManagedIdentity};
+pub use ids::{ClientId, ClusterId, IdError, IdentityId, PrincipalId, Role, VaultId};
+pub use key_vaults::{DeletedKeyVault, KeyVault, KeyVaultSettings};
+pub use permissions::Permissions;
 pub use secret::Secret;
-pub use settings::{CredentialSettings, CustomEndpoints, Settings};
+pub use settings::{ClientCertificate, CredentialSettings, CustomEndpoints, Settings};
 pub use vault::{AccessPolicy, RoleAssignment, Vault, VaultCertificate};
 
 use answer::Answer;
 use cloud::Choice;
 use credential::Credentials;
 use pipeline::{Auth, Call, Pipeline};
+use sender::{Sender, Signature};
 
 /// A client of Azure for one identity in one cloud. Cheap to clone; clones share connections, tokens and the cloud's
 /// description.
@@ -73,6 +89,8 @@ pub struct Caller {
     pub name: String,
     /// The tenant the token is of.
     pub tenant: String,
+    /// Whether it is a person.
+    pub is_user: bool,
 }
 
 impl fmt::Debug for Azure {
@@ -91,11 +109,16 @@ impl Azure {
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let choice = cloud::choose(&settings)?;
         let transport = transport::transport()?;
-        let credentials = Credentials::new(settings.credential.clone(), transport.clone());
-        let correlation_id = settings.correlation_id.clone().filter(|id| !id.is_empty());
-        let correlation_id = correlation_id.unwrap_or_else(|| Uuid::new_v4().to_string());
-        let user_agent = user_agent(settings.user_agent_suffix.as_deref());
-        let pipeline = Pipeline::new(transport, credentials, user_agent, correlation_id);
+        let given = settings.correlation_id.clone().filter(|id| !id.is_empty());
+        let signature = Signature {
+            user_agent: user_agent(&settings),
+            correlation_id: (!settings.disable_correlation_id)
+                .then(|| given.unwrap_or_else(|| Uuid::new_v4().to_string())),
+        };
+        let local = Arc::new(Sender::new(transport::local_transport()?, signature.clone()));
+        let sender = Arc::new(Sender::new(transport, signature));
+        let credentials = Credentials::new(&settings.credential, &sender, &local);
+        let pipeline = Pipeline::new(sender, credentials);
         Ok(Self(Arc::new(Shared {
             settings,
             choice,
@@ -145,13 +168,8 @@ impl Azure {
     }
 
     async fn token(&self, scope: &str) -> Result<Secret, Error> {
-        let token = self
-            .0
-            .pipeline
-            .credentials()
-            .token(self.cloud().await?, scope, None)
-            .await?;
-        Ok(Secret::new(token.secret()))
+        let cloud = self.cloud().await?;
+        self.0.pipeline.credentials().token(cloud, scope, None).await
     }
 
     async fn send(&self, call: &Call) -> Result<Answer, Error> {
@@ -161,10 +179,7 @@ impl Azure {
     }
 
     async fn arm_scope(&self) -> Result<String, Error> {
-        Ok(format!(
-            "{}/.default",
-            self.cloud().await?.resource_manager_audience
-        ))
+        Ok(self.cloud().await?.resource_manager_scope())
     }
 
     async fn arm_auth(&self) -> Result<Auth, Error> {
@@ -215,15 +230,22 @@ impl Cloud {
     }
 }
 
-fn user_agent(suffix: Option<&str>) -> String {
+/// Our product, then whose: a partner, and what the environment adds.
+fn user_agent(settings: &Settings) -> String {
     let own = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+    let partner = settings.partner_id.as_ref().map(|id| format!("pid-{id}"));
     // Only what a header can carry; a stray control character in a variable is no reason to fail.
-    let suffix: String = suffix
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| c.is_ascii_graphic() || *c == ' ')
+    let suffix = settings.user_agent_suffix.as_ref().map(|suffix| {
+        let printable = suffix.chars().filter(|c| c.is_ascii_graphic() || *c == ' ');
+        printable.collect::<String>().trim().to_owned()
+    });
+    let parts = [Some(own.to_owned()), suffix, partner];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .flatten()
+        .filter(|part| !part.is_empty())
         .collect();
-    format!("{own} {suffix}").trim_end().to_owned()
+    parts.join(" ")
 }
 
 #[cfg(test)]
@@ -231,9 +253,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_user_agent_carries_the_suffix() {
-        assert!(user_agent(Some("ci\r\n/1")).ends_with(" ci/1"));
-        assert!(!user_agent(None).ends_with(' '));
+    fn the_user_agent_carries_suffix_and_partner() {
+        let bare = user_agent(&Settings::default());
+        assert!(
+            bare.starts_with("terraform-provider-kvtls/") && !bare.contains(' '),
+            "{bare}"
+        );
+        let both = user_agent(&Settings {
+            user_agent_suffix: Some("ci\r\n/1".to_owned()),
+            partner_id: Some("11111111-1111-1111-1111-111111111111".to_owned()),
+            ..Settings::default()
+        });
+        assert!(
+            both.ends_with(" ci/1 pid-11111111-1111-1111-1111-111111111111"),
+            "{both}"
+        );
     }
 
     #[tokio::test]

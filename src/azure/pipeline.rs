@@ -1,43 +1,31 @@
-//! The one `send`: token, identification, repetition, redaction.
+//! The one `send` of Azure's planes: tokens, and the api-version that the cloud speaks.
 //!
-//! `azure_core`'s pipeline carries each try: it sets `x-ms-client-request-id` and logs by allow-list, so neither tokens
-//! nor the signatures of operation URLs reach a log. Repetition is ours, because what may be repeated depends on what
-//! is asked: a read freely; a write only if the service says that it did not take it. A write whose answer was lost is
-//! the caller's to resolve, by looking.
+//! What may be sent again depends on what is asked: a read freely; a write only if the service says that it did not
+//! take it. A write whose answer was lost is the caller's to resolve, by looking. [`super::sender`] does it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_core::error::ErrorKind;
-use azure_core::http::policies::{Policy, PolicyResult};
-use azure_core::http::{
-    ClientOptions, Context, Method, Pipeline as CorePipeline, PipelineSendOptions, Request, RetryOptions,
-    Transport,
-};
+use azure_core::http::{Method, Request};
 use serde_json::Value;
 use url::Url;
 
 use super::answer::Answer;
+use super::api_versions::ApiVersions;
 use super::cloud::Cloud;
 use super::credential::Credentials;
-use super::{Cause, Error};
+use super::sender::{Failure, Sender};
+use super::{Error, Secret};
 
-/// How often a request is sent at most. With doubling pauses the last one comes after about 16 s.
-const TRIES: u32 = 6;
-/// How often a connection is tried at most: what is not there after 3 s will not be there after 16.
-const CONNECTS: u32 = 4;
-/// The first pause is at most this long, each further one twice as long (full jitter).
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// No pause of our own is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(16);
-/// All pauses of one call together; a service that asks for more is reported as throttling.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// Where the tokens of auxiliary tenants go.
+const AUXILIARY: &str = "x-ms-authorization-auxiliary";
 
 /// Sends requests of one identity.
 #[derive(Debug)]
 pub(super) struct Pipeline {
-    core: CorePipeline,
+    sender: Arc<Sender>,
     credentials: Credentials,
+    versions: ApiVersions,
 }
 
 /// One request, and what it is about. Without `Debug`, for an operation's URL is a secret.
@@ -50,9 +38,19 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) auth: Auth,
-    pub(super) body: Option<Value>,
+    pub(super) body: Option<Body>,
     pub(super) if_match: Option<String>,
     pub(super) repeat: Repeat,
+}
+
+/// What a request carries.
+#[derive(Clone)]
+pub(super) enum Body {
+    Json(Value),
+    /// JSON that nobody may see.
+    SecretJson(Secret),
+    /// `application/x-www-form-urlencoded`, as Entra ID takes it, with a secret in it.
+    Form(Secret),
 }
 
 /// Whose token goes along.
@@ -71,6 +69,9 @@ pub(super) enum Repeat {
     Freely,
     /// Only if it surely had no effect: no connection, or throttled.
     IfNotTaken,
+    /// As [`Repeat::Freely`], and while the service says that it is not there yet: a machine's metadata service starts
+    /// with the machine.
+    WhileStarting,
 }
 
 impl Call {
@@ -107,9 +108,30 @@ impl Call {
     /// With a JSON body.
     pub(super) fn body(self, body: Value) -> Self {
         Self {
-            body: Some(body),
+            body: Some(Body::Json(body)),
             ..self
         }
+    }
+
+    /// With a form.
+    pub(super) fn form(self, form: Secret) -> Self {
+        Self {
+            body: Some(Body::Form(form)),
+            ..self
+        }
+    }
+
+    /// With a JSON body that holds a secret.
+    pub(super) fn secret_body(self, body: Secret) -> Self {
+        Self {
+            body: Some(Body::SecretJson(body)),
+            ..self
+        }
+    }
+
+    /// The same without a body, for a question that only wants to know whom to show a token.
+    pub(super) fn without_body(self) -> Self {
+        Self { body: None, ..self }
     }
 
     /// Says that sending it twice does no harm.
@@ -120,12 +142,23 @@ impl Call {
         }
     }
 
-    fn request(&self) -> Request {
+    pub(super) fn request(&self) -> Request {
         let mut request = Request::new(self.url.clone(), self.method);
         request.insert_header("accept", "application/json");
-        if let Some(body) = &self.body {
-            request.insert_header("content-type", "application/json");
-            request.set_body(body.to_string());
+        match &self.body {
+            Some(Body::Json(body)) => {
+                request.insert_header("content-type", "application/json");
+                request.set_body(body.to_string());
+            }
+            Some(Body::SecretJson(body)) => {
+                request.insert_header("content-type", "application/json");
+                request.set_body(body.expose().to_owned());
+            }
+            Some(Body::Form(form)) => {
+                request.insert_header("content-type", "application/x-www-form-urlencoded");
+                request.set_body(form.expose().to_owned());
+            }
+            None => {}
         }
         if let Some(tag) = &self.if_match {
             request.insert_header("if-match", tag.clone());
@@ -133,51 +166,23 @@ impl Call {
         request
     }
 
-    fn may_repeat(&self, status: u16) -> bool {
+    pub(super) fn may_repeat(&self, status: u16) -> bool {
         match status {
             429 => true,
-            408 | 500 | 502 | 503 | 504 => self.repeat == Repeat::Freely,
+            408 | 500 | 502 | 503 | 504 => self.repeat != Repeat::IfNotTaken,
+            404 | 410 => self.repeat == Repeat::WhileStarting,
             _ => false,
         }
     }
 }
 
-/// Adds who we are to every request.
-#[derive(Debug)]
-struct Identify {
-    user_agent: String,
-    correlation_id: String,
-}
-
-#[async_trait::async_trait]
-impl Policy for Identify {
-    async fn send(&self, ctx: &Context, request: &mut Request, next: &[Arc<dyn Policy>]) -> PolicyResult {
-        request.insert_header("user-agent", self.user_agent.clone());
-        request.insert_header("x-ms-correlation-request-id", self.correlation_id.clone());
-        // `azure_core` guarantees a transport after every policy.
-        next[0].send(ctx, request, &next[1..]).await
-    }
-}
-
 impl Pipeline {
-    pub(super) fn new(
-        transport: Transport,
-        credentials: Credentials,
-        user_agent: String,
-        correlation_id: String,
-    ) -> Self {
-        let options = ClientOptions {
-            transport: Some(transport),
-            retry: RetryOptions::none(),
-            ..ClientOptions::default()
-        };
-        let identify: Arc<dyn Policy> = Arc::new(Identify {
-            user_agent,
-            correlation_id,
-        });
-        let (name, version) = (Some(env!("CARGO_PKG_NAME")), Some(env!("CARGO_PKG_VERSION")));
-        let core = CorePipeline::new(name, version, options, Vec::new(), vec![identify], None);
-        Self { core, credentials }
+    pub(super) fn new(sender: Arc<Sender>, credentials: Credentials) -> Self {
+        Self {
+            sender,
+            credentials,
+            versions: ApiVersions::default(),
+        }
     }
 
     pub(super) fn credentials(&self) -> &Credentials {
@@ -189,40 +194,33 @@ impl Pipeline {
     /// # Errors
     /// [`Error::Credential`]; [`Error::Unreachable`] if there was no answer.
     pub(super) async fn send(&self, cloud: &Cloud, call: &Call) -> Result<Answer, Error> {
-        let mut waited = Duration::ZERO;
+        let answer = self.send_as_spoken(cloud, call).await?;
+        if answer.status != 400 || call.method != Method::Get {
+            return Ok(answer);
+        }
+        let refusal = answer.envelope();
+        if self.versions.learn(&call.url, &refusal.code, &refusal.message) {
+            return self.send_as_spoken(cloud, call).await;
+        }
+        Ok(answer)
+    }
+
+    /// Sends a call in the version that its resource is known to speak.
+    async fn send_as_spoken(&self, cloud: &Cloud, call: &Call) -> Result<Answer, Error> {
+        let mut call = call.clone();
+        call.url = self.versions.spoken(&call.url);
+        let mut tries = self.sender.tries(&call);
         let mut renewed = false;
-        let mut tries = 0;
         loop {
-            tries += 1;
-            let outcome = self.once(cloud, call).await;
-            let asked = match &outcome {
-                Ok(answer) if answer.status == 401 && !renewed && self.renew(call).await => {
-                    renewed = true;
-                    continue;
-                }
-                Ok(answer) if call.may_repeat(answer.status) => answer.retry_after(),
-                Err(Failure::NotSent(_)) if tries < CONNECTS => None,
-                Err(Failure::Lost(_)) if call.repeat == Repeat::Freely => None,
-                Ok(_) | Err(_) => return outcome.map_err(Failure::into_error),
-            };
-            let pause = asked.map_or_else(
-                || jitter(backoff(tries)),
-                |asked| asked + jitter(Duration::from_millis(500)),
-            );
-            if tries >= TRIES || waited + pause > PATIENCE {
+            tries.take_turn().await;
+            let mut outcome = self.once(cloud, &call).await;
+            if matches!(&outcome, Ok(answer) if answer.status == 401) && !renewed && self.renew(&call).await {
+                renewed = true;
+                outcome = self.once(cloud, &call).await;
+            }
+            if tries.is_last(&outcome).await {
                 return outcome.map_err(Failure::into_error);
             }
-            let status = outcome.as_ref().map_or(0, |answer| answer.status);
-            tracing::debug!(
-                operation = call.operation,
-                target = call.target,
-                status,
-                tries,
-                ?pause,
-                "will ask again"
-            );
-            tokio::time::sleep(pause).await;
-            waited += pause;
         }
     }
 
@@ -238,66 +236,30 @@ impl Pipeline {
     }
 
     async fn once(&self, cloud: &Cloud, call: &Call) -> Result<Answer, Failure> {
-        let mut request = call.request();
+        let mut headers = Vec::new();
         if let Auth::Token { scope, tenant } = &call.auth {
-            let token = self
-                .credentials
-                .token(cloud, scope, tenant.as_deref())
-                .await
-                .map_err(Failure::Credential)?;
-            request.insert_header("authorization", format!("Bearer {}", token.secret()));
-        }
-        let options = PipelineSendOptions {
-            skip_checks: true,
-            ..PipelineSendOptions::default()
-        };
-        match self.core.send(&Context::new(), &mut request, Some(options)).await {
-            Ok(response) => {
-                let (status, headers, body) = response.deconstruct();
-                Ok(Answer {
-                    status: status.into(),
-                    headers,
-                    body: body.into(),
-                    operation: call.operation,
-                    target: call.target.clone(),
-                })
-            }
-            Err(error) => {
-                let unreachable = Error::Unreachable {
-                    operation: call.operation.to_owned(),
-                    target: call.url.host_str().unwrap_or_default().to_owned(),
-                    source: Cause::of(&error),
-                };
-                match error.kind() {
-                    ErrorKind::Connection => Err(Failure::NotSent(unreachable)),
-                    _ => Err(Failure::Lost(unreachable)),
+            headers.push((
+                "authorization",
+                self.bearer(cloud, scope, tenant.as_deref()).await?,
+            ));
+            if tenant.is_none() && *scope == cloud.resource_manager_scope() {
+                let mut others = Vec::new();
+                for other in self.credentials.auxiliary_tenants() {
+                    others.push(self.bearer(cloud, scope, Some(other)).await?);
+                }
+                if !others.is_empty() {
+                    headers.push((AUXILIARY, others.join(", ")));
                 }
             }
         }
+        self.sender.once(call, &headers).await
     }
-}
 
-/// Why there is no answer.
-enum Failure {
-    Credential(Error),
-    /// No connection: the service never saw it.
-    NotSent(Error),
-    /// The service may have seen it.
-    Lost(Error),
-}
-
-impl Failure {
-    fn into_error(self) -> Error {
-        match self {
-            Self::Credential(error) | Self::NotSent(error) | Self::Lost(error) => error,
-        }
+    async fn bearer(&self, cloud: &Cloud, scope: &str, tenant: Option<&str>) -> Result<String, Failure> {
+        let token = self.credentials.token(cloud, scope, tenant).await;
+        let token = token.map_err(Failure::Credential)?;
+        Ok(format!("Bearer {}", token.expose()))
     }
-}
-
-fn backoff(tries: u32) -> Duration {
-    FIRST_PAUSE
-        .saturating_mul(1 << tries.saturating_sub(1).min(10))
-        .min(LONGEST_PAUSE)
 }
 
 /// Any moment up to the given one: callers that failed together do not come back together.
@@ -340,13 +302,5 @@ mod tests {
                 "{status}"
             );
         }
-    }
-
-    #[test]
-    fn pauses_double_and_stay_bounded() {
-        assert_eq!(backoff(1), Duration::from_millis(500));
-        assert_eq!(backoff(3), Duration::from_secs(2));
-        assert_eq!(backoff(40), LONGEST_PAUSE);
-        assert!((0..100).all(|_| jitter(Duration::from_secs(1)) <= Duration::from_secs(1)));
     }
 }

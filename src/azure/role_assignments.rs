@@ -28,7 +28,7 @@ fn name(scope: &str, principal: &PrincipalId, role: Role) -> Uuid {
 }
 
 impl Azure {
-    /// The roles a principal has at a scope, given there or above it, to itself or to a group it is in.
+    /// The roles a principal has at a scope, given there, above it or below it, to itself or to a group it is in.
     ///
     /// # Errors
     /// Those of reading.
@@ -63,13 +63,7 @@ impl Azure {
                 .and_then(Value::as_array)
                 .map(Vec::as_slice)
                 .unwrap_or_default();
-            // The filter also finds what was given further down.
-            found.extend(
-                items
-                    .iter()
-                    .filter_map(parse)
-                    .filter(|assignment| is_at_or_above(&assignment.scope, scope)),
-            );
+            found.extend(items.iter().filter_map(parse));
             call = next_page(&body, &page, &answer)?;
         }
         Ok(found)
@@ -86,6 +80,38 @@ impl Azure {
         scope: &str,
         role: Role,
         principal: &PrincipalId,
+        description: &str,
+    ) -> Result<(RoleAssignment, bool), Error> {
+        self.assign_role_to(scope, role, (principal, "ServicePrincipal"), description)
+            .await
+    }
+
+    /// As [`Azure::assign_role`], to the caller, who may be a person.
+    ///
+    /// # Errors
+    /// As [`Azure::assign_role`].
+    pub async fn assign_role_to_caller(
+        &self,
+        scope: &str,
+        role: Role,
+        description: &str,
+    ) -> Result<(RoleAssignment, bool), Error> {
+        let caller = self.caller().await?;
+        let kind = if caller.is_user {
+            "User"
+        } else {
+            "ServicePrincipal"
+        };
+        let principal = PrincipalId(caller.object_id);
+        self.assign_role_to(scope, role, (&principal, kind), description)
+            .await
+    }
+
+    async fn assign_role_to(
+        &self,
+        scope: &str,
+        role: Role,
+        (principal, kind): (&PrincipalId, &str),
         description: &str,
     ) -> Result<(RoleAssignment, bool), Error> {
         let scope = scope.trim_end_matches('/');
@@ -110,7 +136,7 @@ impl Azure {
             "properties": {
                 "roleDefinitionId": definition,
                 "principalId": principal.0,
-                "principalType": "ServicePrincipal",
+                "principalType": kind,
                 "description": description,
             }
         }));
@@ -187,12 +213,28 @@ impl Azure {
             url,
             self.arm_auth().await?,
         );
-        // Removing twice comes to the same.
-        let answer = self.send(&call.repeatable()).await?;
-        match answer.status {
-            204 | 404 => Ok(false),
-            _ if answer.is_success() => Ok(true),
-            _ => Err(answer.refusal()),
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let failure = match self.send(&call).await {
+                Ok(answer) if !answer.is_doubtful() => {
+                    return match answer.status {
+                        204 | 404 => Ok(false),
+                        _ if answer.is_success() => Ok(true),
+                        _ => Err(answer.refusal()),
+                    };
+                }
+                Ok(answer) => answer.refusal(),
+                Err(error @ Error::Unreachable { .. }) => error,
+                Err(error) => return Err(error),
+            };
+            // It may have happened. Another apply may have made the same assignment anew since, so it is looked for
+            // before it is removed again.
+            match self.made_after_all(id).await? {
+                None => return Ok(true),
+                Some(_) if tries < TRIES_AFTER_LOSS => {}
+                Some(_) => return Err(failure),
+            }
         }
     }
 }
@@ -207,19 +249,6 @@ fn parse(item: &Value) -> Option<RoleAssignment> {
         principal: PrincipalId(text("/properties/principalId")?),
         description: text("/properties/description").filter(|text| !text.is_empty()),
     })
-}
-
-/// Whether an assignment there holds here. A management group's does: only such are found that are above.
-fn is_at_or_above(assignment: &str, scope: &str) -> bool {
-    let (assignment, scope) = (
-        assignment.trim_end_matches('/').to_ascii_lowercase(),
-        scope.to_ascii_lowercase(),
-    );
-    assignment.is_empty()
-        || assignment.starts_with("/providers/microsoft.management/")
-        || scope
-            .strip_prefix(&assignment)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// `/subscriptions/GUID` of a scope below one.
@@ -254,29 +283,6 @@ mod tests {
             name(VAULT, &PrincipalId("bbbb".into()), Role::KeyVaultSecretsUser)
         );
         assert_eq!(one.get_version_num(), 5);
-    }
-
-    #[test]
-    fn only_what_holds_at_the_scope_is_kept() {
-        let rows = [
-            (VAULT, true),
-            ("/subscriptions/1/resourcegroups/SHOP", true),
-            ("/subscriptions/1", true),
-            ("/", true),
-            ("/providers/Microsoft.Management/managementGroups/root", true),
-            (
-                "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv2",
-                false,
-            ),
-            (
-                "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv/secrets/a",
-                false,
-            ),
-            ("/subscriptions/11", false),
-        ];
-        for (assignment, expected) in rows {
-            assert_eq!(is_at_or_above(assignment, VAULT), expected, "{assignment}");
-        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The one HTTP client: trust store, proxy, time-outs.
+//! The HTTP clients: trust store, proxy, time-outs.
 //!
 //! The proxy comes from the environment (`HTTPS_PROXY`, `NO_PROXY`) and the trust store from `SSL_CERT_FILE` or the
 //! system, as with every other tool on a company's machine. Redirects are not followed: none of our planes sends one,
@@ -19,6 +19,36 @@ use super::Error;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two pieces of an answer. ARM's own limit for a synchronous answer is 60 s.
 const READ_TIMEOUT: Duration = Duration::from_secs(70);
+
+/// Of one request as a whole, so that an answer that only drips ends, too.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
+/// To an endpoint on or beside this machine.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Headers that no log may show.
+const SENSITIVE: [&str; 3] = [
+    "authorization",
+    "x-ms-authorization-auxiliary",
+    "x-identity-header",
+];
+
+/// Builds the transport to the identity endpoint of this machine: plain http, and never through a proxy, which could not
+/// reach it.
+///
+/// # Errors
+/// [`Error::Settings`] if the client cannot be built.
+pub(super) fn local_transport() -> Result<Transport, Error> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(LOCAL_TIMEOUT)
+        .timeout(LOCAL_TIMEOUT * 3)
+        .build()
+        .map_err(|error| Error::Settings {
+            reason: super::Cause::of(&error).chain(),
+        })?;
+    Ok(Transport::new(Arc::new(Wire(client))))
+}
 
 /// Builds the transport that every plane shares.
 ///
@@ -50,6 +80,7 @@ pub(super) fn transport() -> Result<Transport, Error> {
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
         .build()
         .map_err(|error| Error::Settings {
             reason: super::Cause::of(&error).chain(),
@@ -90,7 +121,7 @@ fn to_reqwest(client: &reqwest::Client, request: &Request) -> azure_core::Result
     for (name, value) in request.headers().iter() {
         let mut value = reqwest::header::HeaderValue::from_str(value.as_str())
             .with_context(ErrorKind::Other, "a header cannot be sent")?;
-        value.set_sensitive(name.as_str().eq_ignore_ascii_case("authorization"));
+        value.set_sensitive(SENSITIVE.contains(&name.as_str().to_ascii_lowercase().as_str()));
         builder = builder.header(name.as_str(), value);
     }
     if let Body::Bytes(bytes) = request.body() {

@@ -17,6 +17,9 @@ const RESOURCES_VERSION: &str = "2021-04-01";
 /// Tries while others change the vault. They hold it for about a second each.
 const TRIES: u32 = 10;
 
+/// Tries whose answer is lost, each looked after by reading.
+const TRIES_AFTER_LOSS: u32 = 3;
+
 /// One lock a vault for the whole process: parallel policy writes undo each other's conflicts.
 static LOCKS: LazyLock<Mutex<HashMap<VaultId, Arc<tokio::sync::Mutex<()>>>>> = LazyLock::new(Mutex::default);
 
@@ -121,16 +124,28 @@ impl Azure {
             .await?;
         let policy =
             json!({"tenantId": tenant, "objectId": principal.0, "permissions": {"secrets": secrets}});
-        // Both verbs come to the same when done twice, so a lost answer is no problem.
         let call = Call::write(operation, vault.name(), Method::Put, url, self.arm_auth().await?)
-            .body(json!({"properties": {"accessPolicies": [policy]}}))
-            .repeatable();
-        let mut tries = 0;
+            .body(json!({"properties": {"accessPolicies": [policy]}}));
+        let (mut tries, mut losses) = (0, 0);
         loop {
-            let answer = self.send(&call).await?;
-            if answer.is_success() {
-                return Ok(());
-            }
+            let answer = match self.send(&call).await {
+                Ok(answer) if answer.is_success() => return Ok(()),
+                Ok(answer) if !answer.is_doubtful() => answer,
+                Err(error) if !matches!(error, Error::Unreachable { .. }) => return Err(error),
+                lost => {
+                    losses += 1;
+                    // It may have happened: the vault knows.
+                    let seen = self.vault(vault).await?;
+                    let policies = seen.map(|seen| seen.policies).unwrap_or_default();
+                    if is_settled(&policies, verb, principal, secrets) {
+                        return Ok(());
+                    }
+                    if losses < TRIES_AFTER_LOSS {
+                        continue;
+                    }
+                    return Err(lost.map_or_else(|error| error, |answer| answer.refusal()));
+                }
+            };
             match answer.refusal() {
                 Error::Conflict { .. } if tries < TRIES => tries += 1,
                 error => return Err(error),
@@ -138,6 +153,17 @@ impl Azure {
             let short = super::pipeline::jitter(std::time::Duration::from_millis(500 * u64::from(tries)));
             pause(answer.retry_after().or(Some(short))).await;
         }
+    }
+}
+
+/// Whether policies are as the change of this verb leaves them.
+fn is_settled(policies: &[AccessPolicy], verb: &str, principal: &PrincipalId, secrets: &[&str]) -> bool {
+    let mut own = policies
+        .iter()
+        .filter(|policy| policy.object_id.0.eq_ignore_ascii_case(&principal.0));
+    match verb {
+        "add" => own.any(|policy| policy.allows_secrets(secrets)),
+        _ => !own.any(|policy| secrets.iter().any(|right| policy.allows_secrets(&[right]))),
     }
 }
 

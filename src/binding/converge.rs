@@ -12,7 +12,9 @@ use super::manifests;
 use super::observation::{Observation, Seen};
 use super::observe::{Question, observe, observe_served, published_address};
 use super::plan::{Memory, Owned, addon_wish, plan, plan_absent};
+use super::preflight::ask::missing;
 use super::step::{Step, object_key};
+use super::workload;
 use super::world::{Freshness, World};
 use crate::azure;
 use crate::k8s::ObjectRef;
@@ -34,11 +36,14 @@ pub struct Outcome {
     pub done: Done,
     /// The world afterwards.
     pub observation: Observation,
+    /// Whether what is shared was left because a binding that is being made right now uses it.
+    pub shared: bool,
 }
 
 /// What to read for a whole binding.
 pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) -> Question {
     let mut objects = manifests::objects(desired);
+    objects.extend(workload::account(desired));
     objects.extend(retired.iter().cloned());
     let class = desired
         .ingress
@@ -51,7 +56,7 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
         certificates: desired
             .certificates
             .iter()
-            .map(|(key, it)| (key.clone(), it.certificate.clone()))
+            .map(|(key, it)| (key.clone(), (it.certificate.clone(), it.version.clone())))
             .collect(),
         objects,
         secrets: desired
@@ -67,6 +72,7 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
         mounts_of: (desired.verify.read_secret == ReadSecret::Never).then(|| desired.name.clone()),
         whose_mounts: false,
         connection: desired.connection.clone(),
+        identity: desired.access.identity.clone(),
         freshness,
     }
 }
@@ -83,21 +89,31 @@ pub async fn converge(
     announced: &Announced,
     limits: &Limits,
 ) -> Result<Outcome, azure::Error> {
+    // Until the SecretProviderClass is there to say so, nobody else can see what this binding is going to need.
+    let _using = world.users().using(&desired.cluster, &desired.vault).await;
     let question = question(desired, &memory.retired, Freshness::Fresh);
     let mut observation = observe(world, &question).await?;
-    let findings = judge(desired, &observation, known);
+    let mut findings = judge(desired, &observation, known);
+    let first = plan(desired, &observation, memory);
+    let missing = missing(world, desired, &observation, &first, Freshness::Fresh).await;
+    findings.extend(missing.map(|missing| Finding::RightsMissing(Box::new(missing))));
     let mut outcome = Outcome {
         findings,
         hold: None,
         unannounced: Vec::new(),
         done: Done::default(),
         observation: observation.clone(),
+        shared: false,
     };
     if outcome
         .findings
         .iter()
         .any(|finding| finding.class() != Class::Decay)
     {
+        return Ok(outcome);
+    }
+    if let Some(failure) = cannot_begin(world, desired, &observation).await {
+        outcome.done.failure = Some(failure);
         return Ok(outcome);
     }
     outcome.done.admitted = memory.admitted.clone();
@@ -119,7 +135,16 @@ pub async fn converge(
                 return Ok(outcome);
             }
         }
+        let was_off = observation
+            .cluster
+            .present()
+            .is_some_and(|cluster| !cluster.addon.enabled);
         executor.run(&next.steps, &mut outcome.done).await;
+        let switched = |step: &Step| matches!(step, Step::SwitchAddon { .. });
+        if was_off && outcome.done.steps.iter().any(switched) {
+            outcome.done.addon_switched_on = true;
+            world.has_switched_on(&desired.cluster);
+        }
         observation = observe_again(world, &question, limits, &next.steps, &mut outcome.done).await;
         if outcome.done.failure.is_some() || next.complete || next.steps.is_empty() {
             break;
@@ -131,6 +156,32 @@ pub async fn converge(
     observation.served = outcome.done.served.clone();
     outcome.observation = observation;
     Ok(outcome)
+}
+
+/// What stands in the way of beginning at all: a cluster whose API cannot be asked. Told before the first write.
+async fn cannot_begin(world: &World, desired: &Desired, seen: &Observation) -> Option<StepError> {
+    let cluster = seen.cluster.present().filter(|_| desired.apply_manifests)?;
+    let why = seen.objects.values().find_map(Seen::why_not)?;
+    let cause = match world.kubernetes(cluster, &desired.connection).await {
+        _ if cluster.is_stopped() => Cause::Azure(azure::Error::NotReady {
+            operation: "write to".to_owned(),
+            target: cluster.id.to_string(),
+            state: "stopped".to_owned(),
+        }),
+        Err(error) => Cause::Credential(error),
+        Ok(_) => Cause::Undecided {
+            missing: format!("the cluster's objects could not be read: {why}"),
+        },
+    };
+    Some(StepError {
+        cluster: cluster.id.clone(),
+        step: Step::Apply {
+            object: manifests::secret_provider_class(desired),
+            manifest: serde_json::Value::Null,
+            bookkeeping: false,
+        },
+        cause,
+    })
 }
 
 /// Why a plan stays incomplete: the steps that follow need the add-on's identity and the vault.
@@ -214,19 +265,15 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         mounts_of: (owned.applied && !owned.objects.is_empty()).then(|| owned.name.clone()),
         whose_mounts: true,
         connection: owned.connection.clone(),
+        identity: owned.identity.clone(),
         freshness: Freshness::Fresh,
     };
     let mut done = Done::default();
     let mut observation = observe(world, &question).await?;
+    let mut turn = None;
     let hold = judge_absent(owned, &observation);
     if matches!(hold, Some(Hold::InUse { .. })) {
-        return Ok(Outcome {
-            findings: Vec::new(),
-            hold,
-            unannounced: Vec::new(),
-            done,
-            observation,
-        });
+        return Ok(removed(hold, done, observation));
     }
     let none = BTreeSet::new();
     let executor = Executor {
@@ -238,7 +285,20 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         limits,
     };
     for _ in 0..PASSES {
-        let next = plan_absent(owned, &observation);
+        let mut next = plan_absent(owned, &observation);
+        if next.complete && !next.steps.is_empty() && turn.is_none() {
+            // What others share goes last. Those who go together take turns, and look again when it is theirs, so that
+            // the last one sees that it is the last.
+            turn = world.users().leaving(&owned.cluster, &owned.vault).await;
+            if turn.is_none() {
+                return Ok(Outcome {
+                    shared: true,
+                    ..removed(hold, done, observation)
+                });
+            }
+            observation = observe(world, &question).await?;
+            next = plan_absent(owned, &observation);
+        }
         executor.run(&next.steps, &mut done).await;
         if next.steps.is_empty() {
             break;
@@ -248,13 +308,18 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
             break;
         }
     }
-    Ok(Outcome {
+    Ok(removed(hold, done, observation))
+}
+
+fn removed(hold: Option<Hold>, done: Done, observation: Observation) -> Outcome {
+    Outcome {
         findings: Vec::new(),
         hold,
         unannounced: Vec::new(),
         done,
         observation,
-    })
+        shared: false,
+    }
 }
 
 /// Reads a binding as a refresh does: nothing of Secrets unless the edge does not already prove what is in them, and

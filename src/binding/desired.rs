@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::azure::ids::{ClusterId, VaultId};
+use crate::azure::ids::{ClusterId, IdentityId, VaultId};
 
 /// One binding: certificates of one vault, served by one Ingress of one namespace.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,11 +21,13 @@ pub struct Desired {
     /// The cluster's Key Vault add-on.
     pub addon: AddonPolicy,
     /// Who may read the vault.
-    pub access: Mode,
+    pub access: Access,
     /// The Ingress, if there is to be one.
     pub ingress: Option<Ingress>,
     /// What must be proven.
     pub verify: Verify,
+    /// When an end that comes near is told.
+    pub expiry: Expiry,
     /// Whether a missing namespace is made. It is never deleted.
     pub create_namespace: bool,
     /// The pods that keep the mount alive.
@@ -128,6 +130,8 @@ pub struct Certificate {
     pub hosts: Vec<String>,
     /// The Secret's name.
     pub secret_name: String,
+    /// The only version to be served; `None` follows the newest.
+    pub version: Option<String>,
 }
 
 /// How far we go for something that others may own.
@@ -150,6 +154,71 @@ pub struct AddonPolicy {
     pub rotation_enabled: bool,
     /// How often the vault is asked, as written; `None` keeps what is there.
     pub rotation_poll_interval: Option<String>,
+    /// Whether the last binding that goes switches off what kvtls switched on.
+    pub disable_if_unused: bool,
+}
+
+/// How the vault is read, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// How far we go.
+    pub mode: Mode,
+    /// The permission model the vault has to have; `None` takes it as it is.
+    pub rbac: Option<bool>,
+    /// What is granted.
+    pub scope: GrantScope,
+    /// How long a new grant may take to have an effect.
+    pub propagation: Duration,
+    /// Whose rights are used.
+    pub identity: Identity,
+}
+
+/// What a grant covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantScope {
+    /// Everything in the vault.
+    Vault,
+    /// The bound certificates alone.
+    Certificate,
+}
+
+/// Whose rights read the vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The add-on's own identity, which the cluster has.
+    Addon,
+    /// A user-assigned identity that trusts the cluster's service account.
+    Workload(Workload),
+}
+
+/// Workload identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// The identity.
+    pub id: IdentityId,
+    /// The service account of the sync pods.
+    pub service_account: String,
+    /// Who makes the identity trust it.
+    pub federated: Mode,
+}
+
+/// When the coming end of a certificate is told, before it comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// A warning.
+    pub warn: Duration,
+    /// An error of whatever would be changed.
+    pub fail: Option<Duration>,
+}
+
+impl Access {
+    /// The workload identity, if one reads.
+    pub fn workload(&self) -> Option<&Workload> {
+        match &self.identity {
+            Identity::Addon => None,
+            Identity::Workload(workload) => Some(workload),
+        }
+    }
 }
 
 /// The wished Ingress.

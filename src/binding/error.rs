@@ -26,7 +26,7 @@ pub enum Cause {
     Azure(azure::Error),
     /// The cluster said no, or nothing.
     Kubernetes(k8s::Error),
-    /// The wished credential cannot be had of this cluster.
+    /// There is no credential for the cluster's API, or none that can be used.
     Credential(ConnectError),
     /// A wait came to its deadline; what the evidence says about it.
     TimedOut {
@@ -66,6 +66,16 @@ pub enum Cause {
     Stopped,
 }
 
+impl Cause {
+    /// Whether it is certain that nothing was sent.
+    pub fn is_before_the_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Undecided { .. } | Self::Credential(_) | Self::Azure(azure::Error::NotReady { .. })
+        )
+    }
+}
+
 impl From<azure::Error> for Cause {
     fn from(error: azure::Error) -> Self {
         Self::Azure(error)
@@ -74,13 +84,7 @@ impl From<azure::Error> for Cause {
 
 impl From<ConnectError> for Cause {
     fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Azure(error) => Self::Azure(error),
-            ConnectError::Kubernetes(error) => Self::Kubernetes(error),
-            ConnectError::NoEntra | ConnectError::NeedsLogin | ConnectError::LocalAccountsOff(_) => {
-                Self::Credential(error)
-            }
-        }
+        Self::Credential(error)
     }
 }
 

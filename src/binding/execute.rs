@@ -21,7 +21,7 @@ use super::step::{Awaited, Step, object_key};
 use super::text::admission;
 use super::world::World;
 use crate::azure::ids::ClusterId;
-use crate::azure::{AddonWish, Role};
+use crate::azure::{self, AddonWish, Role};
 use crate::k8s::edge::{Endpoint, Served, handshake};
 use crate::k8s::{CRD, Error as KubernetesError, Kubernetes, ObjectRef, SECRET, SPC_POD_STATUS};
 
@@ -34,9 +34,6 @@ pub struct Limits {
     pub stop: CancellationToken,
 }
 
-/// How long a new grant may take to have an effect (documented for Azure RBAC: up to ten minutes).
-const PROPAGATION: Duration = Duration::from_secs(10 * 60);
-
 /// What running steps led to.
 #[derive(Clone, Debug, Default)]
 pub struct Done {
@@ -46,6 +43,10 @@ pub struct Done {
     pub admitted: BTreeMap<String, Value>,
     /// What the edge returned last, by host.
     pub served: BTreeMap<String, Seen<Served>>,
+    /// Why the add-on could not be switched off, in Azure's words.
+    pub addon_kept: Option<String>,
+    /// Whether the add-on was off before these steps switched it on.
+    pub addon_switched_on: bool,
     /// The step that failed.
     pub failure: Option<StepError>,
     /// Steps that ran beside it and failed as well.
@@ -167,15 +168,28 @@ impl Executor<'_> {
                 azure.ensure_addon(self.cluster, &wish).await?;
             }
             Step::AssignRole {
-                vault,
+                scope,
                 principal,
                 description,
             } => {
                 let role = Role::KeyVaultSecretsUser;
-                azure
-                    .assign_role(&vault.to_string(), role, principal, description)
-                    .await?;
+                azure.assign_role(scope, role, principal, description).await?;
             }
+            Step::Trust {
+                identity,
+                name,
+                issuer,
+                subject,
+            } => azure.trust(identity, name, issuer, subject).await?,
+            Step::Distrust { identity, credential } => azure.distrust(identity, credential).await?,
+            Step::DisableAddon => match azure.disable_addon(self.cluster).await {
+                Ok(_) => {}
+                // Others use it since we looked; Azure refuses for as long as they do.
+                Err(error @ azure::Error::Rejected { status: 400, .. }) => {
+                    done.addon_kept = Some(error.service_said());
+                }
+                Err(error) => return Err(error.into()),
+            },
             Step::AddAccessPolicy {
                 vault,
                 tenant,
@@ -235,7 +249,7 @@ impl Executor<'_> {
             .cluster(self.cluster, super::world::Freshness::Shared)
             .await?;
         let Some(cluster) = cluster else {
-            return Err(Cause::Azure(crate::azure::Error::NotReady {
+            return Err(Cause::Azure(azure::Error::NotReady {
                 operation: "connect to".to_owned(),
                 target: self.cluster.to_string(),
                 state: "gone".to_owned(),
@@ -296,9 +310,14 @@ impl Executor<'_> {
             }
         });
         let all = futures_util::future::try_join_all(waits);
-        let granted = |step: &Step| matches!(step, Step::AssignRole { .. } | Step::AddAccessPolicy { .. });
+        let granted = |step: &Step| {
+            matches!(
+                step,
+                Step::AssignRole { .. } | Step::AddAccessPolicy { .. } | Step::Trust { .. }
+            )
+        };
         let propagation = if done.steps.iter().any(granted) {
-            PROPAGATION
+            desired.access.propagation
         } else {
             Duration::ZERO
         };
@@ -618,6 +637,13 @@ impl Step {
             Self::SwitchAddon { .. } => "update the cluster's Key Vault add-on".to_owned(),
             Self::AssignRole { principal, .. } => format!("assign Key Vault Secrets User to {}", principal.0),
             Self::AddAccessPolicy { principal, .. } => format!("add an access policy for {}", principal.0),
+            Self::Trust {
+                identity, subject, ..
+            } => format!("let {subject} in as {}", identity.name()),
+            Self::Distrust { identity, .. } => {
+                format!("remove the federated credential of {}", identity.name())
+            }
+            Self::DisableAddon => "switch the Key Vault add-on off".to_owned(),
             Self::CreateNamespace { object, .. } => format!("create {object}"),
             Self::Apply { object, .. } => format!("apply {object}"),
             Self::AwaitSynced { .. } => "wait for the Secrets".to_owned(),

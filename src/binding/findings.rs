@@ -3,20 +3,22 @@
 //! Findings have five classes. **A** contradictions are found when the configuration is parsed. Here: **B** a fact
 //! that no sibling of the same apply can cure fails the plan already when it is newly bound; **C** a sibling may cure
 //! it, so the plan warns and apply fails before its first write; **E** decay of what already serves warns and never
-//! blocks. (**D**, the caller's rights, is found by asking.)
+//! blocks. **D**, the caller's rights, is found by asking: see [`super::preflight`].
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
-use super::desired::{Desired, Mode};
+use super::desired::{Desired, Expiry, GrantScope, Identity, Mode};
 use super::grant;
 use super::manifests;
 use super::observation::{Observation, Seen};
 use super::plan::{Owned, addon_wish};
+use super::preflight::Missing;
 use super::step::object_key;
-use crate::azure::VaultCertificate;
+use super::workload;
+use crate::azure::{MOST_CREDENTIALS, VaultCertificate};
 use crate::k8s::{ObjectRef, SECRET_PROVIDER_CLASS};
 
 /// Something worth telling before anything is written.
@@ -115,6 +117,40 @@ pub enum Finding {
         /// Its name.
         class: String,
     },
+    /// The caller lacks rights.
+    RightsMissing(Box<Missing>),
+    /// The vault has another permission model than was asked for.
+    OtherModel {
+        /// Whether it uses roles.
+        rbac: bool,
+    },
+    /// Grants on single certificates need roles, and the vault uses access policies.
+    ScopeNeedsRoles,
+    /// The workload identity's ID leads nowhere.
+    IdentityMissing,
+    /// The cluster issues no tokens that an identity could trust.
+    NoIssuer,
+    /// The identity has to trust the service account already, and does not.
+    TrustMissing,
+    /// The identity trusts as many as it can.
+    TrustFull {
+        /// How many.
+        count: usize,
+    },
+    /// The vault has a newer version than the one that is pinned.
+    NewerVersion {
+        /// Logical name.
+        key: String,
+        /// The pinned version.
+        version: String,
+        /// The newest version.
+        newest: String,
+    },
+    /// The cluster is in a state in which a change of it waits, or is refused.
+    ClusterNotReady {
+        /// Its state, in words.
+        state: String,
+    },
     /// `ssl_redirect` is set and we do not know how this controller is told.
     RedirectUnknown {
         /// The controller.
@@ -133,8 +169,10 @@ pub enum Flaw {
     Disabled,
     /// Its key cannot leave the vault.
     NotExportable,
-    /// Ends within thirty days.
+    /// Ends within `expiry.warn`.
     EndsSoon(OffsetDateTime),
+    /// Ends within `expiry.fail`.
+    EndsTooSoon(OffsetDateTime),
 }
 
 /// How serious a finding is.
@@ -152,6 +190,11 @@ impl Finding {
     /// Its class.
     pub fn class(&self) -> Class {
         match self {
+            // Only who asked for it is stopped.
+            Self::CertificateUnfit {
+                flaw: Flaw::EndsTooSoon(_),
+                ..
+            } => Class::Fact,
             Self::CertificateUnfit { bound: true, .. }
             | Self::HostNotCovered { bound: true, .. }
             | Self::TakenOver { .. }
@@ -164,7 +207,11 @@ impl Finding {
             | Self::CertificateMissing { .. }
             | Self::ClassMissing { .. }
             | Self::AlreadyBound { same: true, .. }
-            | Self::NamespaceMissing => Class::Curable,
+            | Self::NamespaceMissing
+            | Self::RightsMissing(_)
+            | Self::IdentityMissing
+            | Self::TrustMissing => Class::Curable,
+            Self::NewerVersion { .. } | Self::ClusterNotReady { .. } => Class::Decay,
             Self::ClusterMissing
             | Self::VaultMissing
             | Self::OtherTenant { .. }
@@ -173,6 +220,10 @@ impl Finding {
             | Self::Foreign { .. }
             | Self::AlreadyBound { .. }
             | Self::ForeignSecret { .. }
+            | Self::OtherModel { .. }
+            | Self::ScopeNeedsRoles
+            | Self::NoIssuer
+            | Self::TrustFull { .. }
             | Self::RedirectUnknown { .. } => Class::Fact,
         }
     }
@@ -232,9 +283,6 @@ pub fn judge_absent(owned: &Owned, seen: &Observation) -> Option<Hold> {
     }
 }
 
-/// Thirty days, the warning time of the specification.
-const ENDS_SOON: Duration = Duration::days(30);
-
 /// Everything worth telling, in the order of the attributes.
 pub fn judge(desired: &Desired, seen: &Observation, known: &Known) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -259,7 +307,9 @@ fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Findin
     let (Some(cluster), Some(vault)) = (seen.cluster.present(), seen.vault.present()) else {
         return;
     };
+    // A workload identity can live in the vault's tenant.
     if let Some(tenant) = &cluster.tenant_id
+        && desired.access.identity == Identity::Addon
         && !tenant.eq_ignore_ascii_case(&vault.tenant_id)
     {
         findings.push(Finding::OtherTenant {
@@ -274,18 +324,55 @@ fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Findin
             enabled: cluster.addon.enabled,
         });
     }
-    if desired.access == Mode::Require && seen.assignments.why_not().is_none() {
-        let identity = cluster.addon.identity.as_ref();
+    if desired.access.mode != Mode::Ignore {
+        if desired.access.rbac.is_some_and(|wanted| wanted != vault.rbac) {
+            findings.push(Finding::OtherModel { rbac: vault.rbac });
+        }
+        if desired.access.scope == GrantScope::Certificate && !vault.rbac {
+            findings.push(Finding::ScopeNeedsRoles);
+        }
+    }
+    judge_workload(desired, seen, findings);
+    if desired.access.mode == Mode::Require && seen.assignments.why_not().is_none() {
+        let reader = grant::reader(&desired.access.identity, seen);
         let none = Vec::new();
         let assignments = seen.assignments.known().unwrap_or(&none);
-        let granted = identity.and_then(|identity| grant::find(vault, assignments, &identity.object_id));
-        if granted.is_none() {
+        let granted = reader
+            .as_ref()
+            .is_some_and(|reader| grant::is_complete(desired, vault, assignments, &reader.principal));
+        if !granted {
             // An identity that does not exist yet cannot have been granted anything.
-            let principal_id = identity.map(|identity| identity.object_id.0.clone());
+            let principal_id = reader.map(|reader| reader.principal.0);
             findings.push(Finding::GrantMissing {
                 principal_id,
                 rbac: vault.rbac,
             });
+        }
+    }
+}
+
+fn judge_workload(desired: &Desired, seen: &Observation, findings: &mut Vec<Finding>) {
+    let Some(wanted) = desired.access.workload() else {
+        return;
+    };
+    if seen.identity.is_absent() {
+        findings.push(Finding::IdentityMissing);
+        return;
+    }
+    let (Some(cluster), true) = (seen.cluster.present(), wanted.federated != Mode::Ignore) else {
+        return;
+    };
+    if cluster.oidc_issuer.is_none() {
+        findings.push(Finding::NoIssuer);
+    } else if let Some(all) = seen.federated.known()
+        && workload::trust(desired, seen).is_none()
+    {
+        match wanted.federated {
+            Mode::Require => findings.push(Finding::TrustMissing),
+            Mode::Ensure if all.len() >= MOST_CREDENTIALS => {
+                findings.push(Finding::TrustFull { count: all.len() });
+            }
+            Mode::Ensure | Mode::Ignore => {}
         }
     }
 }
@@ -311,7 +398,16 @@ fn judge_certificate(
         return;
     };
     let bound = known.bound.contains(key);
-    for flaw in flaws(found) {
+    if let (Some(version), Some(newest)) = (&wanted.version, seen.newest.get(key))
+        && newest.version != *version
+    {
+        findings.push(Finding::NewerVersion {
+            key: key.to_owned(),
+            version: version.clone(),
+            newest: newest.version.clone(),
+        });
+    }
+    for flaw in flaws(found, &desired.expiry) {
         findings.push(Finding::CertificateUnfit {
             key: key.to_owned(),
             certificate: wanted.certificate.clone(),
@@ -337,7 +433,7 @@ fn judge_certificate(
     }
 }
 
-fn flaws(found: &VaultCertificate) -> Vec<Flaw> {
+fn flaws(found: &VaultCertificate, expiry: &Expiry) -> Vec<Flaw> {
     let now = found.seen_at;
     let mut flaws = Vec::new();
     if !found.enabled {
@@ -349,9 +445,11 @@ fn flaws(found: &VaultCertificate) -> Vec<Flaw> {
     if found.leaf.not_before > now {
         flaws.push(Flaw::NotYetValid(found.leaf.not_before));
     }
-    if found.leaf.is_expired_at(now) {
+    if expiry.fail.is_some_and(|fail| found.leaf.not_after - now < fail) {
+        flaws.push(Flaw::EndsTooSoon(found.leaf.not_after));
+    } else if found.leaf.is_expired_at(now) {
         flaws.push(Flaw::Expired(found.leaf.not_after));
-    } else if found.leaf.not_after - now < ENDS_SOON {
+    } else if found.leaf.not_after - now < expiry.warn {
         flaws.push(Flaw::EndsSoon(found.leaf.not_after));
     }
     flaws

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 
 use super::desired::{
-    AddonPolicy, Certificate, Connection, Desired, Ingress, Mode, PathRule, Port, ReadSecret, Resources,
-    Rule, Sync, Verify, VerifyLevel,
+    Access, AddonPolicy, Certificate, Connection, Desired, Expiry, GrantScope, Identity, Ingress, Mode,
+    PathRule, Port, ReadSecret, Resources, Rule, Sync, Verify, VerifyLevel,
 };
 use super::observation::{Observation, Seen};
 use super::plan::Memory;
@@ -30,6 +30,7 @@ pub(super) fn desired() -> Desired {
         certificate: "my-tls-cert".to_owned(),
         hosts: vec!["myapp.example.com".to_owned()],
         secret_name: "shop-web".to_owned(),
+        version: None,
     };
     let path = PathRule {
         path: "/".to_owned(),
@@ -47,8 +48,15 @@ pub(super) fn desired() -> Desired {
             mode: Mode::Ensure,
             rotation_enabled: true,
             rotation_poll_interval: None,
+            disable_if_unused: false,
         },
-        access: Mode::Ensure,
+        access: Access {
+            mode: Mode::Ensure,
+            rbac: None,
+            scope: GrantScope::Vault,
+            propagation: Duration::from_secs(600),
+            identity: Identity::Addon,
+        },
         ingress: Some(Ingress {
             name: "shop".to_owned(),
             class_name: Some("nginx".to_owned()),
@@ -65,6 +73,10 @@ pub(super) fn desired() -> Desired {
             endpoint: None,
             timeout: Duration::from_secs(300),
             read_secret: ReadSecret::Apply,
+        },
+        expiry: Expiry {
+            warn: Duration::from_secs(30 * 24 * 3600),
+            fail: None,
         },
         create_namespace: false,
         sync: sync(),
@@ -132,6 +144,7 @@ pub(super) fn bare() -> Observation {
         local_accounts_disabled: false,
         kubernetes_version: Some("1.34.2".to_owned()),
         tenant_id: Some("tenant".to_owned()),
+        oidc_issuer: None,
         etag: Some("1".to_owned()),
         created_at: None,
         addon: Addon::default(),

@@ -1,6 +1,10 @@
-//! Whether an identity may read the vault's secrets. Pure.
+//! Who reads the vault, and whether it is allowed to. Pure.
 
-use crate::azure::ids::PrincipalId;
+use std::collections::BTreeSet;
+
+use super::desired::{Desired, GrantScope, Identity};
+use super::observation::Observation;
+use crate::azure::ids::{ClientId, ClusterId, PrincipalId};
 use crate::azure::{AccessPolicy, RoleAssignment, Vault};
 
 /// Built-in roles with the data action `Microsoft.KeyVault/vaults/secrets/getSecret/action` (reference: the public
@@ -12,6 +16,15 @@ const READER_ROLES: [&str; 4] = [
     "00482a5a-887f-4fb3-b363-3b7fe8e74483",
 ];
 
+/// The identity that reads the vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// What the SecretProviderClass names.
+    pub client_id: ClientId,
+    /// What is granted.
+    pub principal: PrincipalId,
+}
+
 /// How an identity is allowed to read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grant<'a> {
@@ -21,12 +34,48 @@ pub enum Grant<'a> {
     Policy(&'a AccessPolicy),
 }
 
-/// The grant by which `principal` reads secrets of `vault`, in the model that applies to it; one of ours first, so that
-/// what we made is what we report. `assignments` are those assigned to the principal, through its groups too.
+/// The identity that is to read, once it exists and was seen. With the add-on off there is no driver either, so nobody
+/// reads then.
+pub fn reader(identity: &Identity, seen: &Observation) -> Option<Reader> {
+    let addon = seen.cluster.present().map(|cluster| &cluster.addon)?;
+    match identity {
+        _ if !addon.enabled => None,
+        Identity::Addon => addon.identity.as_ref().map(|identity| Reader {
+            client_id: identity.client_id.clone(),
+            principal: identity.object_id.clone(),
+        }),
+        Identity::Workload(_) => seen.identity.present().map(|identity| Reader {
+            client_id: identity.client_id.clone(),
+            principal: identity.principal_id.clone(),
+        }),
+    }
+}
+
+/// Where the reader has to be allowed: at the vault, or at each of its secrets that belongs to a bound certificate. A
+/// vault with access policies knows only itself.
+pub fn scopes(desired: &Desired, rbac: bool) -> BTreeSet<String> {
+    let vault = desired.vault.to_string();
+    match desired.access.scope {
+        GrantScope::Certificate if rbac => desired
+            .certificates
+            .values()
+            .map(|it| format!("{vault}/secrets/{}", it.certificate))
+            .collect(),
+        GrantScope::Certificate | GrantScope::Vault => BTreeSet::from([vault]),
+    }
+}
+
+/// The grant by which `principal` reads at `scope`, in the model that applies to the vault; one that we made for this
+/// cluster first, so that what we made is what we report. `assignments` are those of the principal, through its groups
+/// too, wherever they hold.
+///
+/// Ours counts only for exactly what it was made for: it goes when that is no longer wanted.
 pub fn find<'a>(
     vault: &'a Vault,
     assignments: &'a [RoleAssignment],
     principal: &PrincipalId,
+    cluster: &ClusterId,
+    scope: &str,
 ) -> Option<Grant<'a>> {
     if !vault.rbac {
         return vault
@@ -35,18 +84,54 @@ pub fn find<'a>(
             .find(|policy| allows(policy, principal))
             .map(Grant::Policy);
     }
-    let reads = |assignment: &&RoleAssignment| {
-        READER_ROLES
+    let holds = |assignment: &&RoleAssignment| {
+        let reads = READER_ROLES
             .iter()
-            .any(|role| role.eq_ignore_ascii_case(&assignment.role_guid))
+            .any(|role| role.eq_ignore_ascii_case(&assignment.role_guid));
+        let exactly = assignment.scope.eq_ignore_ascii_case(scope);
+        reads && (exactly || (!is_ours(assignment, cluster) && is_at_or_above(&assignment.scope, scope)))
     };
-    let found: Vec<&RoleAssignment> = assignments.iter().filter(reads).collect();
+    let found: Vec<&RoleAssignment> = assignments.iter().filter(holds).collect();
     found
         .iter()
-        .find(|assignment| is_ours(assignment))
+        .find(|assignment| is_ours(assignment, cluster))
         .or(found.first())
         .copied()
         .map(Grant::Role)
+}
+
+/// Whether the reader is allowed everywhere it has to be.
+pub fn is_complete(
+    desired: &Desired,
+    vault: &Vault,
+    assignments: &[RoleAssignment],
+    principal: &PrincipalId,
+) -> bool {
+    missing(desired, vault, assignments, principal).is_empty()
+}
+
+/// Where the reader still has to be allowed.
+pub fn missing(
+    desired: &Desired,
+    vault: &Vault,
+    assignments: &[RoleAssignment],
+    principal: &PrincipalId,
+) -> Vec<String> {
+    let lacks = |scope: &String| find(vault, assignments, principal, &desired.cluster, scope).is_none();
+    scopes(desired, vault.rbac).into_iter().filter(lacks).collect()
+}
+
+/// Whether an assignment there holds here. A management group's does: only such are found that are above.
+pub fn is_at_or_above(assignment: &str, scope: &str) -> bool {
+    let (assignment, scope) = (
+        assignment.trim_end_matches('/').to_ascii_lowercase(),
+        scope.to_ascii_lowercase(),
+    );
+    assignment.is_empty()
+        || assignment.starts_with("/providers/microsoft.management/")
+        || scope
+            .strip_prefix(&assignment)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn allows(policy: &AccessPolicy, principal: &PrincipalId) -> bool {
@@ -59,14 +144,71 @@ fn allows(policy: &AccessPolicy, principal: &PrincipalId) -> bool {
 }
 
 /// The description by which an assignment says that kvtls made it for a cluster.
-pub fn description(cluster: &str) -> String {
+pub fn description(cluster: &ClusterId) -> String {
     format!("kvtls: {cluster}")
 }
 
-/// Whether kvtls made it.
-pub fn is_ours(assignment: &RoleAssignment) -> bool {
+/// Whether kvtls made it for this cluster.
+pub fn is_ours(assignment: &RoleAssignment, cluster: &ClusterId) -> bool {
     assignment
         .description
         .as_deref()
-        .is_some_and(|text| text.starts_with("kvtls: "))
+        .is_some_and(|text| text.eq_ignore_ascii_case(&description(cluster)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{desired, with_addon};
+    use super::*;
+
+    const VAULT: &str = "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv";
+
+    #[test]
+    fn what_was_given_at_the_scope_or_above_holds() {
+        let rows = [
+            (VAULT, true),
+            ("/subscriptions/1/resourcegroups/SHOP", true),
+            ("/subscriptions/1", true),
+            ("/", true),
+            ("/providers/Microsoft.Management/managementGroups/root", true),
+            (
+                "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv2",
+                false,
+            ),
+            (
+                "/subscriptions/1/resourceGroups/shop/providers/Microsoft.KeyVault/vaults/kv/secrets/a",
+                false,
+            ),
+            ("/subscriptions/11", false),
+        ];
+        for (assignment, expected) in rows {
+            assert_eq!(is_at_or_above(assignment, VAULT), expected, "{assignment}");
+        }
+    }
+
+    /// A vault-wide grant of ours is for those who asked for one; a stranger's is there anyway.
+    #[test]
+    fn a_wide_grant_of_ours_does_not_stand_for_a_narrow_one() {
+        let mut desired = desired();
+        desired.access.scope = GrantScope::Certificate;
+        let seen = with_addon();
+        let vault = seen.vault.present().unwrap();
+        let reader = reader(&Identity::Addon, &seen).unwrap();
+        let mut wide = RoleAssignment {
+            id: "wide".to_owned(),
+            scope: desired.vault.to_string(),
+            role_guid: READER_ROLES[0].to_owned(),
+            principal: reader.principal.clone(),
+            description: Some(description(&desired.cluster)),
+        };
+        let narrow = format!("{}/secrets/my-tls-cert", desired.vault);
+        let lacks =
+            |wide: &RoleAssignment| missing(&desired, vault, std::slice::from_ref(wide), &reader.principal);
+        assert_eq!(lacks(&wide), [narrow]);
+        wide.description = None;
+        assert!(lacks(&wide).is_empty());
+        // Another cluster's is a stranger's, too.
+        wide.description = Some("kvtls: /another".to_owned());
+        assert!(lacks(&wide).is_empty());
+    }
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::desired::{Desired, Ingress, Port, Toleration};
+use super::desired::{Desired, Identity, Ingress, Port, Toleration};
+use super::workload;
 use crate::azure::ids::{ClientId, VaultId};
 use crate::k8s::{DEPLOYMENT, INGRESS, NAMESPACE, ObjectRef, SECRET, SECRET_PROVIDER_CLASS};
 
@@ -25,6 +26,10 @@ pub const UNFINISHED: &str = "unfinished";
 pub const FINISHED: &str = "finished";
 /// Annotation on the SecretProviderClass: the vault's resource ID, so that the binding can be imported.
 pub const VAULT: &str = "kvtls.io/key-vault-id";
+/// Annotation on the SecretProviderClass: the workload identity's resource ID, for the same purpose.
+pub const IDENTITY: &str = "kvtls.io/identity-id";
+/// Annotation on the SecretProviderClass: the service account that the workload identity trusts.
+pub const ACCOUNT: &str = "kvtls.io/service-account";
 /// Annotation on the pod template: a hash of what the mount depends on, so that a change rolls the pods.
 pub const INPUTS: &str = "kvtls.io/inputs";
 /// Prefix of annotations that are bookkeeping: never shown in `manifests`, never drift.
@@ -37,7 +42,7 @@ const MOUNT: &str = "/mnt/certificates";
 /// What the manifests need beyond the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The add-on identity's client ID.
+    /// The reading identity's client ID.
     pub client_id: ClientId,
     /// The vault's tenant.
     pub tenant_id: String,
@@ -102,7 +107,12 @@ pub fn secret_provider_class_manifest(desired: &Desired, facts: &Facts) -> Value
     parameters.insert("tenantId".to_owned(), json!(facts.tenant_id));
     parameters.insert("usePodIdentity".to_owned(), json!("false"));
     parameters.insert("useVMManagedIdentity".to_owned(), json!("true"));
-    parameters.insert("userAssignedIdentityID".to_owned(), json!(facts.client_id.0));
+    match desired.access.identity {
+        Identity::Addon => {
+            parameters.insert("userAssignedIdentityID".to_owned(), json!(facts.client_id.0));
+        }
+        Identity::Workload(_) => workload::parameters(&mut parameters, &facts.client_id.0),
+    }
     parameters.insert("objects".to_owned(), json!(vault_objects(desired)));
     if let Some(cloud) = &facts.cloud_name {
         parameters.insert("cloudName".to_owned(), json!(cloud));
@@ -123,9 +133,14 @@ pub fn secret_provider_class_manifest(desired: &Desired, facts: &Facts) -> Value
         })
         .collect();
     let spec = json!({ "provider": "azure", "parameters": parameters, "secretObjects": secrets });
+    let mut annotations = BTreeMap::new();
+    if let Some(workload) = desired.access.workload() {
+        annotations.insert(IDENTITY.to_owned(), workload.id.to_string());
+        annotations.insert(ACCOUNT.to_owned(), workload.service_account.clone());
+    }
     object(
         &secret_provider_class(desired),
-        &BTreeMap::new(),
+        &annotations,
         desired.default_labels.clone(),
         &spec,
     )
@@ -136,11 +151,17 @@ fn vault_objects(desired: &Desired) -> String {
     let mut text = String::from("array:\n");
     for (key, certificate) in &desired.certificates {
         // Names are letters, digits and hyphens, so nothing needs quoting but what looks like a number.
-        let entry = [
+        let mut entry = vec![
             format!("objectName: \"{}\"", certificate.certificate),
             "objectType: secret".to_owned(),
             format!("objectAlias: \"{key}\""),
         ];
+        entry.extend(
+            certificate
+                .version
+                .iter()
+                .map(|version| format!("objectVersion: \"{version}\"")),
+        );
         text.push_str("  - |\n");
         for line in entry {
             text.push_str("    ");
@@ -227,7 +248,9 @@ pub fn deployment_manifest(desired: &Desired) -> Value {
         "selector": { "matchLabels": selector },
         "template": { "metadata": metadata, "spec": pod },
     });
-    object(&deployment(desired), &sync.annotations, labels, &spec)
+    let mut manifest = object(&deployment(desired), &sync.annotations, labels, &spec);
+    workload::adapt(desired, &mut manifest);
+    manifest
 }
 
 fn toleration(it: &Toleration) -> Value {

@@ -13,8 +13,8 @@
 //! [`converge`].
 //!
 //! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`order`],
-//! [`guard`], [`verify`], [`diagnose`]. With the world: [`world`], [`observe`], [`execute`],
-//! [`rehearse`], [`converge`].
+//! [`guard`], [`verify`], [`revoke`], [`workload`], [`diagnose`]. With the world: [`world`], [`observe`],
+//! [`execute`], [`preflight`], [`rehearse`], [`converge`].
 
 pub mod converge;
 pub mod desired;
@@ -29,10 +29,14 @@ pub mod observation;
 pub mod observe;
 pub mod order;
 pub mod plan;
+pub mod preflight;
 pub mod rehearse;
+pub mod revoke;
 pub mod step;
 pub mod text;
+mod users;
 pub mod verify;
+pub mod workload;
 pub mod world;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::azure::{Cluster, RoleAssignment, Vault, VaultCertificate};
+use crate::azure::{Cluster, FederatedCredential, ManagedIdentity, RoleAssignment, Vault, VaultCertificate};
 use crate::k8s::edge::Served;
 use crate::k8s::{ApiServer, SecretCertificate};
 
@@ -62,10 +62,18 @@ pub struct Observation {
     pub cluster: Seen<Option<Cluster>>,
     /// The vault in Azure.
     pub vault: Seen<Option<Vault>>,
-    /// Role assignments of the add-on's identity at the vault and above.
+    /// Role assignments of the reading identity at the vault, above and below it.
     pub assignments: Seen<Vec<RoleAssignment>>,
+    /// The workload identity, if one reads.
+    pub identity: Seen<Option<ManagedIdentity>>,
+    /// Whom that identity trusts.
+    pub federated: Seen<Vec<FederatedCredential>>,
+    /// Names of the Deployments whose pods run as the service account, if it was needed.
+    pub account_users: Seen<Vec<String>>,
     /// The vault's certificates, by logical name.
     pub certificates: BTreeMap<String, Seen<Option<VaultCertificate>>>,
+    /// The newest versions of certificates that are bound to another one, by logical name, where they could be read.
+    pub newest: BTreeMap<String, VaultCertificate>,
     /// Whether the namespace exists.
     pub namespace: Seen<bool>,
     /// Objects by `Kind/name`.
@@ -103,7 +111,11 @@ impl Observation {
             cluster: Seen::NotAsked,
             vault: Seen::NotAsked,
             assignments: Seen::NotAsked,
+            identity: Seen::NotAsked,
+            federated: Seen::NotAsked,
+            account_users: Seen::NotAsked,
             certificates: BTreeMap::new(),
+            newest: BTreeMap::new(),
             namespace: Seen::NotAsked,
             objects: BTreeMap::new(),
             controller: Seen::NotAsked,
@@ -140,6 +152,8 @@ impl Observation {
         add("cluster", self.cluster.why_not());
         add("vault", self.vault.why_not());
         add("role assignments", self.assignments.why_not());
+        add("managed identity", self.identity.why_not());
+        add("federated credentials", self.federated.why_not());
         for seen in self.certificates.values() {
             add("vault certificates", seen.why_not());
         }

@@ -9,13 +9,15 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::desired::Connection;
+use super::desired::{Identity, Mode};
 use super::error::kubernetes_said;
+use super::grant;
 use super::manifests;
 use super::observation::{Mount, Observation, Seen};
 use super::step::object_key;
 use super::world::{Connected, Freshness, World};
 use crate::azure::ids::{ClusterId, VaultId};
-use crate::azure::{self, Cluster, Vault};
+use crate::azure::{self, Cluster, Vault, VaultCertificate};
 use crate::k8s::edge::{Endpoint, Served, handshake};
 use crate::k8s::{
     ApiServer, INGRESS_CLASS, Kind, Kubernetes, NAMESPACE, ObjectRef, POD, SECRET_PROVIDER_CLASS,
@@ -31,8 +33,8 @@ pub struct Question {
     pub vault: VaultId,
     /// The binding's namespace.
     pub namespace: String,
-    /// Names in the vault, by logical name.
-    pub certificates: BTreeMap<String, String>,
+    /// Names in the vault, and the version that matters if not the newest, by logical name.
+    pub certificates: BTreeMap<String, (String, Option<String>)>,
     /// Objects of the cluster.
     pub objects: Vec<ObjectRef>,
     /// Secrets of the namespace.
@@ -43,6 +45,8 @@ pub struct Question {
     pub class: Option<String>,
     /// Whether other SecretProviderClasses matter.
     pub other_classes: bool,
+    /// The identity that reads.
+    pub identity: Identity,
     /// Whether anything of the cluster's API is to be asked at all.
     pub cluster_objects: bool,
     /// Whether Secrets are read, or only their metadata.
@@ -62,18 +66,22 @@ pub struct Question {
 /// # Errors
 /// Only if there is no usable credential at all: then nothing could be read.
 pub async fn observe(world: &World, question: &Question) -> Result<Observation, azure::Error> {
-    let (cluster, vault) = tokio::join!(
+    let (cluster, vault, (identity, federated)) = tokio::join!(
         Box::pin(world.cluster(&question.cluster, question.freshness)),
         Box::pin(world.vault(&question.vault, question.freshness)),
+        Box::pin(read_identity(world, question)),
     );
     let mut observation = Observation::blind(now());
+    observation.identity = identity;
+    observation.federated = federated;
     observation.cluster = seen(cluster)?;
     observation.vault = seen(vault)?;
     let cluster = observation.cluster.present();
     let vault = observation.vault.present();
-    let (assignments, certificates, objects) = tokio::join!(
-        Box::pin(read_assignments(world, question, cluster, vault)),
+    let (assignments, certificates, newest, objects) = tokio::join!(
+        Box::pin(read_assignments(world, question, &observation)),
         Box::pin(read_certificates(world, question, vault)),
+        Box::pin(read_newest(world, question, vault)),
         Box::pin(read_cluster(world, question, cluster)),
     );
     observation.assignments = assignments;
@@ -86,15 +94,18 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
         observation.taken_at = moment;
     }
     observation.certificates = certificates;
+    observation.newest = newest;
     let ClusterPart {
         namespace,
         objects,
         controller,
         secrets,
         other_classes,
+        account_users,
         mounts,
         server,
     } = objects;
+    observation.account_users = account_users;
     observation.mounts = mounts;
     observation.server = server;
     observation.namespace = namespace;
@@ -125,15 +136,14 @@ fn seen<T>(answer: Result<T, azure::Error>) -> Result<Seen<T>, azure::Error> {
 async fn read_assignments(
     world: &World,
     question: &Question,
-    cluster: Option<&Cluster>,
-    vault: Option<&Vault>,
+    seen: &Observation,
 ) -> Seen<Vec<azure::RoleAssignment>> {
-    let identity = cluster.and_then(|cluster| cluster.addon.identity.as_ref());
-    let (Some(identity), Some(true)) = (identity, vault.map(|vault| vault.rbac)) else {
+    let reader = grant::reader(&question.identity, seen);
+    let (Some(reader), Some(true)) = (reader, seen.vault.present().map(|vault| vault.rbac)) else {
         return Seen::NotAsked;
     };
     match world
-        .assignments(&question.vault, &identity.object_id, question.freshness)
+        .assignments(&question.vault, &reader.principal, question.freshness)
         .await
     {
         Ok(found) => Seen::Known(found),
@@ -141,22 +151,76 @@ async fn read_assignments(
     }
 }
 
+/// The workload identity and whom it trusts, if one reads.
+async fn read_identity(
+    world: &World,
+    question: &Question,
+) -> (
+    Seen<Option<azure::ManagedIdentity>>,
+    Seen<Vec<azure::FederatedCredential>>,
+) {
+    fn seen<T>(answer: Result<T, azure::Error>) -> Seen<T> {
+        match answer {
+            Ok(value) => Seen::Known(value),
+            Err(error) => Seen::NotSeen(error.service_said()),
+        }
+    }
+    let Identity::Workload(workload) = &question.identity else {
+        return (Seen::NotAsked, Seen::NotAsked);
+    };
+    let credentials = async {
+        if workload.federated == Mode::Ignore {
+            return Seen::NotAsked;
+        }
+        seen(
+            world
+                .federated_credentials(&workload.id, question.freshness)
+                .await,
+        )
+    };
+    let identity = async { seen(world.identity(&workload.id, question.freshness).await) };
+    tokio::join!(identity, credentials)
+}
+
 async fn read_certificates(
     world: &World,
     question: &Question,
     vault: Option<&Vault>,
-) -> BTreeMap<String, Seen<Option<azure::VaultCertificate>>> {
+) -> BTreeMap<String, Seen<Option<VaultCertificate>>> {
     let Some(vault) = vault else {
         return BTreeMap::new();
     };
-    let reads = question.certificates.iter().map(|(key, name)| async move {
-        let answer = match world.certificate(vault, name, question.freshness).await {
-            Ok(found) => Seen::Known(found),
-            Err(error) => Seen::NotSeen(error.service_said()),
-        };
-        (key.clone(), answer)
-    });
+    let reads = question
+        .certificates
+        .iter()
+        .map(|(key, (name, version))| async move {
+            let answer = world
+                .certificate(vault, name, version.as_deref(), question.freshness)
+                .await;
+            let seen = answer.map_or_else(|error| Seen::NotSeen(error.service_said()), Seen::Known);
+            (key.clone(), seen)
+        });
     join_all(reads).await.into_iter().collect()
+}
+
+/// The newest versions of certificates that are bound to another one.
+async fn read_newest(
+    world: &World,
+    question: &Question,
+    vault: Option<&Vault>,
+) -> BTreeMap<String, VaultCertificate> {
+    let Some(vault) = vault else {
+        return BTreeMap::new();
+    };
+    let pinned = question
+        .certificates
+        .iter()
+        .filter(|(_, (_, version))| version.is_some());
+    let reads = pinned.map(|(key, (name, _))| async move {
+        let newest = world.certificate(vault, name, None, question.freshness).await;
+        Some((key.clone(), newest.ok()??))
+    });
+    join_all(reads).await.into_iter().flatten().collect()
 }
 
 struct ClusterPart {
@@ -165,6 +229,7 @@ struct ClusterPart {
     controller: Seen<Option<String>>,
     secrets: BTreeMap<String, Seen<Option<crate::k8s::SecretCertificate>>>,
     other_classes: Seen<Vec<Value>>,
+    account_users: Seen<Vec<String>>,
     mounts: Seen<Vec<Mount>>,
     server: Option<ApiServer>,
 }
@@ -173,11 +238,7 @@ async fn read_cluster(world: &World, question: &Question, cluster: Option<&Clust
     let Some(cluster) = cluster.filter(|_| question.cluster_objects) else {
         return ClusterPart::unseen(question, None);
     };
-    if cluster
-        .power
-        .as_deref()
-        .is_some_and(|power| power.eq_ignore_ascii_case("Stopped"))
-    {
+    if cluster.is_stopped() {
         return ClusterPart::unseen(question, Some("the cluster is stopped"));
     }
     let connected = match world.kubernetes(cluster, &question.connection).await {
@@ -216,6 +277,7 @@ impl ClusterPart {
                 .map(|name| (name.clone(), no(why)))
                 .collect(),
             other_classes: no(why),
+            account_users: no(why),
             mounts: no(why),
             server: None,
         }
@@ -254,12 +316,13 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
             listed => told(listed, lost),
         }
     };
-    let (objects, secrets, namespace, controller, other_classes, mounts) = tokio::join!(
+    let (objects, secrets, namespace, controller, other_classes, account_users, mounts) = tokio::join!(
         objects,
         secrets,
         namespace,
         read_controller(kubernetes, question.class.as_deref(), lost),
         other_classes,
+        read_account_users(kubernetes, question, lost),
         read_mounts(kubernetes, question, lost),
     );
     ClusterPart {
@@ -268,9 +331,34 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
         controller,
         secrets: secrets.into_iter().collect(),
         other_classes,
+        account_users,
         mounts,
         server: connected.server.clone(),
     }
+}
+
+/// Whose pods run as the service account; asked where it is to go.
+async fn read_account_users(
+    kubernetes: &Kubernetes,
+    question: &Question,
+    lost: &AtomicBool,
+) -> Seen<Vec<String>> {
+    let Identity::Workload(workload) = &question.identity else {
+        return Seen::NotAsked;
+    };
+    if !question.other_classes {
+        return Seen::NotAsked;
+    }
+    let all = kubernetes
+        .list(crate::k8s::DEPLOYMENT, Some(&question.namespace), "")
+        .await;
+    let users = all.map(|all| {
+        let runs = |it: &Value| {
+            it["spec"]["template"]["spec"]["serviceAccountName"] == workload.service_account.as_str()
+        };
+        names(all.into_iter().filter(runs).collect())
+    });
+    told(users, lost)
 }
 
 async fn read_controller(
@@ -428,7 +516,8 @@ pub fn published_address(ingress: &Value) -> Option<String> {
 
 /// The kind of an object in `manifests`, by its name there.
 pub fn kind_named(kind: &str) -> Option<Kind> {
-    [SECRET_PROVIDER_CLASS, crate::k8s::DEPLOYMENT, crate::k8s::INGRESS]
+    use crate::k8s::{DEPLOYMENT, INGRESS, SERVICE_ACCOUNT};
+    [SECRET_PROVIDER_CLASS, DEPLOYMENT, INGRESS, SERVICE_ACCOUNT]
         .into_iter()
         .find(|known| known.kind == kind)
 }

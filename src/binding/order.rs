@@ -32,11 +32,17 @@ fn is_class(object: &ObjectRef) -> bool {
 }
 
 fn is_grant(step: &Step) -> bool {
-    matches!(step, Step::AssignRole { .. } | Step::AddAccessPolicy { .. })
+    matches!(
+        step,
+        Step::AssignRole { .. } | Step::AddAccessPolicy { .. } | Step::Trust { .. }
+    )
 }
 
 fn is_revocation(step: &Step) -> bool {
-    matches!(step, Step::RemoveRole { .. } | Step::RemoveAccessPolicy { .. })
+    matches!(
+        step,
+        Step::RemoveRole { .. } | Step::RemoveAccessPolicy { .. } | Step::Distrust { .. }
+    )
 }
 
 #[cfg(test)]

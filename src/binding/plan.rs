@@ -12,15 +12,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::desired::{Connection, Desired, Mode, VerifyLevel};
+use super::desired::{Connection, Desired, Identity, Mode, VerifyLevel};
 use super::grant;
 use super::manifests::{self, Facts};
 use super::observation::{Observation, Seen};
+use super::revoke::revocations;
 use super::step::{Awaited, Step, object_key};
 use super::text::{shown, without_bookkeeping, yield_to_autoscaler};
-use crate::azure::ids::{ClusterId, PrincipalId, VaultId};
+use super::workload;
+use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{AddonWish, duration};
-use crate::k8s::{Kind, ObjectRef, SECRET};
+use crate::k8s::{Kind, ObjectRef, SECRET, SERVICE_ACCOUNT};
 
 /// What to do, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +69,10 @@ pub struct Owned {
     pub secrets: Vec<String>,
     /// Grants that kvtls made.
     pub grants: Vec<OwnedGrant>,
+    /// Who reads the vault.
+    pub identity: Identity,
+    /// Whether the add-on goes, too, if nobody uses it any more.
+    pub disables_addon: bool,
     /// Whether objects were applied at all, and not only rendered.
     pub applied: bool,
     /// How the cluster's API is reached.
@@ -76,10 +82,12 @@ pub struct Owned {
 /// A grant that kvtls made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedGrant {
-    /// `role_assignment` or `access_policy`.
+    /// `role_assignment`, `access_policy` or `federated_credential`.
     pub kind: String,
-    /// The assignment's ID; for a policy the vault's.
+    /// The assignment's or credential's ID; for a policy the vault's.
     pub id: String,
+    /// Where it holds.
+    pub scope: String,
     /// Whom it was for.
     pub principal_id: String,
 }
@@ -103,10 +111,8 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
             rotation_poll_interval: desired.addon.rotation_poll_interval.clone(),
         });
     }
-    let identity = addon
-        .filter(|addon| addon.enabled)
-        .and_then(|addon| addon.identity.as_ref());
-    let (Some(identity), Some(vault)) = (identity, seen.vault.present()) else {
+    let reader = grant::reader(&desired.access.identity, seen);
+    let (Some(reader), Some(vault)) = (reader, seen.vault.present()) else {
         return Plan {
             steps,
             complete: false,
@@ -114,7 +120,6 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
     };
     let none = Vec::new();
     let assignments = seen.assignments.known().unwrap_or(&none);
-    let granted = grant::find(vault, assignments, &identity.object_id).is_some();
     // A grant that is known from before and only cannot be read now is not made again.
     let unseen = seen.assignments.why_not().is_some() && memory.granted;
     if desired.create_namespace && seen.namespace == Seen::Known(false) {
@@ -128,21 +133,27 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
             complete: false,
         };
     }
-    if desired.access == Mode::Ensure && !granted && !unseen {
-        steps.push(if vault.rbac {
-            Step::AssignRole {
-                vault: desired.vault.clone(),
-                principal: identity.object_id.clone(),
-                description: grant::description(&desired.cluster.to_string()),
+    if desired.access.mode == Mode::Ensure && !unseen {
+        let missing = grant::missing(desired, vault, assignments, &reader.principal);
+        steps.extend(missing.into_iter().map(|scope| {
+            let principal = reader.principal.clone();
+            if vault.rbac {
+                let description = grant::description(&desired.cluster);
+                Step::AssignRole {
+                    scope,
+                    principal,
+                    description,
+                }
+            } else {
+                Step::AddAccessPolicy {
+                    vault: desired.vault.clone(),
+                    tenant: vault.tenant_id.clone(),
+                    principal,
+                }
             }
-        } else {
-            Step::AddAccessPolicy {
-                vault: desired.vault.clone(),
-                tenant: vault.tenant_id.clone(),
-                principal: identity.object_id.clone(),
-            }
-        });
+        }));
     }
+    steps.extend(workload::trust_step(desired, seen));
     if !desired.apply_manifests {
         return Plan {
             steps,
@@ -150,7 +161,7 @@ pub fn plan(desired: &Desired, seen: &Observation, memory: &Memory) -> Plan {
         };
     }
     let facts = Facts {
-        client_id: identity.client_id.clone(),
+        client_id: reader.client_id.clone(),
         tenant_id: vault.tenant_id.clone(),
         cloud_name: memory.cloud_name.clone(),
     };
@@ -190,6 +201,7 @@ impl Objects<'_> {
         let marked = manifests::with_phase(class_manifest.clone(), phase, &self.desired.vault);
         self.push_apply(steps, &class, &marked);
 
+        self.push_account(steps);
         let deployment = manifests::deployment(self.desired);
         let mounted = manifests::deployment_manifest(self.desired);
         let inputs = self.inputs(&class_manifest, self.seen.object(&object_key(&deployment)));
@@ -262,6 +274,23 @@ impl Objects<'_> {
             manifest: wanted,
             bookkeeping,
         });
+    }
+
+    /// The service account of the sync pods, unless somebody else's is there.
+    fn push_account(&self, steps: &mut Vec<Step>) {
+        let workload = self
+            .desired
+            .access
+            .workload()
+            .zip(workload::account(self.desired));
+        let Some((workload, account)) = workload else {
+            return;
+        };
+        let live = self.seen.object(&object_key(&account));
+        if live.is_none_or(|live| workload::is_own(self.desired, live)) {
+            let manifest = workload::account_manifest(self.desired, workload, &self.facts.client_id.0);
+            self.push_apply(steps, &account, &manifest);
+        }
     }
 
     /// Whether a retired object carries our mark: the instance's, or on a Secret the label that our
@@ -386,6 +415,12 @@ fn uid(live: &Value) -> String {
     live["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
 }
 
+/// Whether no other Deployment's pods run as our service account.
+fn is_unused_account(owned: &Owned, seen: &Observation) -> bool {
+    let users = seen.account_users.known();
+    users.is_some_and(|users| users.iter().all(|user| *user == owned.name))
+}
+
 /// The steps for a binding that is to be gone. The grant is decided in a pass of its own, after our
 /// SecretProviderClass is gone, so that of two bindings destroyed at once the last one revokes.
 pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
@@ -393,6 +428,8 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
     let rank = |kind: &Kind| match kind.kind {
         "Ingress" => 0,
         "Deployment" => 1,
+        // Its pods are gone by then; others' may use it still.
+        "ServiceAccount" => 2,
         _ => 3,
     };
     let mut objects: Vec<(&ObjectRef, &Value)> = owned
@@ -400,6 +437,7 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
         .iter()
         .filter_map(|object| seen.object(&object_key(object)).map(|live| (object, live)))
         .filter(|(_, live)| manifests::annotation(live, manifests::INSTANCE) == Some(owned.instance.as_str()))
+        .filter(|(object, _)| object.kind != SERVICE_ACCOUNT || is_unused_account(owned, seen))
         .collect();
     objects.sort_by_key(|(object, _)| rank(&object.kind));
     let removes_mount = objects.iter().any(|(object, _)| object.kind.kind == "Deployment");
@@ -441,80 +479,6 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
         steps: revocations(owned, seen),
         complete: true,
     }
-}
-
-/// Revokes what kvtls granted, if it can be shown that nobody else in the cluster reads this vault with that identity.
-fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
-    let Some(vault) = seen.vault.present() else {
-        return Vec::new();
-    };
-    let identity = seen
-        .cluster
-        .present()
-        .and_then(|cluster| cluster.addon.identity.as_ref());
-    // With the cluster or the add-on its identity goes. What could not be seen may still be there.
-    let identity_is_gone = seen.cluster.known().is_some() && identity.is_none();
-    let is_current = |grant: &OwnedGrant| {
-        !identity_is_gone
-            && identity.is_none_or(|identity| identity.object_id.0.eq_ignore_ascii_case(&grant.principal_id))
-    };
-    let readers = seen
-        .other_classes
-        .known()
-        .map(|classes| classes.iter().any(|class| reads_vault(class, owned.vault.name())));
-    owned
-        .grants
-        .iter()
-        // Nobody can be an identity that the add-on no longer has; anybody may still be the one it has.
-        .filter(|grant| !is_current(grant) || readers == Some(false))
-        .filter_map(|grant| match grant.kind.as_str() {
-            "role_assignment" => {
-                let live = seen
-                    .assignments
-                    .known()
-                    .filter(|_| is_current(grant))
-                    .map(|assignments| {
-                        assignments
-                            .iter()
-                            .find(|live| live.id.eq_ignore_ascii_case(&grant.id))
-                    });
-                match live {
-                    Some(Some(live)) if grant::is_ours(live) => {
-                        Some(Step::RemoveRole { id: live.id.clone() })
-                    }
-                    Some(_) => None,
-                    // The identity is gone or changed: the state alone knows the assignment.
-                    None => Some(Step::RemoveRole { id: grant.id.clone() }),
-                }
-            }
-            "access_policy" => {
-                let principal = PrincipalId(grant.principal_id.clone());
-                grant::find(vault, &[], &principal)?;
-                let tenant = vault.tenant_id.clone();
-                Some(Step::RemoveAccessPolicy {
-                    vault: owned.vault.clone(),
-                    tenant,
-                    principal,
-                })
-            }
-            _ => None,
-        })
-        .collect()
-}
-
-/// Whether a SecretProviderClass reads this vault with the add-on's identity; one that we cannot judge counts as a
-/// reader, because a grant too many is cheaper than an outage.
-fn reads_vault(class: &Value, vault: &str) -> bool {
-    let parameters = &class["spec"]["parameters"];
-    let same_vault = parameters["keyvaultName"]
-        .as_str()
-        .is_none_or(|name| name.eq_ignore_ascii_case(vault));
-    let other_identity = parameters["useVMManagedIdentity"].as_str().is_some_and(|text| {
-        !["1", "t", "true"]
-            .iter()
-            .any(|yes| text.trim().eq_ignore_ascii_case(yes))
-    });
-    class["spec"]["provider"] == "azure" && same_vault && !other_identity
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::azure::ids::{PrincipalId, VaultId};
+use crate::azure::ids::{IdentityId, PrincipalId, VaultId};
 use crate::k8s::ObjectRef;
 
 /// A step carries every value it needs, so nothing is left to decide when it runs.
@@ -17,11 +17,13 @@ pub enum Step {
         /// The poll interval to set; `None` keeps what is there.
         rotation_poll_interval: Option<String>,
     },
-    /// A role assignment at the vault.
+    /// Switches the add-on off, which nobody uses any more.
+    DisableAddon,
+    /// A role assignment at the vault or at one of its secrets.
     AssignRole {
-        /// The vault.
-        vault: VaultId,
-        /// The add-on's identity.
+        /// Where.
+        scope: String,
+        /// The identity that reads.
         principal: PrincipalId,
         /// Marks the assignment as ours.
         description: String,
@@ -32,8 +34,19 @@ pub enum Step {
         vault: VaultId,
         /// The vault's tenant.
         tenant: String,
-        /// The add-on's identity.
+        /// The identity that reads.
         principal: PrincipalId,
+    },
+    /// Makes a user-assigned identity trust a service account.
+    Trust {
+        /// The identity.
+        identity: IdentityId,
+        /// The credential's name.
+        name: String,
+        /// Who issues the account's tokens.
+        issuer: String,
+        /// The account, as its tokens name it.
+        subject: String,
     },
     /// Makes the namespace, which stays when the binding goes.
     CreateNamespace {
@@ -89,6 +102,13 @@ pub enum Step {
         /// Its ID.
         id: String,
     },
+    /// Removes a federated credential that we made.
+    Distrust {
+        /// The identity.
+        identity: IdentityId,
+        /// The credential's ID.
+        credential: String,
+    },
     /// Removes an access policy entry that we made.
     RemoveAccessPolicy {
         /// The vault.
@@ -120,7 +140,9 @@ impl Step {
     pub fn target(&self) -> Option<String> {
         match self {
             Self::SwitchAddon { .. } => Some("addon".to_owned()),
-            Self::AssignRole { .. } | Self::AddAccessPolicy { .. } => Some("grant".to_owned()),
+            Self::AssignRole { .. } | Self::AddAccessPolicy { .. } | Self::Trust { .. } => {
+                Some("grant".to_owned())
+            }
             Self::Apply {
                 object,
                 bookkeeping: false,
@@ -128,7 +150,10 @@ impl Step {
             }
             | Self::Delete { object, .. }
             | Self::CreateNamespace { object, .. } => Some(object_key(object)),
-            Self::RemoveRole { .. } | Self::RemoveAccessPolicy { .. } => Some("revoke".to_owned()),
+            Self::RemoveRole { .. }
+            | Self::RemoveAccessPolicy { .. }
+            | Self::Distrust { .. }
+            | Self::DisableAddon => Some("revoke".to_owned()),
             Self::Apply {
                 bookkeeping: true, ..
             }

@@ -216,15 +216,21 @@ fn phase(
     poll_interval: Duration,
 ) -> Option<Phase> {
     let cluster = seen.cluster.known()?.as_ref();
-    let Some(identity) = cluster.and_then(|cluster| cluster.addon.identity.as_ref()) else {
+    if cluster.is_none() {
+        return Some(Phase::Pending);
+    }
+    if seen.identity.why_not().is_some() {
+        return None;
+    }
+    let Some(reader) = grant::reader(&desired.access.identity, seen) else {
         return Some(Phase::Pending);
     };
     let vault = seen.vault.known()?.as_ref();
     let none = Vec::new();
     let assignments = seen.assignments.known().unwrap_or(&none);
     let is_granted =
-        vault.is_some_and(|vault| grant::find(vault, assignments, &identity.object_id).is_some());
-    if !is_granted && seen.assignments.why_not().is_none() && desired.access != Mode::Ignore {
+        vault.is_some_and(|vault| grant::is_complete(desired, vault, assignments, &reader.principal));
+    if !is_granted && seen.assignments.why_not().is_none() && desired.access.mode != Mode::Ignore {
         return Some(Phase::Pending);
     }
     if !desired.apply_manifests {

@@ -1,6 +1,6 @@
 //! The clients a binding needs, and reads that bindings of one run share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,10 +9,14 @@ use tokio::sync::OnceCell;
 
 use super::desired::{Connection, Credential};
 use super::error::kubernetes_said;
-use crate::azure::ids::{ClusterId, PrincipalId, VaultId};
-use crate::azure::{self, Azure, Cluster, RoleAssignment, Vault, VaultCertificate};
+use super::users::Users;
+use crate::azure::ids::{ClusterId, IdentityId, PrincipalId, VaultId};
+use crate::azure::{
+    self, Azure, Cluster, FederatedCredential, ManagedIdentity, Permissions, RoleAssignment, Vault,
+    VaultCertificate,
+};
 use crate::k8s::edge::ProxySettings;
-use crate::k8s::{self, ApiServer, ConnectSettings, Kubernetes, TokenSource};
+use crate::k8s::{self, ApiServer, ConnectSettings, Kubernetes, Right, TokenSource};
 
 /// Everything through which a binding reaches the world. Clones share connections and reads.
 #[derive(Clone)]
@@ -28,7 +32,14 @@ struct Shared {
     clusters: Memo<ClusterId, Result<Option<Cluster>, azure::Error>>,
     vaults: Memo<VaultId, Result<Option<Vault>, azure::Error>>,
     assignments: Memo<(VaultId, PrincipalId), Result<Vec<RoleAssignment>, azure::Error>>,
-    certificates: Memo<(VaultId, String), Result<Option<VaultCertificate>, azure::Error>>,
+    certificates: Memo<CertificateKey, Result<Option<VaultCertificate>, azure::Error>>,
+    identities: Memo<IdentityId, Result<Option<ManagedIdentity>, azure::Error>>,
+    federated: Memo<IdentityId, Result<Vec<FederatedCredential>, azure::Error>>,
+    permissions: Memo<String, Result<Permissions, azure::Error>>,
+    rights: Memo<(ClusterId, Right), Result<bool, k8s::Error>>,
+    users: Users,
+    /// Clusters whose add-on a binding of this run switched on.
+    switched_on: Mutex<BTreeSet<ClusterId>>,
     connections: Memo<(ClusterId, Connection), Result<Connected, ConnectError>>,
     servers: Mutex<HashMap<ClusterId, ApiServer>>,
 }
@@ -43,6 +54,9 @@ pub struct Connected {
     /// Whether that was remembered from an earlier run.
     pub is_remembered: bool,
 }
+
+/// Vault, name, and the version if not the newest.
+type CertificateKey = (VaultId, String, Option<String>);
 
 /// Why a cluster's API could not be reached.
 #[derive(Clone, Debug)]
@@ -160,7 +174,7 @@ impl World {
             .await
     }
 
-    /// A certificate of the vault, its newest version.
+    /// A certificate of the vault, its newest version unless one is named.
     ///
     /// # Errors
     /// As [`Azure::certificate`].
@@ -168,11 +182,95 @@ impl World {
         &self,
         vault: &Vault,
         name: &str,
+        version: Option<&str>,
         freshness: Freshness,
     ) -> Result<Option<VaultCertificate>, azure::Error> {
-        let key = (vault.id.clone(), name.to_owned());
-        let read = || self.azure.certificate(&vault.uri, name, None);
+        let key = (vault.id.clone(), name.to_owned(), version.map(str::to_owned));
+        let read = || self.azure.certificate(&vault.uri, name, version);
         self.shared.certificates.get(key, freshness, read).await
+    }
+
+    /// A user-assigned identity.
+    ///
+    /// # Errors
+    /// As [`Azure::identity`].
+    pub async fn identity(
+        &self,
+        id: &IdentityId,
+        freshness: Freshness,
+    ) -> Result<Option<ManagedIdentity>, azure::Error> {
+        let read = || self.azure.identity(id);
+        self.shared.identities.get(id.clone(), freshness, read).await
+    }
+
+    /// Whom a user-assigned identity trusts.
+    ///
+    /// # Errors
+    /// As [`Azure::federated_credentials`].
+    pub async fn federated_credentials(
+        &self,
+        id: &IdentityId,
+        freshness: Freshness,
+    ) -> Result<Vec<FederatedCredential>, azure::Error> {
+        let read = || self.azure.federated_credentials(id);
+        self.shared.federated.get(id.clone(), freshness, read).await
+    }
+
+    /// What the caller may do at a scope of Azure.
+    ///
+    /// # Errors
+    /// As [`Azure::permissions`].
+    pub async fn permissions(&self, scope: &str, freshness: Freshness) -> Result<Permissions, azure::Error> {
+        let key = scope.to_ascii_lowercase();
+        let read = || self.azure.permissions(scope);
+        self.shared.permissions.get(key, freshness, read).await
+    }
+
+    /// Whether the caller has a right in the cluster. A yes of this run will do, a no is asked again if `freshness`
+    /// says so.
+    ///
+    /// # Errors
+    /// As [`Kubernetes::may`].
+    pub async fn may(
+        &self,
+        cluster: &ClusterId,
+        kubernetes: &Kubernetes,
+        right: &Right,
+        freshness: Freshness,
+    ) -> Result<bool, k8s::Error> {
+        let key = (cluster.clone(), right.clone());
+        let read = || kubernetes.may(right);
+        let known = self.shared.rights.get(key.clone(), Freshness::Shared, read).await;
+        match (known, freshness) {
+            (Ok(true), _) => Ok(true),
+            (known, Freshness::Shared) => known,
+            (_, Freshness::Fresh) => self.shared.rights.get(key, Freshness::Fresh, read).await,
+        }
+    }
+
+    /// Whether a binding of this run switched the cluster's add-on on.
+    pub fn switched_on(&self, cluster: &ClusterId) -> bool {
+        let clusters = self
+            .shared
+            .switched_on
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        clusters.contains(cluster)
+    }
+
+    /// Remembers that one did.
+    pub(super) fn has_switched_on(&self, cluster: &ClusterId) {
+        let mut clusters = self
+            .shared
+            .switched_on
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        clusters.insert(cluster.clone());
+    }
+
+    /// Who uses, and who takes back, what bindings share.
+    pub(super) fn users(&self) -> &Users {
+        &self.shared.users
     }
 
     /// A connection to the cluster's API; one per cluster, way and run. Who needs no more than a token and remembers

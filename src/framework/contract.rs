@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
+use super::identity::{IdentitySchema, Maturity};
 use super::path::{AttributePath, Step};
 use super::schema::{Attribute, AttributeKind, Nesting, Presence, Schema};
 use super::ty::Type;
@@ -129,6 +130,55 @@ pub fn check_data(schema: &Schema, new: &Value) -> Diagnostics {
     )
 }
 
+/// What an ephemeral resource opened: a plan of a create that leaves nothing open.
+pub fn check_open(schema: &Schema, config: &Value, result: &Value) -> Diagnostics {
+    if result.is_null() {
+        return broken(
+            &AttributePath::root(),
+            "The ephemeral resource reported success and opened nothing.",
+        )
+        .into();
+    }
+    let mut found = check_plan(schema, config, &Value::Null, result);
+    let mut unknown = Vec::new();
+    unknowns(&schema.ty(), &AttributePath::root(), result, &mut unknown);
+    found.extend(unknown);
+    found
+}
+
+/// An identity, against the one that is `stored`, null for none: of exactly the schema's shape, known as far as the
+/// object exists, not null in every part, and the same for ever.
+pub fn check_identity(
+    schema: &IdentitySchema,
+    stored: &Value,
+    identity: &Value,
+    maturity: Maturity,
+) -> Diagnostics {
+    let root = AttributePath::root();
+    if identity.is_null() {
+        return broken(&root, "There is no identity.").into();
+    }
+    let ty = schema.ty();
+    let mut found = shape_faults(&ty, identity);
+    if maturity == Maturity::Known {
+        unknowns(&ty, &root, identity, &mut found);
+    }
+    let parts = || schema.attributes.keys().map(|name| (name, identity.get(name)));
+    if parts().all(|(_, part)| part.is_null()) {
+        found.push(broken(&root, "The identity is null in every part."));
+    }
+    for (name, part) in parts() {
+        let before = stored.get(name);
+        if !before.is_null() && !before.is_unknown() && !part.is_unknown() && part != before {
+            found.push(broken(
+                &AttributePath::of(name),
+                "The identity of an object changed, which makes it another object.",
+            ));
+        }
+    }
+    found.into_iter().collect()
+}
+
 /// Whether `value` is a value of `ty`; null and unknown are values of every type.
 pub fn has_shape(ty: &Type, value: &Value) -> bool {
     shape_faults(ty, value).is_empty()
@@ -141,7 +191,7 @@ pub fn repair(schema: &Schema, value: &Value) -> Value {
         return Value::Null;
     }
     let mut repaired = repair_value(&schema.ty(), value);
-    super::planning::null_write_only(schema, &mut repaired);
+    super::planning::settle(schema, &mut repaired);
     repaired
 }
 
@@ -358,7 +408,12 @@ fn plan_attribute(
         return;
     }
     let as_configured = planned == config;
-    let as_before = planned == prior && !prior.is_null() && !config.is_null();
+    // Blocks are held against the configuration one by one: their number is never the provider's to keep.
+    let as_before = attribute.block.is_none()
+        && planned == prior
+        && !prior.is_null()
+        && !config.is_null()
+        && !config.is_unknown();
     if as_configured || as_before || attribute.presence == Presence::Computed {
         return;
     }
@@ -429,20 +484,19 @@ fn plan_attribute(
             ));
         }
         (Nesting::Set, Value::Set(wanted), Value::Set(got)) => {
+            // An element has no place, so any prior element may be the one whose spelling it keeps.
+            let priors = || std::iter::once(&Value::Null).chain(prior.as_list().unwrap_or_default());
             let fits = |config: &Value, planned: &Value| {
-                let mut faults = Vec::new();
-                let prior = &Value::Null;
-                plan_element(
-                    children,
-                    path,
-                    &Three {
+                priors().any(|prior| {
+                    let mut faults = Vec::new();
+                    let three = Three {
                         config,
                         prior,
                         planned,
-                    },
-                    &mut faults,
-                );
-                faults.is_empty()
+                    };
+                    plan_element(children, path, &three, &mut faults);
+                    faults.is_empty()
+                })
             };
             if !pair_up(wanted, got, fits) {
                 found.push(broken(

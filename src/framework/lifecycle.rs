@@ -4,7 +4,8 @@
 //!
 //! - what breaks a rule of [`super::contract`] becomes a diagnostic that says which attribute broke which rule;
 //! - what is returned beside an error can still be stored: unknown leftovers become null;
-//! - a resource that sleeps through its deadline is stopped, thirty seconds late.
+//! - a resource that sleeps through its deadline is stopped, thirty seconds late;
+//! - an apply that was told to stop, has saved a [`Checkpoint`] and goes on for five seconds is answered for with that.
 //!
 //! What an empty answer means beside an error is Terraform's rule: after a failed update or delete it keeps the prior
 //! state and private data, after a failed create it stores nothing.
@@ -17,8 +18,8 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::path::AttributePath;
 use super::planning;
 use super::resource::{
-    ApplyRequest, ApplyResponse, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse, Provider,
-    ReadDataResponse, ReadRequest, ReadResponse, Resource,
+    ApplyRequest, ApplyResponse, Checkpoint, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse,
+    Private, Provider, ReadDataResponse, ReadRequest, ReadResponse, Resource,
 };
 use super::schema::Schema;
 use super::validate;
@@ -27,6 +28,9 @@ use super::value::Value;
 /// How long past its deadline an operation is waited for. It has then ignored the deadline; what it would still report
 /// is lost, but Terraform is not kept waiting for ever.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// How long an apply may go on once it was told to stop. The practitioner is waiting, and a second Ctrl-C loses everything.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Judges a provider block.
 pub async fn validate_provider(provider: &dyn Provider, config: &Value) -> Diagnostics {
@@ -59,18 +63,34 @@ pub async fn validate_data(source: &dyn DataSource, config: &Value) -> Diagnosti
 /// If the state cannot be read, or the resource has no upgrade for it.
 pub fn upgrade(resource: &dyn Resource, version: i64, json: &str) -> Result<Value, Diagnostics> {
     let schema = resource.schema();
+    if version > schema.version {
+        return Err(newer(resource, "state", version, schema.version));
+    }
     let mut state = if version == schema.version {
         Value::from_json(&schema.ty(), json).map_err(|error| unreadable(resource, &error.to_string()))?
     } else {
         resource.upgrade(version, json)?
     };
-    planning::null_write_only(schema, &mut state);
+    planning::settle(schema, &mut state);
     let faults = contract::check_upgrade(schema, &state);
     if faults.has_errors() {
         return Err(faults);
     }
     resource.remember(&state);
     Ok(state)
+}
+
+/// What is stored was written by a newer version of the provider.
+pub(super) fn newer(resource: &dyn Resource, what: &str, version: i64, known: i64) -> Diagnostics {
+    Diagnostic::error(
+        "Stored by a newer version of the provider",
+        format!(
+            "The stored {what} of a {} is of version {version}; this provider knows versions up to {known}.",
+            resource.type_name()
+        ),
+        "Use the provider version that wrote it, or a newer one.",
+    )
+    .into()
 }
 
 fn unreadable(resource: &dyn Resource, why: &str) -> Diagnostic {
@@ -100,7 +120,7 @@ pub async fn read(resource: &dyn Resource, request: ReadRequest) -> ReadResponse
             diagnostics: overrun.into(),
         },
     };
-    planning::null_write_only(schema, &mut response.state);
+    planning::settle(schema, &mut response.state);
     planning::keep_spelling(schema, &stored, &mut response.state);
     if !response.diagnostics.has_errors() {
         response
@@ -130,7 +150,7 @@ pub async fn plan(resource: &dyn Resource, mut request: PlanRequest) -> PlanResp
     if response.diagnostics.has_errors() {
         return failed_plan(response.diagnostics);
     }
-    planning::null_write_only(schema, &mut response.planned);
+    planning::settle(schema, &mut response.planned);
     response
         .diagnostics
         .extend(contract::check_plan(schema, &config, &prior, &response.planned));
@@ -143,6 +163,9 @@ pub async fn plan(resource: &dyn Resource, mut request: PlanRequest) -> PlanResp
         return failed_plan(response.diagnostics);
     }
     response.requires_replace = all_replacements(schema, &prior, &response);
+    for (path, reason) in planning::reasons(schema, &response.requires_replace) {
+        tracing::info!(tf_attribute_path = %path, tf_replace_reason = reason, "planned a replacement");
+    }
     response
 }
 
@@ -170,15 +193,24 @@ fn all_replacements(schema: &Schema, prior: &Value, response: &PlanResponse) -> 
 pub async fn apply(resource: &dyn Resource, request: ApplyRequest) -> ApplyResponse {
     let schema = resource.schema();
     let (planned, deadline) = (request.planned.clone(), request.deadline.clone());
-    let mut response = match in_time(&deadline, "apply", resource.apply(request)).await {
-        Ok(response) => response,
-        Err(overrun) => ApplyResponse {
-            state: Value::Null,
-            private: Default::default(),
-            diagnostics: overrun.into(),
-        },
+    let checkpoint = request.checkpoint.clone();
+    let work = in_time(&deadline, "apply", resource.apply(request));
+    let answer = tokio::select! {
+        answer = work => answer,
+        () = stopped_and_saved(&deadline, &checkpoint) => Err(stopped_late()),
     };
-    planning::null_write_only(schema, &mut response.state);
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(overrun) => {
+            let (state, private) = checkpoint.saved().unwrap_or_default();
+            ApplyResponse {
+                state,
+                private,
+                diagnostics: overrun.into(),
+            }
+        }
+    };
+    planning::settle(schema, &mut response.state);
     planning::keep_spelling(schema, &planned, &mut response.state);
     if !response.diagnostics.has_errors() {
         response
@@ -189,10 +221,46 @@ pub async fn apply(resource: &dyn Resource, request: ApplyRequest) -> ApplyRespo
     response
 }
 
+/// What an apply that panicked had saved, as it can be stored.
+pub fn rescued(resource: &dyn Resource, checkpoint: &Checkpoint) -> Option<(Value, Private)> {
+    let (state, private) = checkpoint.saved()?;
+    Some((contract::repair(resource.schema(), &state), private))
+}
+
+/// Returns when the apply was told to stop, has had its time since, and has saved a state that can be answered with.
+/// Without one it is waited for: an answer without a state would lose what it made.
+async fn stopped_and_saved(deadline: &Deadline, checkpoint: &Checkpoint) {
+    deadline.stop.cancelled().await;
+    tokio::time::sleep(STOP_PATIENCE).await;
+    if checkpoint.saved().is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn stopped_late() -> Diagnostic {
+    Diagnostic::error(
+        "Stopped before it was done",
+        format!(
+            "The apply did not end within {} seconds of being told to stop, and was abandoned. What it had saved until then              is stored.",
+            STOP_PATIENCE.as_secs()
+        ),
+        "Run the same command again: it goes on from what is there.",
+    )
+}
+
 /// Finds an existing object by its ID.
 pub async fn import(resource: &dyn Resource, id: &str, deadline: Deadline) -> ImportResponse {
+    imported(resource, &deadline.clone(), resource.import(id, deadline)).await
+}
+
+/// What `work` found, if it can be stored.
+pub(super) async fn imported(
+    resource: &dyn Resource,
+    deadline: &Deadline,
+    work: impl Future<Output = ImportResponse>,
+) -> ImportResponse {
     let schema = resource.schema();
-    let mut response = match in_time(&deadline.clone(), "import", resource.import(id, deadline)).await {
+    let mut response = match in_time(deadline, "import", work).await {
         Ok(response) => response,
         Err(overrun) => ImportResponse {
             state: Value::Null,
@@ -200,7 +268,7 @@ pub async fn import(resource: &dyn Resource, id: &str, deadline: Deadline) -> Im
             diagnostics: overrun.into(),
         },
     };
-    planning::null_write_only(schema, &mut response.state);
+    planning::settle(schema, &mut response.state);
     if !response.diagnostics.has_errors() {
         response
             .diagnostics
@@ -233,7 +301,11 @@ pub async fn read_data(source: &dyn DataSource, config: Value, deadline: Deadlin
 }
 
 /// The answer, unless it is more than [`GRACE`] late.
-async fn in_time<T>(deadline: &Deadline, what: &str, work: impl Future<Output = T>) -> Result<T, Diagnostic> {
+pub(super) async fn in_time<T>(
+    deadline: &Deadline,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> Result<T, Diagnostic> {
     match tokio::time::timeout_at(deadline.until + GRACE, work).await {
         Ok(answer) => Ok(answer),
         Err(_elapsed) => Err(Diagnostic::bug(format!(

@@ -11,15 +11,26 @@
 //!    has its say ([`Resource::plan`]).
 //! 5. **apply**: create, update or delete. A failed apply still returns the state that is true.
 //!
+//! Beside managed resources a provider may offer data sources, [`function`]s, [`ephemeral`] resources, [`list`]
+//! resources and [`action`]s; and a managed resource an [`identity`] and [`movement`] of state.
+//!
 //! [`lifecycle`] runs these steps. Whatever leaves it has passed [`contract`], which knows the rules Terraform
 //! checks: a violation is a diagnostic of ours that names the attribute.
 //!
 //! Next: [`resource`] for the traits to implement, [`schema`] to describe attributes, [`value`] for what flows.
 
+pub mod action;
 pub mod contract;
+pub mod deferral;
 pub mod diagnostic;
+pub mod ephemeral;
+pub mod equality;
+pub mod function;
+pub mod identity;
 pub mod json;
 pub mod lifecycle;
+pub mod list;
+pub mod movement;
 pub mod object;
 pub mod path;
 pub mod planning;
@@ -30,12 +41,19 @@ pub mod ty;
 pub mod validate;
 pub mod value;
 
+pub use action::{Action, Progress};
+pub use deferral::Deferral;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use ephemeral::{CloseRequest, Ephemeral, OpenRequest, OpenResponse, RenewRequest, RenewResponse};
+pub use function::{Function, FunctionError, Parameter, Signature};
+pub use identity::{Identity, IdentityAttribute, IdentitySchema};
+pub use list::{Found, List, ListRequest, Listed};
+pub use movement::{Moved, Mover, Source};
 pub use object::{Known, Reader};
 pub use path::{AttributePath, Step};
 pub use resource::{
-    ApplyRequest, ApplyResponse, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse, Provider,
-    ReadDataResponse, ReadRequest, ReadResponse, Resource, StopSignal,
+    ApplyRequest, ApplyResponse, Checkpoint, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse,
+    Provider, ReadDataResponse, ReadRequest, ReadResponse, Resource, StopSignal,
 };
 pub use schema::{Attribute, AttributeKind, Nesting, Presence, Schema};
 pub use ty::Type;

@@ -14,8 +14,8 @@
 
 use std::collections::BTreeMap;
 
-use super::path::AttributePath;
-use super::schema::{Attribute, AttributeKind, Nesting, Schema};
+use super::path::{AttributePath, Step};
+use super::schema::{Attribute, AttributeKind, Nesting, Presence, Schema};
 use super::value::Value;
 
 type Attributes = BTreeMap<String, Attribute>;
@@ -52,6 +52,43 @@ pub fn replacements(schema: &Schema, prior: &Value, planned: &Value) -> Vec<Attr
 /// Where a known value means the same as the known value of `reference` there, takes the spelling of `reference`.
 pub fn keep_spelling(schema: &Schema, reference: &Value, value: &mut Value) {
     keep_spelling_in(&schema.attributes, reference, value);
+}
+
+/// What the framework does to every state: write-only values become null, and blocks that are null empty.
+pub fn settle(schema: &Schema, value: &mut Value) {
+    null_write_only(schema, value);
+    settle_blocks(&schema.attributes, value);
+}
+
+/// The configuration that an object with this state would have been made with: what can be configured, less what is
+/// only the default.
+pub fn configuration_of(schema: &Schema, state: &Value) -> Value {
+    configuration_in(&schema.attributes, state)
+}
+
+/// Why the attributes at `paths` replace the resource, where the schema says so.
+pub fn reasons(schema: &Schema, paths: &[AttributePath]) -> Vec<(AttributePath, &'static str)> {
+    paths
+        .iter()
+        .filter_map(|path| {
+            let reason = attribute_at(&schema.attributes, path.steps())?.replace_reason;
+            (!reason.is_empty()).then(|| (path.clone(), reason))
+        })
+        .collect()
+}
+
+fn attribute_at<'a>(attributes: &'a Attributes, steps: &[Step]) -> Option<&'a Attribute> {
+    let (first, rest) = steps.split_first()?;
+    let Step::Attribute(name) = first else {
+        return attribute_at(attributes, rest); // an element: its attributes follow
+    };
+    let attribute = attributes.get(name)?;
+    match &attribute.kind {
+        AttributeKind::Nested(_, children) if rest.iter().any(|step| matches!(step, Step::Attribute(_))) => {
+            attribute_at(children, rest)
+        }
+        _ => Some(attribute),
+    }
 }
 
 /// Makes every write-only attribute null.
@@ -132,10 +169,30 @@ fn forget_object(attributes: &Attributes, config: &Value, prior: &Value, planned
     let Some(members) = planned.as_map_mut() else {
         return;
     };
-    for (name, attribute) in attributes {
+    let (dependent, others): (Vec<_>, Vec<_>) = attributes
+        .iter()
+        .partition(|(_, attribute)| !attribute.computed_from.is_empty());
+    for (name, attribute) in others {
         if let Some(value) = members.get_mut(name) {
             forget(attribute, config.get(name), prior.get(name), value);
         }
+    }
+    // What is computed from something computed follows it, so until nothing more changes.
+    let mut rest = dependent;
+    loop {
+        let changes = |from: &&str| members.get(*from).unwrap_or(&Value::Null) != prior.get(from);
+        let (affected, untouched): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(name, attribute)| {
+            prior.get(name).is_null() || attribute.computed_from.iter().any(changes)
+        });
+        if affected.is_empty() {
+            return;
+        }
+        for (name, attribute) in affected {
+            if let Some(value) = members.get_mut(name) {
+                forget(attribute, config.get(name), prior.get(name), value);
+            }
+        }
+        rest = untouched;
     }
 }
 
@@ -214,8 +271,97 @@ fn keep_spelling_in(attributes: &Attributes, reference: &Value, value: &mut Valu
                     keep_spelling_in(children, item(before, index), element);
                 }
             }
+            (Nesting::Set, Value::Set(elements)) => keep_elements(children, before, elements),
             _ => {}
         }
+    }
+}
+
+/// Elements of a set have no place: one that means in all its parts what an element of `before` means becomes that.
+fn keep_elements(children: &Attributes, before: &Value, elements: &mut [Value]) {
+    if !spells(children) {
+        return;
+    }
+    for element in elements {
+        let same = before.as_list().unwrap_or_default().iter().find(|before| {
+            let mut respelt = element.clone();
+            keep_spelling_in(children, before, &mut respelt);
+            respelt == **before
+        });
+        if let Some(same) = same {
+            element.clone_from(same);
+        }
+    }
+}
+
+/// Whether anything in there has more than one spelling.
+fn spells(attributes: &Attributes) -> bool {
+    attributes.values().any(|attribute| {
+        attribute.equality.is_some()
+            || matches!(&attribute.kind, AttributeKind::Nested(_, children) if spells(children))
+    })
+}
+
+fn settle_blocks(attributes: &Attributes, value: &mut Value) {
+    let Some(members) = value.as_map_mut() else { return };
+    for (name, attribute) in attributes {
+        let (Some(_), AttributeKind::Nested(_, children)) = (attribute.block, &attribute.kind) else {
+            continue;
+        };
+        let Some(now) = members.get_mut(name) else {
+            continue;
+        };
+        match now {
+            Value::Null => *now = attribute.unset(),
+            Value::List(elements) | Value::Set(elements) => {
+                elements
+                    .iter_mut()
+                    .for_each(|element| settle_blocks(children, element));
+            }
+            Value::Map(elements) if matches!(attribute.kind, AttributeKind::Nested(Nesting::Map, _)) => {
+                elements
+                    .values_mut()
+                    .for_each(|element| settle_blocks(children, element));
+            }
+            now => settle_blocks(children, now),
+        }
+    }
+}
+
+fn configuration_in(attributes: &Attributes, state: &Value) -> Value {
+    Value::object(
+        attributes
+            .iter()
+            .map(|(name, attribute)| (name.as_str(), configuration_at(attribute, state.get(name)))),
+    )
+}
+
+fn configuration_at(attribute: &Attribute, state: &Value) -> Value {
+    if attribute.presence == Presence::Computed || attribute.write_only {
+        return Value::Null;
+    }
+    if attribute.default.as_ref() == Some(state) {
+        return Value::Null;
+    }
+    let AttributeKind::Nested(nesting, children) = &attribute.kind else {
+        return state.clone();
+    };
+    let element = |state: &Value| configuration_in(children, state);
+    match (nesting, state) {
+        (Nesting::Single, Value::Map(_)) => {
+            let config = element(state);
+            let says_nothing = config.as_map().is_some_and(|it| it.values().all(Value::is_null));
+            match attribute.fills_when_omitted() && says_nothing {
+                true => Value::Null,
+                false => config,
+            }
+        }
+        (Nesting::Map, Value::Map(members)) => {
+            Value::object(members.iter().map(|(key, value)| (key.as_str(), element(value))))
+        }
+        (Nesting::List, Value::List(items)) => Value::List(items.iter().map(element).collect()),
+        (Nesting::Set, Value::Set(items)) => Value::Set(items.iter().map(element).collect()),
+        _ => attribute.unset(),
     }
 }
 
@@ -303,7 +449,19 @@ fn certainly_differ(left: &Value, right: &Value) -> bool {
                     .zip(right)
                     .any(|(left, right)| certainly_differ(left, right))
         }
-        (Value::Set(_), Value::Set(_)) => left.is_wholly_known() && right.is_wholly_known() && left != right,
+        (Value::Set(one), Value::Set(other)) => {
+            if left.is_wholly_known() && right.is_wholly_known() {
+                return left != right;
+            }
+            // A known element that none on the other side can turn out to be.
+            let stranger = |element: &Value, others: &[Value]| {
+                others
+                    .iter()
+                    .all(|candidate| certainly_differ(element, candidate))
+            };
+            one.iter().any(|element| stranger(element, other))
+                || other.iter().any(|element| stranger(element, one))
+        }
         (Value::Dynamic(_, left), Value::Dynamic(_, right)) => certainly_differ(left, right),
         _ => left != right,
     }

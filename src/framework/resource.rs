@@ -5,14 +5,21 @@
 //! a failed apply returns what is true.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::action::Action;
+use super::deferral::Deferral;
 use super::diagnostic::Diagnostics;
+use super::ephemeral::Ephemeral;
+use super::function::Function;
+use super::identity::Identity;
+use super::list::List;
+use super::movement::Mover;
 use super::path::AttributePath;
 use super::schema::Schema;
 use super::value::Value;
@@ -57,6 +64,32 @@ pub trait Provider: Send + Sync + 'static {
     /// The data sources.
     fn data_sources(&self) -> &[Arc<dyn DataSource>] {
         &[]
+    }
+
+    /// The functions.
+    fn functions(&self) -> &[Arc<dyn Function>] {
+        &[]
+    }
+
+    /// The ephemeral resources.
+    fn ephemeral_resources(&self) -> &[Arc<dyn Ephemeral>] {
+        &[]
+    }
+
+    /// The list resources, each for a managed resource of the same name that has an identity.
+    fn list_resources(&self) -> &[Arc<dyn List>] {
+        &[]
+    }
+
+    /// The actions.
+    fn actions(&self) -> &[Arc<dyn Action>] {
+        &[]
+    }
+
+    /// Whether everything is put off, because of what is unknown in the provider block; asked only where the host
+    /// allows it.
+    fn deferral(&self) -> Option<Deferral> {
+        None
     }
 
     /// Judges the provider block beyond the validators of its schema. Anything in it may be unknown.
@@ -119,6 +152,28 @@ pub trait Resource: Send + Sync + 'static {
     /// Finds an existing object by its ID; read follows.
     async fn import(&self, id: &str, deadline: Deadline) -> ImportResponse;
 
+    /// What tells one object of this type from all others, for hosts that keep it beside the state.
+    fn identity(&self) -> Option<&dyn Identity> {
+        None
+    }
+
+    /// What takes over state of other resource types. Without, `moved` blocks across types are refused.
+    fn mover(&self) -> Option<&dyn Mover> {
+        None
+    }
+
+    /// Whether planning is put off, for this configuration, or reading, for this state; asked only where the host allows
+    /// it. An import asks with null.
+    fn deferral(&self, value: &Value) -> Option<Deferral> {
+        let _ = value;
+        None
+    }
+
+    /// The configuration that an object with this state would have been made with.
+    fn generate_config(&self, state: &Value) -> Value {
+        super::planning::configuration_of(self.schema(), state)
+    }
+
     /// How long `operation` (`create`, `read`, `update`, `delete`) may take for this configuration or state. A plan is
     /// a `read` of the planned state, an import one of null; anything in the value may be unknown.
     fn timeout(&self, operation: &str, value: &Value) -> Duration {
@@ -140,6 +195,12 @@ pub trait DataSource: Send + Sync + 'static {
     async fn validate(&self, config: &Value) -> Diagnostics {
         let _ = config;
         Diagnostics::new()
+    }
+
+    /// Whether reading is put off, for this configuration; asked only where the host allows it.
+    fn deferral(&self, config: &Value) -> Option<Deferral> {
+        let _ = config;
+        None
     }
 
     /// Reads it; the configuration is wholly known.
@@ -199,6 +260,8 @@ pub struct PlanRequest {
     pub proposed: Value,
     /// What the last read or apply kept; on the create leg of a replacement, what the first plan call kept.
     pub private: Private,
+    /// In the plan that a newer Terraform (1.16) asks for once more during apply: what the first plan kept. Else empty.
+    pub planned_private: Private,
     /// Until when.
     pub deadline: Deadline,
 }
@@ -249,8 +312,36 @@ pub struct ApplyRequest {
     pub planned: Value,
     /// What the plan kept.
     pub private: Private,
+    /// For what exists already, should this apply not live to answer.
+    pub checkpoint: Checkpoint,
     /// Until when.
     pub deadline: Deadline,
+}
+
+/// The state so far of an apply that is still at work.
+///
+/// A resource that has made something saves it here at once. If the apply then panics, sleeps through its deadline, or
+/// does not end when it is told to, what was saved last is stored, and nothing that exists is lost.
+#[derive(Clone, Default)]
+pub struct Checkpoint(Arc<Mutex<Option<(Value, Private)>>>);
+
+impl Checkpoint {
+    /// Replaces what was saved. Unknown parts are stored as null.
+    pub fn save(&self, state: Value, private: Private) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((state, private));
+    }
+
+    /// What was saved last.
+    pub fn saved(&self) -> Option<(Value, Private)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Shows no value.
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpoint").finish_non_exhaustive()
+    }
 }
 
 /// See [`Resource::apply`].

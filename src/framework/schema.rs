@@ -46,6 +46,18 @@ pub enum Nesting {
     Map,
 }
 
+/// That a nested attribute is written as blocks, `rule { … }`, repeated: without an equals sign, and never null. What is
+/// not written is an empty collection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// At least so many.
+    pub least: u32,
+    /// At most so many; zero for no limit.
+    pub most: u32,
+    /// A single block that is always there, with nothing set in it if it is not written.
+    pub group: bool,
+}
+
 /// A plain value or an object with attributes of its own.
 #[derive(Clone, Debug)]
 pub enum AttributeKind {
@@ -78,12 +90,20 @@ pub struct Attribute {
     pub validators: Vec<Validator>,
     /// A change between two known values replaces the resource.
     pub requires_replace: bool,
+    /// Why it does, for the log.
+    pub replace_reason: &'static str,
     /// Keeps its prior value on update unless the resource says otherwise.
     pub keeps_prior: bool,
+    /// Attributes of the same object; the value becomes unknown only if one of them changes. Empty: if anything does.
+    pub computed_from: &'static [&'static str],
     /// Different spellings of the same meaning.
     pub equality: Option<Equality>,
     /// Only ever in the configuration: null in every plan and state.
     pub write_only: bool,
+    /// Written as blocks.
+    pub block: Option<Block>,
+    /// What to use instead, shown as a warning where it is set; empty while it is recommended.
+    pub deprecation: &'static str,
 }
 
 impl std::fmt::Debug for Attribute {
@@ -135,6 +155,30 @@ impl Attribute {
         )
     }
 
+    /// Blocks with attributes, and blocks, of their own. Not for sets with computed attributes: Terraform cannot tell
+    /// which element is which.
+    pub fn blocks<const N: usize>(
+        nesting: Nesting,
+        description: impl Into<String>,
+        attributes: [(&str, Attribute); N],
+    ) -> Self {
+        Self {
+            block: Some(Block::default()),
+            ..Self::nested(nesting, Presence::Optional, description, attributes)
+        }
+    }
+
+    /// One block that is always there, written or not.
+    pub fn group<const N: usize>(description: impl Into<String>, attributes: [(&str, Attribute); N]) -> Self {
+        Self {
+            block: Some(Block {
+                group: true,
+                ..Block::default()
+            }),
+            ..Self::nested(Nesting::Single, Presence::Optional, description, attributes)
+        }
+    }
+
     fn new(kind: AttributeKind, presence: Presence, description: String) -> Self {
         Self {
             kind,
@@ -144,9 +188,13 @@ impl Attribute {
             default: None,
             validators: Vec::new(),
             requires_replace: false,
+            replace_reason: "",
             keeps_prior: false,
+            computed_from: &[],
             equality: None,
             write_only: false,
+            block: None,
+            deprecation: "",
         }
     }
 
@@ -179,6 +227,51 @@ impl Attribute {
     pub fn requires_replace(mut self) -> Self {
         self.requires_replace = true;
         self
+    }
+
+    /// As [`Attribute::requires_replace`], and the log says why.
+    #[must_use]
+    pub fn replaces_because(mut self, reason: &'static str) -> Self {
+        self.requires_replace = true;
+        self.replace_reason = reason;
+        self
+    }
+
+    /// Becomes unknown in a plan only if one of these attributes of the same object changes.
+    #[must_use]
+    pub fn computed_from(mut self, attributes: &'static [&'static str]) -> Self {
+        self.computed_from = attributes;
+        self
+    }
+
+    /// So many blocks; zero as `most` for no limit.
+    #[must_use]
+    pub fn between(mut self, least: u32, most: u32) -> Self {
+        if let Some(block) = &mut self.block {
+            (block.least, block.most) = (least, most);
+        }
+        self
+    }
+
+    /// No longer recommended; `instead` says what is.
+    #[must_use]
+    pub fn deprecated(mut self, instead: &'static str) -> Self {
+        self.deprecation = instead;
+        self
+    }
+
+    /// Its value where the configuration says nothing of it.
+    pub fn unset(&self) -> Value {
+        let (Some(block), AttributeKind::Nested(nesting, children)) = (self.block, &self.kind) else {
+            return Value::Null;
+        };
+        match nesting {
+            Nesting::Single if block.group => nothing(children),
+            Nesting::Single => Value::Null,
+            Nesting::List => Value::List(Vec::new()),
+            Nesting::Set => Value::Set(Vec::new()),
+            Nesting::Map => Value::Map(BTreeMap::new()),
+        }
     }
 
     /// Keeps its prior value on update.
@@ -255,6 +348,11 @@ impl Schema {
         object_type(&self.attributes)
     }
 
+    /// The configuration that sets nothing.
+    pub fn nothing(&self) -> Value {
+        nothing(&self.attributes)
+    }
+
     /// What is wrong with this schema, one sentence each; for a test of the provider. Terraform crashes on some of
     /// these, and misbehaves quietly on the others.
     pub fn check(&self) -> Vec<String> {
@@ -271,15 +369,15 @@ impl Schema {
             path: AttributePath::root(),
             in_set: false,
             in_computed: false,
+            in_attribute: false,
         };
         check_attributes(&self.attributes, &place, &mut faults);
         faults
     }
 }
 
-/// Meta-arguments of resources and of provider blocks.
-const RESERVED: [&str; 9] = [
-    "alias",
+/// Meta-arguments of resources. A provider block has `alias` and `version` of its own.
+const RESERVED: [&str; 7] = [
     "connection",
     "count",
     "depends_on",
@@ -287,13 +385,22 @@ const RESERVED: [&str; 9] = [
     "lifecycle",
     "provider",
     "provisioner",
-    "version",
 ];
 
 struct Place {
     path: AttributePath,
     in_set: bool,
     in_computed: bool,
+    /// Inside a nested attribute, which cannot hold blocks.
+    in_attribute: bool,
+}
+
+fn nothing(attributes: &BTreeMap<String, Attribute>) -> Value {
+    Value::object(
+        attributes
+            .iter()
+            .map(|(name, attribute)| (name.as_str(), attribute.unset())),
+    )
 }
 
 fn check_attributes(attributes: &BTreeMap<String, Attribute>, place: &Place, faults: &mut Vec<String>) {
@@ -312,11 +419,20 @@ fn check_attributes(attributes: &BTreeMap<String, Attribute>, place: &Place, fau
             ));
         }
         check_attribute(attribute, &path, place, faults);
+        check_block(attribute, &path, place, faults);
+        for from in attribute.computed_from {
+            if !attributes.contains_key(*from) || from == name {
+                faults.push(format!(
+                    "{path}: it is computed from {from}, which is not beside it"
+                ));
+            }
+        }
         if let AttributeKind::Nested(nesting, children) = &attribute.kind {
             let inside = Place {
                 path,
                 in_set: place.in_set || *nesting == Nesting::Set,
                 in_computed: place.in_computed || attribute.presence == Presence::Computed,
+                in_attribute: place.in_attribute || attribute.block.is_none(),
             };
             check_attributes(children, &inside, faults);
         }
@@ -346,6 +462,10 @@ fn check_attribute(attribute: &Attribute, path: &AttributePath, place: &Place, f
     fault(
         attribute.keeps_prior && attribute.default.is_some(),
         "a default leaves nothing to keep",
+    );
+    fault(
+        !attribute.computed_from.is_empty() && (!attribute.is_computed() || attribute.keeps_prior),
+        "only a computed attribute that does not keep its prior value is computed from others",
     );
     fault(
         attribute.requires_replace && computed_only,
@@ -400,6 +520,44 @@ fn check_attribute(attribute: &Attribute, path: &AttributePath, place: &Place, f
             "the default does not pass the validators",
         );
     }
+}
+
+fn check_block(attribute: &Attribute, path: &AttributePath, place: &Place, faults: &mut Vec<String>) {
+    let Some(block) = attribute.block else { return };
+    let AttributeKind::Nested(nesting, _) = &attribute.kind else {
+        faults.push(format!("{path}: a block has attributes"));
+        return;
+    };
+    let mut fault = |wrong: bool, sentence: &str| {
+        if wrong {
+            faults.push(format!("{path}: {sentence}"));
+        }
+    };
+    fault(place.in_attribute, "a nested attribute cannot hold blocks");
+    fault(
+        attribute.presence != Presence::Optional || attribute.default.is_some(),
+        "a block has no presence and no default of its own; see Attribute::between",
+    );
+    fault(
+        attribute.sensitive || attribute.write_only,
+        "a block cannot be sensitive or write-only, its attributes can",
+    );
+    fault(
+        block.most != 0 && block.least > block.most,
+        "at least more than at most",
+    );
+    fault(
+        *nesting == Nesting::Map && (block.least, block.most) != (0, 0),
+        "Terraform does not count the blocks of a map",
+    );
+    fault(
+        *nesting == Nesting::Single && block.most != 0 && block.most != 1,
+        "a single block cannot be more than one",
+    );
+    fault(
+        block.group && (*nesting != Nesting::Single || block.least != 0 || block.most != 0),
+        "a group is one block and never counted",
+    );
 }
 
 fn has_dynamic(ty: &Type) -> bool {
@@ -505,6 +663,43 @@ mod tests {
             (
                 Attribute::nested(Nesting::Single, Presence::Optional, "x", []),
                 "without attributes",
+            ),
+            (
+                Attribute::nested(
+                    Nesting::Single,
+                    Presence::Optional,
+                    "x",
+                    [(
+                        "rule",
+                        Attribute::blocks(Nesting::List, "x", [("host", required())]),
+                    )],
+                ),
+                "cannot hold blocks",
+            ),
+            (
+                Attribute::blocks(Nesting::List, "x", [("host", required())]).between(3, 2),
+                "more than at most",
+            ),
+            (
+                Attribute::blocks(Nesting::Map, "x", [("host", required())]).between(1, 0),
+                "blocks of a map",
+            ),
+            (
+                Attribute::blocks(Nesting::Single, "x", [("host", required())]).between(0, 2),
+                "more than one",
+            ),
+            (
+                Attribute::group("x", [("host", required())]).between(1, 1),
+                "never counted",
+            ),
+            (
+                Attribute::blocks(Nesting::List, "x", [("host", required())]).sensitive(),
+                "cannot be sensitive",
+            ),
+            (only_computed().computed_from(&["other"]), "not beside it"),
+            (
+                required().computed_from(&["other"]),
+                "only a computed attribute that",
             ),
         ] {
             let found = faults(attribute);

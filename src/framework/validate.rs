@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::path::AttributePath;
-use super::schema::{Attribute, AttributeKind, Nesting, Presence, Schema};
+use super::schema::{Attribute, AttributeKind, Block, Nesting, Presence, Schema};
 use super::value::Value;
 
 /// What the schema finds wrong with a configuration.
@@ -90,6 +90,12 @@ fn judge(
     found: &mut Vec<Diagnostic>,
 ) {
     match (attribute.presence, value) {
+        (_, Value::Null) if attribute.block.is_some_and(|block| block.least > 0) => {
+            if let Some(block) = attribute.block {
+                count(block, path, value, found);
+            }
+            return;
+        }
         (Presence::Required, Value::Null) => {
             found.push(
                 Diagnostic::error(
@@ -115,6 +121,19 @@ fn judge(
         }
         (_, Value::Unknown) => return,
         _ => {}
+    }
+    if !attribute.deprecation.is_empty() && value != &attribute.unset() {
+        found.push(
+            Diagnostic::warning(
+                "Attribute is deprecated",
+                format!("{path} still works."),
+                attribute.deprecation,
+            )
+            .at(path.clone()),
+        );
+    }
+    if let Some(block) = attribute.block {
+        count(block, path, value, found);
     }
     for validator in &attribute.validators {
         found.extend(validator(value, path).into_iter().map(|diagnostic| {
@@ -147,6 +166,38 @@ fn judge(
         }
         _ => {}
     }
+}
+
+/// Blocks are counted once it is known how many there are.
+fn count(block: Block, path: &AttributePath, value: &Value, found: &mut Vec<Diagnostic>) {
+    let number = match value {
+        Value::List(items) | Value::Set(items) => items.len(),
+        Value::Null => 0,
+        _ => return,
+    };
+    let number = u32::try_from(number).unwrap_or(u32::MAX);
+    let many = |number: u32| format!("{number} block{}", if number == 1 { "" } else { "s" });
+    let (wrong, fix) = if number < block.least {
+        (
+            format!("at least {}", many(block.least)),
+            format!("Add a {path} block."),
+        )
+    } else if block.most != 0 && number > block.most {
+        (
+            format!("at most {}", many(block.most)),
+            format!("Remove a {path} block."),
+        )
+    } else {
+        return;
+    };
+    found.push(
+        Diagnostic::error(
+            "Number of blocks is not allowed",
+            format!("{path} takes {wrong}{GOT}{number}."),
+            fix,
+        )
+        .at(path.clone()),
+    );
 }
 
 fn element(

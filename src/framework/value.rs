@@ -11,9 +11,10 @@ use super::set::same_elements;
 use super::ty::Type;
 
 /// A value tree. Two sets are equal whatever the order of their elements, two numbers however they are written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Value {
     /// Not set.
+    #[default]
     Null,
     /// Known only after apply.
     Unknown,
@@ -232,6 +233,21 @@ impl Number {
         value.is_finite().then(|| Self(format!("{value}")))
     }
 
+    /// Infinity, which Terraform can compute and no configuration can write.
+    pub fn infinite(negative: bool) -> Self {
+        Self(if negative { "-inf" } else { "inf" }.to_owned())
+    }
+
+    /// Whether it is larger, or smaller, than any number.
+    pub fn is_infinite(&self) -> bool {
+        self.0.ends_with("inf")
+    }
+
+    /// Whether it is written with a minus.
+    pub fn is_negative(&self) -> bool {
+        self.0.starts_with('-')
+    }
+
     /// The text it was made from.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -299,7 +315,10 @@ impl From<u64> for Number {
 
 impl PartialEq for Number {
     fn eq(&self, other: &Self) -> bool {
-        Normal::of(&self.0) == Normal::of(&other.0)
+        match (self.is_infinite(), other.is_infinite()) {
+            (false, false) => Normal::of(&self.0) == Normal::of(&other.0),
+            _ => self.0 == other.0,
+        }
     }
 }
 

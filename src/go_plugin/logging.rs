@@ -31,7 +31,7 @@ const TIMESTAMP: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// The names under which providers of all makers log what the protocol knows; always printed.
-const PROTOCOL_FIELDS: [&str; 10] = [
+const PROTOCOL_FIELDS: [&str; 14] = [
     "error",
     "tf_rpc",
     "tf_req_id",
@@ -40,6 +40,10 @@ const PROTOCOL_FIELDS: [&str; 10] = [
     "tf_resource_type",
     "tf_data_source_type",
     "tf_ephemeral_resource_type",
+    "tf_function",
+    "tf_list_resource_type",
+    "tf_action_type",
+    "tf_replace_reason",
     "tf_attribute_path",
     "diagnostic_error_count",
 ];
@@ -61,23 +65,80 @@ const BACKTRACE_LINES: usize = 90;
 ///
 /// `fields` names the fields whose text may be printed. Call it once; a second log is never started.
 pub fn start(name: &str, fields: &'static [&'static str]) {
-    let Some(level) = level(name, super::variable) else {
-        return;
+    start_for(name, &[], fields);
+}
+
+/// As [`start`], and hears these crates beside this one: those of a provider that is not in this crate.
+pub fn start_for(name: &str, crates: &'static [&'static str], fields: &'static [&'static str]) {
+    let levels = Levels {
+        otherwise: level(name, super::variable).unwrap_or(LevelFilter::OFF),
+        rooms: levels_of_rooms(name, std::env::vars()),
     };
+    if levels.highest() == LevelFilter::OFF {
+        return;
+    }
     let lines = Lines {
-        level,
+        levels,
+        crates,
         fields,
         write: write_to_stderr,
     };
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines)).ok(); // already started
 }
 
+/// How much is to be heard of whom.
+#[derive(Debug)]
+struct Levels {
+    /// Of everybody else.
+    otherwise: LevelFilter,
+    /// By the name of the module below the crate.
+    rooms: Vec<(String, LevelFilter)>,
+}
+
+impl Levels {
+    fn highest(&self) -> LevelFilter {
+        let rooms = self.rooms.iter().map(|(_, level)| *level);
+        rooms
+            .max()
+            .map_or(self.otherwise, |level| level.max(self.otherwise))
+    }
+
+    fn of(&self, target: &str) -> LevelFilter {
+        let room = target.split("::").nth(1).unwrap_or_default();
+        let own = self.rooms.iter().find(|(name, _)| name == room);
+        own.map_or(self.otherwise, |(_, level)| *level)
+    }
+}
+
+/// Levels of single rooms, from variables such as `TF_LOG_PROVIDER_KVTLS_AZURE`.
+fn levels_of_rooms(
+    name: &str,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Vec<(String, LevelFilter)> {
+    let own = format!("{}_", own_variable(name));
+    variables
+        .filter(|(_, value)| !value.is_empty())
+        .filter_map(|(key, value)| {
+            let room = key.strip_prefix(&own)?.to_lowercase();
+            Some((room, level_named(&value).unwrap_or(LevelFilter::OFF)))
+        })
+        .collect()
+}
+
+fn own_variable(name: &str) -> String {
+    format!("TF_LOG_PROVIDER_{}", name.to_uppercase().replace('-', "_"))
+}
+
 /// The level asked for; `None` is off. As the host sees it, `JSON` and misspelt levels mean everything.
 fn level(name: &str, variable: impl Fn(&str) -> Option<String>) -> Option<LevelFilter> {
-    let own = format!("TF_LOG_PROVIDER_{}", name.to_uppercase().replace('-', "_"));
+    let own = own_variable(name);
     let wanted = [own.as_str(), "TF_LOG_PROVIDER", "TF_LOG"]
         .into_iter()
         .find_map(variable)?;
+    level_named(&wanted)
+}
+
+fn level_named(wanted: &str) -> Option<LevelFilter> {
     match wanted.to_uppercase().as_str() {
         "OFF" => None,
         "ERROR" => Some(LevelFilter::ERROR),
@@ -94,7 +155,8 @@ fn write_to_stderr(line: &str) {
 
 /// Writes every event as one line, with the fields of the spans it happened in.
 struct Lines<W> {
-    level: LevelFilter,
+    levels: Levels,
+    crates: &'static [&'static str],
     fields: &'static [&'static str],
     write: W,
 }
@@ -105,11 +167,11 @@ where
     W: Fn(&str) + 'static,
 {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        *metadata.level() <= self.level && is_ours(metadata.target())
+        *metadata.level() <= self.levels.of(metadata.target()) && is_heard(self.crates, metadata.target())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.level)
+        Some(self.levels.highest())
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
@@ -144,12 +206,10 @@ where
     }
 }
 
-/// Whether the code that speaks is this crate's.
-fn is_ours(target: &str) -> bool {
-    let root = env!("CARGO_CRATE_NAME");
-    target
-        .strip_prefix(root)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+/// Whether the code that speaks is this crate's, or one of these.
+fn is_heard(crates: &[&str], target: &str) -> bool {
+    let root = target.split("::").next().unwrap_or_default();
+    root == env!("CARGO_CRATE_NAME") || crates.contains(&root)
 }
 
 fn line(metadata: &Metadata<'_>, recorded: Recorded, at: OffsetDateTime) -> String {
@@ -262,23 +322,50 @@ impl fmt::Write for Clipped {
     }
 }
 
-/// From now on a panic is printed in the form that the host recognises, keeps, and shows to the practitioner when the
-/// command fails.
+/// From now on a panic that ends the process is printed in the form that the host recognises, keeps, and shows to the
+/// practitioner when the command fails; one that is caught is a line of the log.
+///
+/// Only the main thread takes the process with it. A panic elsewhere ends a task, and the call is answered with a
+/// diagnostic; in the first form the host would print "plugin crashed" below that.
 pub(super) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::force_capture().to_string();
-        io::stderr()
-            .write_all(panic_text(panic, &backtrace).as_bytes())
-            .ok(); // in one go, nothing in between
+        let is_the_end = std::thread::current().name() == Some("main");
+        let text = match is_the_end {
+            true => panic_text(panic, &backtrace),
+            false => caught_text(panic, &backtrace, OffsetDateTime::now_utc()),
+        };
+        io::stderr().write_all(text.as_bytes()).ok(); // in one go, nothing in between
     }));
+}
+
+fn panic_words(panic: &PanicHookInfo<'_>) -> String {
+    let payload = panic.payload();
+    (payload.downcast_ref::<&str>().map(|words| (*words).to_owned()))
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "of unknown kind".to_owned())
+}
+
+/// A line of the log, whatever its level: who asked for none does not see it. It must not begin as a panic does.
+fn caught_text(panic: &PanicHookInfo<'_>, backtrace: &str, at: OffsetDateTime) -> String {
+    let clipped = |text: &str| Clipped::of(|clipped| clipped.write_str(text).unwrap_or(()));
+    let mut line = json!({
+        "@level": "error",
+        "@message": "a call panicked; it is answered with a diagnostic",
+        "@module": concat!(env!("CARGO_CRATE_NAME"), ".go_plugin"),
+        "panic": clipped(&panic_words(panic)),
+        "at": panic.location().map(ToString::to_string).unwrap_or_default(),
+        "backtrace": clipped(backtrace),
+    });
+    if let (Ok(timestamp), Some(line)) = (at.format(TIMESTAMP), line.as_object_mut()) {
+        line.insert("@timestamp".to_owned(), json!(timestamp));
+    }
+    format!("{line}\n")
 }
 
 /// The host recognises `panic: ` at the start of a line, and takes the plain lines after it as belonging to it.
 fn panic_text(panic: &PanicHookInfo<'_>, backtrace: &str) -> String {
-    let payload = panic.payload();
-    let message = (payload.downcast_ref::<&str>().copied())
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("of unknown kind");
+    let message = panic_words(panic);
     let mut text = format!("panic: {message}\n");
     if let Some(location) = panic.location() {
         text.push_str(&format!("at {location}\n"));
@@ -305,7 +392,11 @@ mod tests {
         let written = Arc::new(Mutex::new(String::new()));
         let writer = Arc::clone(&written);
         let lines = Lines {
-            level,
+            levels: Levels {
+                otherwise: level,
+                rooms: vec![("azure".to_owned(), LevelFilter::ERROR)],
+            },
+            crates: &["another"],
             fields: &["cluster"],
             write: move |line: &str| writer.lock().unwrap().push_str(line),
         };
@@ -334,6 +425,31 @@ mod tests {
         assert_eq!(of(&[("TF_LOG", "JSON")]), Some(LevelFilter::TRACE));
         assert_eq!(of(&[("TF_LOG", "verbose")]), Some(LevelFilter::TRACE));
         assert_eq!(of(&[("TF_LOG_CORE", "trace")]), None);
+    }
+
+    #[test]
+    fn a_room_has_a_level_of_its_own() {
+        let variables = [
+            ("TF_LOG_PROVIDER_SOME_THING_AZURE", "TRACE"),
+            ("TF_LOG_PROVIDER_SOME_THING_K8S", "OFF"),
+            ("TF_LOG_PROVIDER_SOME_THING_BINDING", ""),
+            ("TF_LOG_PROVIDER_SOME_THING", "INFO"),
+            ("TF_LOG_PROVIDER", "WARN"),
+        ];
+        let levels = Levels {
+            otherwise: LevelFilter::INFO,
+            rooms: levels_of_rooms(
+                "some-thing",
+                variables
+                    .iter()
+                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+            ),
+        };
+        assert_eq!(levels.of("kvtls::azure::pipeline"), LevelFilter::TRACE);
+        assert_eq!(levels.of("kvtls::k8s"), LevelFilter::OFF);
+        assert_eq!(levels.of("kvtls::binding"), LevelFilter::INFO);
+        assert_eq!(levels.of("kvtls"), LevelFilter::INFO);
+        assert_eq!(levels.highest(), LevelFilter::TRACE);
     }
 
     #[test]
@@ -403,9 +519,12 @@ mod tests {
             tracing::error!(target: "h2::codec", "a header");
             tracing::error!(target: "kvtls_other", "a neighbour");
             tracing::warn!("heard");
+            tracing::warn!(target: "kvtls::azure::pipeline", "too quiet for its room");
+            tracing::error!(target: "kvtls::azure::pipeline", "heard in its room");
+            tracing::warn!(target: "another::place", "heard of another crate");
         });
         let heard: Vec<_> = lines.iter().map(|line| &line["@message"]).collect();
-        assert_eq!(heard, ["heard"]);
+        assert_eq!(heard, ["heard", "heard in its room", "heard of another crate"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Next: [`Kubernetes`] for the verbs, [`ownership`] for whose a field is, [`edge`] for what is really served.
 
+mod access;
 mod client;
 mod connect;
 pub mod edge;
@@ -18,6 +19,7 @@ mod status;
 mod verbs;
 mod watch;
 
+pub use access::Right;
 pub use client::Kubernetes;
 pub use connect::{ApiServer, ConnectSettings, TokenSource};
 pub use error::Error;

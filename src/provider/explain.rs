@@ -4,7 +4,10 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod access;
+pub(super) mod certificates;
 pub mod cluster;
+pub(super) mod vaults;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -17,6 +20,8 @@ use crate::binding::step::Step;
 use crate::framework::{AttributePath, Diagnostic, Severity};
 use crate::k8s;
 
+pub use access::{addon_kept, same_binding, wishes_disagree};
+
 /// What an operation has changed so far.
 #[derive(Clone, Debug, Default)]
 pub struct Changed(Vec<String>);
@@ -25,6 +30,11 @@ impl Changed {
     /// Nothing at all.
     pub fn nothing() -> Self {
         Self::default()
+    }
+
+    /// This one thing.
+    pub fn done(what: impl Into<String>) -> Self {
+        Self(vec![what.into()])
     }
 
     /// What these steps changed.
@@ -105,7 +115,7 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         Finding::OtherTenant { vault, cluster } => Diagnostic::error(
             "Key Vault is in another tenant",
             format!("The vault trusts tenant {vault}, the cluster's identities live in {cluster}."),
-            "Use a vault of the cluster's tenant.",
+            "Use a vault of the cluster's tenant, or an identity of the vault's tenant:  access = { identity = \"workload\", … }.",
         )
         .at(AttributePath::of("key_vault_id"))
         .code("KVTLS-E202"),
@@ -122,14 +132,14 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         .at(AttributePath::of("addon").attribute("mode"))
         .code("KVTLS-E103"),
         Finding::GrantMissing { principal_id: None, .. } => Diagnostic::error(
-            "Add-on identity may not read vault",
+            "Identity may not read vault",
             "access.mode is \"require\", and the add-on is off, so it has no identity yet that could be allowed.",
             "Switch the add-on on first and grant its identity, or set  access = { mode = \"ensure\" }.",
         )
         .at(AttributePath::of("access").attribute("mode"))
         .code("KVTLS-E203"),
         Finding::GrantMissing { principal_id: Some(principal_id), rbac } => Diagnostic::error(
-            "Add-on identity may not read vault",
+            "Identity may not read vault",
             format!("Identity {principal_id} has no grant on {}, and access.mode is \"require\".", desired.vault),
             if *rbac {
                 format!(
@@ -150,8 +160,9 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         Finding::CertificateMissing { key, certificate: name } => Diagnostic::error(
             "Certificate does not exist in vault",
             format!("Vault \"{}\" has no certificate \"{name}\".", desired.vault.name()),
-            "Check the name. If this same apply creates it, refer to it, for example  certificate = \
-             azurerm_key_vault_certificate.main.versionless_id, so that Terraform knows the order.",
+            "Check the name. If this same apply creates it, refer to it, so that Terraform knows the order:  \
+             certificate = kvtls_certificate.NAME.versionless_secret_id, or \
+             azurerm_key_vault_certificate.NAME.versionless_id.",
         )
         .at(certificate(key))
         .code("KVTLS-E301"),
@@ -219,6 +230,15 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         )
         .at(AttributePath::of("ingress").attribute("class_name"))
         .code("KVTLS-E414"),
+        Finding::RightsMissing(missing) => access::rights_missing(missing, desired),
+        Finding::OtherModel { rbac } => access::other_model(*rbac, desired),
+        Finding::ScopeNeedsRoles => access::scope_needs_roles(desired),
+        Finding::IdentityMissing => access::identity_missing(desired),
+        Finding::NoIssuer => access::no_issuer(desired),
+        Finding::TrustMissing => access::trust_missing(desired),
+        Finding::TrustFull { count } => access::trust_full(*count, desired),
+        Finding::NewerVersion { key, version, newest } => access::newer_version(key, version, newest, desired),
+        Finding::ClusterNotReady { state } => access::not_ready(state, desired),
         Finding::RedirectUnknown { controller } => Diagnostic::error(
             "Controller has no known redirect setting",
             format!(
@@ -268,8 +288,9 @@ fn unfit(desired: &Desired, name: &str, version: &str, flaw: &Flaw, bound: bool)
             "Renew it in the vault; with rotation on, the cluster follows by itself.",
         )
         .code("KVTLS-W301"),
+        Flaw::EndsTooSoon(end) => access::ends_too_soon(&current, *end),
     };
-    if bound && !matches!(flaw, Flaw::EndsSoon(_)) {
+    if bound && !matches!(flaw, Flaw::EndsSoon(_) | Flaw::EndsTooSoon(_)) {
         return Diagnostic {
             detail: format!(
                 "{} It already serves under this binding, so nothing is blocked.",
@@ -336,13 +357,7 @@ pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
         )
         .at(AttributePath::of("verify"))
         .code("KVTLS-E603"),
-        Cause::Undecided { missing } => Diagnostic::error(
-            "Binding cannot go on",
-            format!("Everything that follows depends on it: {missing}. {}", changed.sentence()),
-            "If it could not be read, give the identity Reader on cluster and vault. If the add-on lost its identity, \
-             switch it off and on:  az aks disable-addons / enable-addons -a azure-keyvault-secrets-provider.",
-        )
-        .code("KVTLS-E606"),
+        Cause::Undecided { missing } => cluster::undecided(missing, &error.cluster, changed),
         Cause::Stopped => Diagnostic::error(
             "Apply was stopped",
             if error.step.is_write() {
@@ -367,7 +382,8 @@ pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
 
 fn azure_step(step: &Step, error: &azure::Error, changed: &Changed) -> Diagnostic {
     let attribute = match step {
-        Step::SwitchAddon { .. } => AttributePath::of("cluster_id"),
+        Step::SwitchAddon { .. } | Step::DisableAddon => AttributePath::of("cluster_id"),
+        Step::Trust { .. } | Step::Distrust { .. } => AttributePath::of("access").attribute("identity_id"),
         Step::AssignRole { .. }
         | Step::AddAccessPolicy { .. }
         | Step::RemoveRole { .. }
@@ -381,10 +397,10 @@ fn azure_step(step: &Step, error: &azure::Error, changed: &Changed) -> Diagnosti
         | Step::AwaitGone { .. } => AttributePath::root(),
     };
     let mut diagnostic = azure_error(error, changed);
-    if let (true, Step::AssignRole { vault, principal, .. }) = (error.is_forbidden(), step) {
+    if let (true, Step::AssignRole { scope, principal, .. }) = (error.is_forbidden(), step) {
         diagnostic.fix = format!(
             "Somebody who may:  az role assignment create --role \"Key Vault Secrets User\" --assignee-object-id {} \
-             --assignee-principal-type ServicePrincipal --scope {vault}\nand set  access = {{ mode = \"require\" }}.",
+             --assignee-principal-type ServicePrincipal --scope {scope}\nand set  access = {{ mode = \"require\" }}.",
             principal.0
         );
     }
@@ -406,8 +422,8 @@ pub fn azure_error(error: &azure::Error, changed: &Changed) -> Diagnostic {
         azure::Error::Credential { .. } => Diagnostic::error(
             "No Azure credential could be used",
             format!("Tried, in this order:\n{said}\n{}", changed.sentence()),
-            "Set ARM_TENANT_ID, ARM_CLIENT_ID and ARM_CLIENT_SECRET (or the attributes of the same names in the \
-             provider block), or sign in with  az login.",
+            "Set up one of them, for example ARM_TENANT_ID, ARM_CLIENT_ID and ARM_CLIENT_SECRET (or the attributes of the \
+             same names in the provider block), or sign in with  az login. Each way: docs/guides/authentication.",
         )
         .code("KVTLS-E011"),
         azure::Error::Settings { .. } => Diagnostic::error(
@@ -585,16 +601,26 @@ pub fn unannounced(targets: &[String]) -> Diagnostic {
     .code("KVTLS-E605")
 }
 
-/// Parts that could not be seen in a plan or a refresh.
-pub fn blind_spots(spots: &[(String, String)]) -> Diagnostic {
+/// Parts that could not be seen in a plan or a refresh; an error if the provider is told so.
+pub fn blind_spots(spots: &[(String, String)], is_error: bool) -> Diagnostic {
     let list: Vec<String> = spots
         .iter()
         .map(|(what, why)| format!("{what} ({})", first_line(why)))
         .collect();
+    let list = list.join(", ");
+    if is_error {
+        return Diagnostic::error(
+            "Some parts could not be observed",
+            format!("Not seen: {list}. blind_plan is \"error\", so the plan does not pass over it. Nothing was changed."),
+            "Roles for a plan-only identity: docs/guides/permissions. To go on with last known values: blind_plan = \
+             \"warn\".",
+        )
+        .code("KVTLS-E029");
+    }
     Diagnostic::warning(
         "Some parts could not be observed; their last known values are kept",
-        format!("Not seen: {}. Drift there is not detected.", list.join(", ")),
-        "Roles for a plan-only identity: docs/guides/permissions.",
+        format!("Not seen: {list}. Drift there is not detected."),
+        "Roles for a plan-only identity: docs/guides/permissions. To fail instead: blind_plan = \"error\".",
     )
     .code("KVTLS-W001")
 }
@@ -628,28 +654,6 @@ const OWNER_ADVICE: &str = "\
 If azurerm_kubernetes_cluster manages this cluster, its next plan will switch the add-on off and fail. Add to it:
     lifecycle { ignore_changes = [key_vault_secrets_provider] }
 or declare  key_vault_secrets_provider { secret_rotation_enabled = true }  there and set addon = { mode = \"require\" } here.";
-
-/// Two bindings of one run want the one add-on differently.
-pub fn intervals_disagree(desired: &Desired, other: &(String, String)) -> Diagnostic {
-    let (id, interval) = other;
-    let wished = desired
-        .addon
-        .rotation_poll_interval
-        .as_deref()
-        .unwrap_or_default();
-    Diagnostic::error(
-        "Bindings disagree on the poll interval",
-        format!(
-            "Binding \"{}\" wishes {wished}, {id} wishes {interval}; the add-on of cluster \"{}\" has one. Nothing was \
-             changed.",
-            desired.name,
-            desired.cluster.name()
-        ),
-        "Write the same interval in both, or leave it out in one of them.",
-    )
-    .at(AttributePath::of("addon").attribute("rotation_poll_interval"))
-    .code("KVTLS-E104")
-}
 
 /// Somebody changed the add-on since our last apply.
 pub fn addon_was_changed(desired: &Desired, enabled: bool) -> Diagnostic {
@@ -706,6 +710,18 @@ pub fn resumes(phase: &str) -> Diagnostic {
     .code("KVTLS-W401")
 }
 
+/// A creation that failed half way: what Terraform makes of it.
+pub fn tainted(mut diagnostic: Diagnostic) -> Diagnostic {
+    if diagnostic.severity == Severity::Error {
+        diagnostic.fix = format!(
+            "{}\nTerraform calls the resource tainted now: the next apply is shown as a replacement, resumes, and deletes \
+             nothing that serves. To go on by an update instead:  terraform untaint ADDRESS.",
+            diagnostic.fix
+        );
+    }
+    diagnostic
+}
+
 /// What stopped an apply that is not to fail by it.
 pub fn incomplete(mut diagnostic: Diagnostic) -> Diagnostic {
     diagnostic.severity = Severity::Warning;
@@ -735,8 +751,8 @@ pub fn cannot_remove(spots: &[(String, String)]) -> Diagnostic {
     Diagnostic::error(
         "Binding could not be looked at",
         format!("What is to be removed could not be read ({}). Nothing was removed.", list.join("; ")),
-        "Run Terraform where the cluster is reachable. If the cluster is gone for good, remove the binding from the \
-         state with  terraform state rm.",
+        "A cluster that is stopped has to be started first:  az aks start. Else run Terraform where the cluster is \
+         reachable. If it is gone for good, remove the binding from the state with  terraform state rm.",
     )
     .code("KVTLS-E413")
 }

@@ -1,33 +1,47 @@
 //! What Terraform sees: settings, resources, and every error in a practitioner's words.
 
+pub mod certificate;
+pub mod data;
 pub mod environment;
 pub mod explain;
+mod identity;
 pub mod ingress_binding;
+pub mod key_vault;
+mod operation;
+mod requests;
 pub mod settings;
+mod wishes;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 
+use self::certificate::CertificateResource;
+use self::data::certificate::CertificateData;
+use self::data::cluster::ClusterData;
 use self::environment::Environment;
 use self::ingress_binding::IngressBinding;
+use self::key_vault::KeyVaultResource;
+use self::wishes::Wishes;
 use crate::azure::Azure;
 use crate::binding::desired::Connection;
 use crate::binding::world::World;
-use crate::framework::{Diagnostic, Diagnostics, Provider, Resource, Schema, Value};
+use crate::framework::{DataSource, Diagnostic, Diagnostics, Provider, Resource, Schema, Value};
 
 /// The provider `kvtls`.
 pub struct Kvtls {
     schema: Schema,
     resources: Vec<Arc<dyn Resource>>,
+    data_sources: Vec<Arc<dyn DataSource>>,
     environment: Environment,
     configured: Configured,
 }
 
 /// The world as the provider block describes it; replaced as a whole by every configuration.
 #[derive(Clone, Default)]
-pub struct Configured(Arc<RwLock<State>>);
+pub struct Configured(Arc<RwLock<State>>, Arc<AtomicUsize>);
 
 #[derive(Clone, Default)]
 enum State {
@@ -47,6 +61,8 @@ pub struct Defaults {
     pub labels: BTreeMap<String, String>,
     /// How clusters are reached.
     pub connection: Connection,
+    /// Whether a plan that cannot see everything fails.
+    pub blind_plan_fails: bool,
 }
 
 impl Configured {
@@ -65,6 +81,12 @@ impl Configured {
             State::Undecided(defaults) => defaults.clone(),
             State::Not => None,
         }
+    }
+
+    /// Whether a plan that cannot see everything fails.
+    pub fn blind_plan_fails(&self) -> bool {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*state, State::Ready(_, defaults) if defaults.blind_plan_fails)
     }
 
     /// Whether the block holds values that are known only after apply.
@@ -89,7 +111,13 @@ impl Configured {
         })
     }
 
+    /// Which configuration this is, counted from one; none before the first.
+    fn run(&self) -> Option<usize> {
+        Some(self.1.load(Ordering::Relaxed)).filter(|run| *run > 0)
+    }
+
     fn set(&self, state: State) {
+        self.1.fetch_add(1, Ordering::Relaxed);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
@@ -103,10 +131,20 @@ impl Kvtls {
     /// The provider with these variables.
     pub fn with_environment(environment: Environment) -> Self {
         let configured = Configured::default();
-        let binding: Arc<dyn Resource> = Arc::new(IngressBinding::new(configured.clone()));
+        let wishes = Wishes::default();
+        let resources: Vec<Arc<dyn Resource>> = vec![
+            Arc::new(IngressBinding::new(configured.clone(), wishes.clone())),
+            Arc::new(KeyVaultResource::new(configured.clone())),
+            Arc::new(CertificateResource::new(configured.clone())),
+        ];
+        let data_sources: Vec<Arc<dyn DataSource>> = vec![
+            Arc::new(CertificateData::new(configured.clone())),
+            Arc::new(ClusterData::new(configured.clone())),
+        ];
         Self {
             schema: settings::schema(),
-            resources: vec![binding],
+            resources,
+            data_sources,
             environment,
             configured,
         }
@@ -129,6 +167,10 @@ impl Provider for Kvtls {
         &self.resources
     }
 
+    fn data_sources(&self) -> &[Arc<dyn DataSource>] {
+        &self.data_sources
+    }
+
     async fn configure(&self, config: Value, terraform_version: &str) -> Diagnostics {
         let settings = match settings::read(&config, &self.environment) {
             Ok(Some(settings)) => settings,
@@ -139,9 +181,13 @@ impl Provider for Kvtls {
             }
             Err(diagnostics) => return diagnostics,
         };
-        let defaults = match settings::defaults(&config) {
+        let mut defaults = match settings::defaults(&config) {
             Ok(defaults) => defaults.unwrap_or_default(),
             Err(diagnostic) => return Diagnostics::from(diagnostic),
+        };
+        defaults.blind_plan_fails = match settings::blind_plan_fails(&config, &self.environment) {
+            Ok(fails) => fails,
+            Err(diagnostics) => return diagnostics,
         };
         let user_agent = format!(
             "kvtls/{} (Terraform {terraform_version})",

@@ -4,7 +4,8 @@ use super::Defaults;
 use super::environment::Environment;
 use super::ingress_binding::objects;
 use super::ingress_binding::schema::labels;
-use crate::azure::{CredentialSettings, CustomEndpoints, Secret, Settings};
+use super::{identity, requests};
+use crate::azure::{CustomEndpoints, Settings};
 use crate::binding::desired::Connection;
 use crate::framework::object::Reader;
 use crate::framework::{Attribute, Diagnostic, Diagnostics, Nesting, Presence, Schema, Type, Value};
@@ -13,22 +14,9 @@ use crate::k8s::edge::ProxySettings;
 /// The schema of the provider block: names, variables and order as azurerm and azapi have them.
 pub fn schema() -> Schema {
     let optional = |text: &str| Attribute::string(Presence::Optional, text);
-    Schema::new(
+    let mut schema = Schema::new(
         "Serves HTTPS from AKS with certificates that live in Azure Key Vault, and keeps it true.",
         [
-            ("tenant_id", optional("The Entra tenant. Also `ARM_TENANT_ID`.")),
-            ("client_id", optional("The application's client ID. Also `ARM_CLIENT_ID`.")),
-            (
-                "client_secret",
-                optional("The application's secret. Also `ARM_CLIENT_SECRET`.").sensitive(),
-            ),
-            (
-                "use_cli",
-                Attribute::bool(
-                    Presence::Optional,
-                    "Whether the Azure CLI may give tokens; true unless set. Also `ARM_USE_CLI`.",
-                ),
-            ),
             (
                 "environment",
                 optional("`public`, `usgovernment`, `china` or `custom`; public unless set. Also `ARM_ENVIRONMENT`.")
@@ -41,6 +29,14 @@ pub fn schema() -> Schema {
                 ),
             ),
             ("endpoint", endpoint_attribute()),
+            (
+                "blind_plan",
+                optional(
+                    "What a plan does about parts that it may not see: `warn` keeps their last known values, `error` \
+                     fails. `warn` unless set. Also `KVTLS_BLIND_PLAN`.",
+                )
+                .valid(crate::framework::validate::one_of(&["warn", "error"])),
+            ),
             ("kubernetes", objects::provider_kubernetes()),
             (
                 "default_labels",
@@ -52,7 +48,12 @@ pub fn schema() -> Schema {
                 .valid(labels),
             ),
         ],
-    )
+    );
+    let more = identity::attributes().into_iter().chain(requests::attributes());
+    schema
+        .attributes
+        .extend(more.map(|(name, attribute)| (name.to_owned(), attribute)));
+    schema
 }
 
 fn endpoint_attribute() -> Attribute {
@@ -97,6 +98,7 @@ pub fn defaults(config: &Value) -> Result<Option<Defaults>, Diagnostic> {
     Ok(Some(Defaults {
         labels: labels.transpose()?.unwrap_or_default(),
         connection: objects::read_kubernetes(block.as_ref(), &Connection::default())?,
+        blind_plan_fails: false,
     }))
 }
 
@@ -112,24 +114,20 @@ pub fn read(config: &Value, environment: &Environment) -> Result<Option<Settings
         let written = config.get(name).as_str().map(str::to_owned);
         written.or_else(|| environment.first(variables).map(str::to_owned))
     };
-    let use_cli = match config.get("use_cli").as_bool() {
-        Some(written) => written,
-        None => truth(environment, "ARM_USE_CLI")?.unwrap_or(true),
-    };
-    let credential = CredentialSettings {
-        tenant_id: text("tenant_id", &["ARM_TENANT_ID"]),
-        client_id: text("client_id", &["ARM_CLIENT_ID"]),
-        client_secret: text("client_secret", &["ARM_CLIENT_SECRET"]).map(Secret::new),
-        use_cli,
-    };
     Ok(Some(Settings {
-        credential,
+        credential: identity::read(config, environment)?,
         environment: text("environment", &["ARM_ENVIRONMENT"]).unwrap_or_else(|| "public".to_owned()),
         metadata_host: text("metadata_host", &["ARM_METADATA_HOSTNAME"]),
         endpoints: endpoints(config.get("endpoint"), environment),
-        correlation_id: environment
-            .first(&["ARM_CORRELATION_REQUEST_ID"])
-            .map(str::to_owned),
+        correlation_id: text("custom_correlation_request_id", &["ARM_CORRELATION_REQUEST_ID"]),
+        disable_correlation_id: truth(
+            config,
+            environment,
+            "disable_correlation_request_id",
+            "ARM_DISABLE_CORRELATION_REQUEST_ID",
+        )?
+        .unwrap_or(false),
+        partner_id: requests::partner_id(text("partner_id", &["ARM_PARTNER_ID"]))?,
         user_agent_suffix: environment.first(&["AZURE_HTTP_USER_AGENT"]).map(str::to_owned),
     }))
 }
@@ -151,15 +149,46 @@ fn endpoints(block: &Value, environment: &Environment) -> Option<CustomEndpoints
     (endpoints != CustomEndpoints::default()).then_some(endpoints)
 }
 
-fn truth(environment: &Environment, variable: &str) -> Result<Option<bool>, Diagnostics> {
+/// A bool of the block, or else of its variable.
+///
+/// # Errors
+/// If the variable holds something else.
+pub(super) fn truth(
+    config: &Value,
+    environment: &Environment,
+    name: &str,
+    variable: &str,
+) -> Result<Option<bool>, Diagnostics> {
+    if let Some(written) = config.get(name).as_bool() {
+        return Ok(Some(written));
+    }
+    // The words that Go's providers take.
     match environment.first(&[variable]) {
         None => Ok(None),
-        Some("true" | "True" | "TRUE" | "1") => Ok(Some(true)),
-        Some("false" | "False" | "FALSE" | "0") => Ok(Some(false)),
+        Some("true" | "True" | "TRUE" | "t" | "T" | "1") => Ok(Some(true)),
+        Some("false" | "False" | "FALSE" | "f" | "F" | "0") => Ok(Some(false)),
         Some(other) => Err(Diagnostics::from(Diagnostic::error(
             "Environment variable is not a bool",
             format!("{variable} is \"{other}\"; expected true or false."),
             format!("Set {variable}=true or {variable}=false, or unset it."),
+        ))),
+    }
+}
+
+/// Whether a plan that cannot see everything fails.
+///
+/// # Errors
+/// If the variable holds something else than `warn` or `error`.
+pub fn blind_plan_fails(config: &Value, environment: &Environment) -> Result<bool, Diagnostics> {
+    const VARIABLE: &str = "KVTLS_BLIND_PLAN";
+    let written = config.get("blind_plan").as_str();
+    match written.or_else(|| environment.first(&[VARIABLE])) {
+        None | Some("warn") => Ok(false),
+        Some("error") => Ok(true),
+        Some(other) => Err(Diagnostics::from(Diagnostic::error(
+            "Environment variable has no such choice",
+            format!("{VARIABLE} is \"{other}\"; expected warn or error."),
+            format!("Set {VARIABLE}=warn or {VARIABLE}=error, or unset it."),
         ))),
     }
 }

@@ -25,7 +25,7 @@ use super::control_plane::{ControlPlane, ControlPlaneKind, ControlPlaneSettings}
 use super::core::{
     Cluster, ClusterError, ClusterSettings, Clusters, Core, KubeCredential, PatchError, Plane, WorldError,
 };
-use super::entra::{AKS_AUDIENCE, Directory};
+use super::entra::{AKS_AUDIENCE, Directory, Principal};
 use super::environment::{self, Mode};
 use super::faults::Faults;
 use super::files::{self, Dir, DirError};
@@ -389,6 +389,7 @@ impl Running {
             nodes: nodes.and_then(|nodes| usize::try_from(nodes).ok()).unwrap_or(1),
             kubelet: cluster.api.kubelet(),
             objects: objects.cloned().collect(),
+            staged: source.get("staged").cloned().unwrap_or_default(),
             ca_pem: cluster.ca_pem.clone(),
             client_certificate_pem: certificate.certificate_pem,
             client_key_pem: certificate.key_pem,
@@ -428,17 +429,31 @@ impl Running {
     fn write_files(&self) -> Result<(), StartError> {
         let core = &self.core;
         self.dir.write("ca.pem", core.authority.pem())?;
-        self.dir.write("ca-bundle.pem", &files::ca_bundle(core))?;
-        self.dir.write("kubeconfig", &files::kubeconfig(core))?;
+        self.dir.write("ca-bundle.pem", files::ca_bundle(core))?;
+        self.dir.write("kubeconfig", files::kubeconfig(core))?;
+        for principal in core.directory.principals() {
+            if let Some(certificate) = &principal.certificate {
+                self.dir.write(&files::pfx_name(&principal), certificate.pfx())?;
+            }
+            self.write_pod_token(&principal)?;
+        }
         self.dir
-            .write("terraform.rc", &files::terraform_rc(&files::provider_dir()))?;
+            .write("terraform.rc", files::terraform_rc(&files::provider_dir()))?;
         for (name, mode) in [("env", Mode::Names), ("env.ports", Mode::Ports)] {
             let environment = self.environment("deployer", mode).unwrap_or_default();
-            self.dir.write(name, &environment::shell(&environment))?;
+            self.dir.write(name, environment::shell(&environment))?;
         }
         let ready = self.ready.get_or_init(|| self.describe_ready());
-        self.dir.write("sandbox.json", &format!("{ready}\n"))?;
+        self.dir.write("sandbox.json", format!("{ready}\n"))?;
         Ok(())
+    }
+
+    /// Puts a fresh token where a pod of this principal has it, if it is one that runs in pods.
+    fn write_pod_token(&self, principal: &Principal) -> Result<(), DirError> {
+        match self.core.directory.pod_token(principal) {
+            Some(token) => self.dir.write(&files::federated_token_name(principal), token),
+            None => Ok(()),
+        }
     }
 
     fn describe_ready(&self) -> Value {
@@ -487,6 +502,12 @@ impl Running {
         for (name, _) in changes.filter(|(_, change)| change.get("admission").is_some()) {
             if let Some(cluster) = self.core.clusters.get(name) {
                 set_admission(&cluster, &changed["clusters"][name]);
+            }
+        }
+        let changes = world::members(merge, "clusters");
+        for (name, _) in changes.filter(|(_, change)| change.get("staged").is_some()) {
+            if let Some(actors) = lock(&self.actors).get(name) {
+                actors.stage(&changed["clusters"][name]["staged"]);
             }
         }
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = changed;
@@ -570,6 +591,8 @@ impl Running {
     /// The environment of a principal; `None` if there is none of this name.
     pub(crate) fn environment(&self, principal: &str, mode: Mode) -> Option<BTreeMap<String, String>> {
         let principal = self.core.directory.principal_by_name(principal)?;
+        // As a node does long before the old one ends; an old one that stays is found out by whoever uses it.
+        let _written = self.write_pod_token(&principal).is_ok();
         let world = self.world();
         Some(environment::of(
             &self.core,

@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::assembly::{PATIENCE, Running};
+use super::azure::Foreign;
 use super::clock::Due;
 use super::core::{PatchError, Plane, WorldError};
 use super::environment::Mode;
@@ -148,6 +149,7 @@ async fn route(running: &Running, request: &Incoming) -> Result<Value, Refusal> 
                 )),
             }
         }
+        (&Method::POST, ["clusters", name, "operation"]) => operation(running, name, request),
         (&Method::GET, ["edges"]) => Ok(running.edges.describe()),
         (&Method::PATCH, ["edges", name @ ..]) => patch_edge(running, &name.join("/"), request),
         (&Method::GET, ["markers"]) => Ok(json!({"markers": running.core.markers.all()})),
@@ -321,6 +323,30 @@ async fn settle(running: &Running, request: &Incoming) -> Result<Value, Refusal>
         .await
         .map_err(|busy| Refusal::busy(&busy))?;
     Ok(json!({"idle": true, "busy": []}))
+}
+
+/// Somebody else's operation on a cluster, or on one of its node pools.
+fn operation(running: &Running, cluster: &str, request: &Incoming) -> Result<Value, Refusal> {
+    let body = known(body(request)?, &["name", "for", "outcome", "pool"])?;
+    let text = |member: &str| match body.get(member) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str())),
+        Some(_) => Err(Refusal::bad(format!("/{member}"), "must be text")),
+    };
+    let lasts = text("for")?.unwrap_or("5m");
+    let lasts = duration(lasts).ok_or_else(|| Refusal::bad("/for", "must be a duration like 5m"))?;
+    let outcome = text("outcome")?.unwrap_or("Succeeded");
+    if !["Succeeded", "Failed", "Canceled"].contains(&outcome) {
+        return Err(Refusal::bad("/outcome", "must be Succeeded, Failed or Canceled"));
+    }
+    let foreign = Foreign {
+        name: text("name")?.unwrap_or("Updating"),
+        pool: text("pool")?,
+        lasts,
+        outcome,
+    };
+    let begun = running.azure.foreign_operation(cluster, &foreign);
+    begun.map_err(|error| Refusal::bad("", error))
 }
 
 /// `NAME` or `CLUSTER/NAME`.

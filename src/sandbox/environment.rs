@@ -7,7 +7,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::core::Core;
-use super::entra::Principal;
+use super::entra::{
+    APP_SERVICE, METADATA_SERVICE, Principal, Voucher, identity_header, request_path, request_token,
+    service_connection,
+};
+use super::files;
 use super::world::{id_of, members};
 
 /// How the world is addressed.
@@ -57,6 +61,9 @@ pub(crate) fn of(
         }
     }
     set("ARM_USE_CLI", "false".to_owned());
+    for (name, value) in credential(core, dir, principal, mode) {
+        set(name, value);
+    }
     set("ARM_RESOURCE_PROVIDER_REGISTRATIONS", "none".to_owned());
     set("ARM_SKIP_PROVIDER_REGISTRATION", "true".to_owned());
     for name in ["NO_PROXY", "no_proxy"] {
@@ -85,6 +92,69 @@ pub(crate) fn of(
         }
     }
     environment
+}
+
+/// What a principal has in place of a secret. Nothing for those that have one: these variables change which credential
+/// wins.
+fn credential(core: &Core, dir: &Path, principal: &Principal, mode: Mode) -> Vec<(&'static str, String)> {
+    let front = core.names.front_base();
+    let file = |name: String| dir.join(name).display().to_string();
+    let yes = || "true".to_owned();
+    let mut variables = Vec::new();
+    if let (Some(certificate), None) = (&principal.certificate, &principal.secret) {
+        for (path, password) in [
+            ("ARM_CLIENT_CERTIFICATE_PATH", "ARM_CLIENT_CERTIFICATE_PASSWORD"),
+            (
+                "AZURE_CLIENT_CERTIFICATE_PATH",
+                "AZURE_CLIENT_CERTIFICATE_PASSWORD",
+            ),
+        ] {
+            variables.push((path, file(files::pfx_name(principal))));
+            variables.push((password, certificate.password().to_owned()));
+        }
+    }
+    let ask = request_path(principal).map(|path| format!("{front}{path}"));
+    match (principal.voucher, ask) {
+        (Some(Voucher::GitHub), Some(url)) => variables.extend([
+            ("ARM_USE_OIDC", yes()),
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", url),
+            ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", request_token(&principal.name)),
+        ]),
+        (Some(Voucher::Pipelines), Some(url)) => variables.extend([
+            ("ARM_USE_OIDC", yes()),
+            ("SYSTEM_OIDCREQUESTURI", url),
+            ("SYSTEM_ACCESSTOKEN", request_token(&principal.name)),
+            (
+                "ARM_ADO_PIPELINE_SERVICE_CONNECTION_ID",
+                service_connection(&principal.name),
+            ),
+        ]),
+        (Some(Voucher::Kubernetes), _) => {
+            let login = match mode {
+                Mode::Names => "https://login.microsoftonline.com".to_owned(),
+                Mode::Ports => front,
+            };
+            variables.extend([
+                ("ARM_USE_AKS_WORKLOAD_IDENTITY", yes()),
+                (
+                    "AZURE_FEDERATED_TOKEN_FILE",
+                    file(files::federated_token_name(principal)),
+                ),
+                ("AZURE_AUTHORITY_HOST", format!("{login}/")),
+            ]);
+        }
+        _ => {}
+    }
+    if principal.on_machine {
+        let machine = core.names.proxy_base();
+        variables.extend([
+            ("ARM_USE_MSI", yes()),
+            ("ARM_MSI_ENDPOINT", format!("{machine}{METADATA_SERVICE}")),
+            ("IDENTITY_ENDPOINT", format!("{machine}{APP_SERVICE}")),
+            ("IDENTITY_HEADER", identity_header()),
+        ]);
+    }
+    variables
 }
 
 /// The first subscription of the principal's tenant, or the first at all.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +52,16 @@ struct Fault {
     held: u64,
     acts: Act,
     released: CancellationToken,
+    /// Of a throttle, by principal.
+    buckets: BTreeMap<String, Bucket>,
+}
+
+/// What a principal has asked since it was last let in again.
+#[derive(Default)]
+struct Bucket {
+    asked: u64,
+    /// Nothing is let in before.
+    until: Option<OffsetDateTime>,
 }
 
 #[derive(Default)]
@@ -62,6 +73,7 @@ struct Match {
     principal: Option<String>,
     actor: Option<String>,
     cluster: Option<String>,
+    dry_run: Option<bool>,
 }
 
 /// What a fault does to a request.
@@ -85,6 +97,14 @@ pub(crate) enum Act {
     Hold { after: bool },
     /// The long-running operation ends so.
     Outcome(StagedOutcome),
+    /// Lets this many requests of each principal in, then refuses all with 429 until the span is over.
+    Throttle {
+        after: u64,
+        code: String,
+        retry_after: Duration,
+        /// What is left of the span, in the answer to a request.
+        rest: Duration,
+    },
 }
 
 /// Where a connection is reset.
@@ -108,6 +128,8 @@ pub(crate) struct Facts {
     pub(crate) principal: Option<String>,
     pub(crate) actor: Option<String>,
     pub(crate) cluster: Option<String>,
+    /// Whether nothing is to be stored.
+    pub(crate) dry_run: bool,
 }
 
 /// A fault that a request met.
@@ -128,18 +150,21 @@ impl Faults {
         let acts = members
             .get("do")
             .ok_or_else(|| WorldError::new("/do", "is required"))?;
+        let act = Act::parse(acts)?;
         let fault = Fault {
             id: 0,
             matches: Match::parse(matches)?,
             nth: count(members, "nth")?.unwrap_or(1),
-            times: match members.get("times") {
-                Some(Value::Null) => None,
+            times: match (members.get("times"), &act) {
+                // A throttle is a rule, not an event.
+                (Some(Value::Null), _) | (None, Act::Throttle { .. }) => None,
                 _ => Some(count(members, "times")?.unwrap_or(1)),
             },
             seen: 0,
             hits: 0,
             held: 0,
-            acts: Act::parse(acts)?,
+            acts: act,
+            buckets: BTreeMap::new(),
             released: CancellationToken::new(),
             source: source.clone(),
         };
@@ -152,7 +177,7 @@ impl Faults {
 
     /// The first fault, in order of creation, that hits a request with these facts. A match that only counts towards
     /// `nth` hides no later fault.
-    pub(crate) fn meet(&self, facts: &Facts) -> Option<Met> {
+    pub(crate) fn meet(&self, facts: &Facts, now: OffsetDateTime) -> Option<Met> {
         let mut state = self.lock();
         let hit = state.faults.iter_mut().find_map(|fault| {
             if !fault.matches.admits(facts) {
@@ -163,10 +188,11 @@ impl Faults {
             if fault.seen < fault.nth || spent {
                 return None;
             }
+            let act = fault.act(facts, now)?;
             fault.hits += 1;
             Some(Met {
                 id: name(fault.id),
-                act: fault.acts.clone(),
+                act,
                 number: fault.id,
                 released: fault.released.clone(),
                 faults: self.clone(),
@@ -257,6 +283,35 @@ fn name(id: u64) -> String {
 }
 
 impl Fault {
+    /// What happens to a request that would be hit; `None` where a throttle lets it in.
+    fn act(&mut self, facts: &Facts, now: OffsetDateTime) -> Option<Act> {
+        let Act::Throttle {
+            after,
+            code,
+            retry_after,
+            ..
+        } = &self.acts
+        else {
+            return Some(self.acts.clone());
+        };
+        let principal = facts.principal.clone().unwrap_or_default();
+        let bucket = self.buckets.entry(principal).or_default();
+        if bucket.until.is_some_and(|until| until <= now) {
+            *bucket = Bucket::default();
+        }
+        bucket.asked += 1;
+        if bucket.asked <= *after {
+            return None;
+        }
+        let until = *bucket.until.get_or_insert(now + *retry_after);
+        Some(Act::Throttle {
+            after: *after,
+            code: code.clone(),
+            retry_after: *retry_after,
+            rest: Duration::try_from(until - now).unwrap_or_default(),
+        })
+    }
+
     fn shown(&self) -> Value {
         let mut shown = json!({"id": name(self.id), "hits": self.hits, "held": self.held});
         if let (Some(shown), Some(source)) = (shown.as_object_mut(), self.source.as_object()) {
@@ -271,7 +326,9 @@ impl Match {
         if source.is_null() {
             return Ok(Self::default());
         }
-        let known = ["plane", "method", "path", "action", "as", "actor", "cluster"];
+        let known = [
+            "plane", "method", "path", "action", "as", "actor", "cluster", "dry_run",
+        ];
         let members = object(source, "/match", &known)?;
         let text = |name: &str| match members.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -292,6 +349,11 @@ impl Match {
             principal: text("as")?,
             actor: text("actor")?,
             cluster: text("cluster")?,
+            dry_run: match members.get("dry_run") {
+                None | Some(Value::Null) => None,
+                Some(Value::Bool(wanted)) => Some(*wanted),
+                Some(_) => return Err(WorldError::new("/match/dry_run", "must be true or false")),
+            },
         })
     }
 
@@ -318,6 +380,7 @@ impl Match {
             && same(&self.method, Some(&facts.method))
             && same(&self.principal, facts.principal.as_deref())
             && same(&self.cluster, facts.cluster.as_deref())
+            && self.dry_run.is_none_or(|wanted| wanted == facts.dry_run)
             && globbed(&self.path, Some(&facts.path))
             && globbed(&action, facts.action.as_deref())
     }
@@ -344,8 +407,9 @@ impl Act {
             });
         }
         if let Some(named) = word("named") {
-            if !super::front::refusals::NAMES.contains(&named) {
-                let message = format!("is none of {}", super::front::refusals::NAMES.join(", "));
+            if !super::front::refusals::is_known(named) {
+                let names = super::front::refusals::names().collect::<Vec<_>>().join(", ");
+                let message = format!("is none of {names}, AADSTS and a number");
                 return Err(wrong("named", &message));
             }
             return Ok(Self::Named(named.to_owned()));
@@ -354,6 +418,9 @@ impl Act {
             return duration(delay)
                 .map(Self::Delay)
                 .ok_or_else(|| wrong("delay", "must be a duration like 2s"));
+        }
+        if let Some(throttle) = members.get("throttle") {
+            return Self::parse_throttle(throttle);
         }
         if let Some(status) = word("outcome") {
             return Ok(Self::Outcome(StagedOutcome {
@@ -371,9 +438,38 @@ impl Act {
             (.., Some("after")) => Self::Hold { after: true },
             _ => {
                 let message = "must hold status, named, lose (answer|request), reset (before|headers|body), delay, \
-                               hold (before|after) or outcome";
+                               hold (before|after), outcome or throttle";
                 return Err(WorldError::new("/do", message));
             }
+        })
+    }
+}
+
+impl Act {
+    fn parse_throttle(source: &Value) -> Result<Self, WorldError> {
+        let here = "/do/throttle";
+        let members = object(source, here, &["after", "code", "retry_after"])?;
+        let number = |name: &str| match members.get(name) {
+            None => Ok(None),
+            Some(number) => match number.as_u64() {
+                Some(number) => Ok(Some(number)),
+                None => Err(WorldError::new(
+                    format!("{here}/{name}"),
+                    "must be a whole number",
+                )),
+            },
+        };
+        let code = match members.get("code") {
+            None => "ResourceRequestsThrottled".to_owned(),
+            Some(Value::String(code)) => code.clone(),
+            Some(_) => return Err(WorldError::new(format!("{here}/code"), "must be text")),
+        };
+        let retry_after = Duration::from_secs(number("retry_after")?.unwrap_or(7));
+        Ok(Self::Throttle {
+            after: number("after")?.unwrap_or_default(),
+            code,
+            retry_after,
+            rest: retry_after,
         })
     }
 }
@@ -423,7 +519,9 @@ mod tests {
         let fault = json!({"match": {"plane": "arm", "action": "*/write"}, "nth": 2, "times": 2,
             "do": {"status": 503}});
         faults.add(&fault).unwrap();
-        let hits: Vec<_> = (0..5).map(|_| faults.meet(&put()).is_some()).collect();
+        let hits: Vec<_> = (0..5)
+            .map(|_| faults.meet(&put(), OffsetDateTime::UNIX_EPOCH).is_some())
+            .collect();
         assert_eq!(hits, [false, true, true, false, false]);
     }
 
@@ -435,11 +533,39 @@ mod tests {
             .unwrap();
         let mut facts = put();
         facts.actor = Some("kubelet".to_owned());
-        assert!(faults.meet(&facts).is_none());
+        assert!(faults.meet(&facts, OffsetDateTime::UNIX_EPOCH).is_none());
         faults
             .add(&json!({"match": {"actor": "*"}, "do": {"lose": "answer"}}))
             .unwrap();
-        assert_eq!(faults.meet(&facts).map(|met| met.id), Some("f2".to_owned()));
+        assert_eq!(
+            faults.meet(&facts, OffsetDateTime::UNIX_EPOCH).map(|met| met.id),
+            Some("f2".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_throttle_lets_each_principal_in_again_when_its_span_is_over() {
+        let faults = Faults::default();
+        let fault = json!({"do": {"throttle": {"after": 2, "code": "Throttled", "retry_after": 7}}});
+        faults.add(&fault).unwrap();
+        let start = OffsetDateTime::UNIX_EPOCH;
+        let at = |seconds: i64| start + time::Duration::seconds(seconds);
+        let rest = |who: &str, seconds: i64| {
+            let facts = Facts {
+                principal: Some(who.to_owned()),
+                ..put()
+            };
+            faults.meet(&facts, at(seconds)).map(|met| match met.act {
+                Act::Throttle { rest, .. } => rest.as_secs(),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(
+            [0, 0, 0, 3].map(|second| rest("a", second)),
+            [None, None, Some(7), Some(4)]
+        );
+        assert_eq!(rest("b", 3), None, "another principal");
+        assert_eq!([7, 7, 8].map(|second| rest("a", second)), [None, None, Some(7)]);
     }
 
     #[test]
@@ -452,6 +578,7 @@ mod tests {
             ),
             (json!({"do": {"status": 42}}), "/do/status"),
             (json!({"do": {"explode": true}}), "/do/explode"),
+            (json!({"do": {"throttle": {"before": 2}}}), "/do/throttle/before"),
             (json!({"do": {"named": "Nonsense"}}), "/do/named"),
             (json!({}), "/do"),
         ] {

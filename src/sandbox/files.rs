@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::core::Core;
+use super::entra::Principal;
 
 /// What is removed at the end: everything but the journal.
 const WRITTEN: &[&str] = &[
@@ -98,9 +99,9 @@ impl Dir {
     }
 
     /// Writes a file of the contract.
-    pub(crate) fn write(&self, name: &str, content: &str) -> Result<(), DirError> {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<(), DirError> {
         let path = self.path.join(name);
-        let write = || private_file(&path, true)?.write_all(content.as_bytes());
+        let write = || private_file(&path, true)?.write_all(content.as_ref());
         write().map_err(|source| DirError::Io {
             path: path.clone(),
             source,
@@ -115,10 +116,35 @@ impl Dir {
         for name in WRITTEN {
             let _removed = std::fs::remove_file(self.path.join(name)).is_ok();
         }
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(is_credential) {
+                let _removed = std::fs::remove_file(entry.path()).is_ok();
+            }
+        }
         if self.temporary {
             let _removed = std::fs::remove_dir_all(&self.path).is_ok();
         }
     }
+}
+
+/// Where the certificate and key of a principal are: `client.pfx` is the deployer's.
+pub(crate) fn pfx_name(principal: &Principal) -> String {
+    match principal.name.as_str() {
+        "deployer" => "client.pfx".to_owned(),
+        name => format!("client-{name}.pfx"),
+    }
+}
+
+/// Where a node puts the token of a principal's pod: `federated-token` is the deployer's.
+pub(crate) fn federated_token_name(principal: &Principal) -> String {
+    match principal.name.as_str() {
+        "deployer" => "federated-token".to_owned(),
+        name => format!("federated-token-{name}"),
+    }
+}
+
+fn is_credential(name: &str) -> bool {
+    name.starts_with("federated-token") || (name.starts_with("client") && name.ends_with(".pfx"))
 }
 
 impl Drop for Dir {

@@ -1,4 +1,4 @@
-//! The command line: `serve`, `run`, `env`, `world`, `demo`, `control-plane`.
+//! The command line: `serve`, `run`, `env`, `control`, `world`, `demo`, `control-plane`.
 //!
 //! Of `serve` exactly one line goes to stdout, when every port answers; everything else goes to stderr. Exit codes: 0 stopped,
 //! 2 usage or world file, 3 port taken, 4 control plane did not start, 70 our bug; `run` exits as its command did.
@@ -45,6 +45,8 @@ enum Command {
     Run(Run),
     /// Prints the environment of a running sandbox.
     Env(Env),
+    /// Calls the control API of a running sandbox and prints the answer.
+    Control(Control),
     /// Prints a built-in world, or everything that is wrong with a file.
     World(World),
     /// The whole story with the real CLI on `examples/quickstart`.
@@ -136,6 +138,19 @@ struct Env {
     /// Lines for a shell, or JSON.
     #[arg(long, default_value = "sh")]
     format: Format,
+}
+
+#[derive(Args)]
+struct Control {
+    /// Where the files of the run are.
+    #[arg(long, default_value = ".kvtls-sandbox")]
+    dir: PathBuf,
+    /// GET, POST, PUT, PATCH or DELETE.
+    method: String,
+    /// Below `/sandbox`: `/clock`, `/faults/f1?wait=hit`.
+    path: String,
+    /// The body, as JSON.
+    body: Option<String>,
 }
 
 #[derive(Args)]
@@ -243,6 +258,7 @@ pub fn main() -> ExitCode {
             Command::Serve(arguments) => Box::pin(serve(arguments)).await,
             Command::Run(arguments) => Box::pin(run(arguments)).await,
             Command::Env(arguments) => Box::pin(env(arguments)).await,
+            Command::Control(arguments) => Box::pin(control(arguments)).await,
             Command::World(arguments) => print_world(&arguments),
             Command::Demo(arguments) => Ok(Box::pin(tell(arguments)).await),
             Command::ControlPlane(arguments) => control_plane(&arguments),
@@ -385,25 +401,54 @@ async fn stop_signal(sandbox: &Sandbox, until_stdin_closes: bool) -> io::Result<
     })
 }
 
-/// Asks the running sandbox, because only it knows the ports and secrets of a world file that may be gone.
-async fn env(arguments: Env) -> Result<u8, Failure> {
-    let not_running = |why: String| {
-        let message = format!("no sandbox runs in {}: {why}", arguments.dir.display());
-        Failure::new(USAGE, message)
-    };
+/// A client of the control API of the sandbox that runs with this directory, and that API's address.
+fn running(dir: &Path) -> Result<(reqwest::Client, String), Failure> {
     let read = |name: &str| {
-        let text = std::fs::read_to_string(arguments.dir.join(name));
-        text.map_err(|error| not_running(format!("{name}: {error}")))
+        let text = std::fs::read_to_string(dir.join(name));
+        text.map_err(|error| not_running(dir, &format!("{name}: {error}")))
     };
     let ready: Value =
-        serde_json::from_str(&read("sandbox.json")?).map_err(|error| not_running(error.to_string()))?;
+        serde_json::from_str(&read("sandbox.json")?).map_err(|error| not_running(dir, &error.to_string()))?;
     let control = ready.get("control").and_then(Value::as_str).unwrap_or_default();
     let authority = reqwest::Certificate::from_pem(read("ca.pem")?.as_bytes());
     let client = authority.and_then(|authority| {
         let client = reqwest::Client::builder();
         client.tls_certs_only([authority]).no_proxy().build()
     });
-    let client = client.map_err(|error| not_running(error.to_string()))?;
+    let client = client.map_err(|error| not_running(dir, &error.to_string()))?;
+    Ok((client, control.to_owned()))
+}
+
+fn not_running(dir: &Path, why: &str) -> Failure {
+    Failure::new(USAGE, format!("no sandbox runs in {}: {why}", dir.display()))
+}
+
+/// curl for the control API.
+async fn control(arguments: Control) -> Result<u8, Failure> {
+    let (client, control) = running(&arguments.dir)?;
+    let method = reqwest::Method::from_bytes(arguments.method.to_ascii_uppercase().as_bytes())
+        .map_err(|error| Failure::new(USAGE, format!("{}: {error}", arguments.method)))?;
+    let path = arguments
+        .path
+        .trim_start_matches("/sandbox")
+        .trim_start_matches('/');
+    let mut request = client.request(method, format!("{control}/{path}"));
+    if let Some(body) = arguments.body {
+        request = request.body(body);
+    }
+    let lost = |error: reqwest::Error| not_running(&arguments.dir, &error.to_string());
+    let answer = request.send().await.map_err(lost)?;
+    let is_good = answer.status().is_success();
+    let text = answer.text().await.map_err(lost)?;
+    let shown = serde_json::from_str::<Value>(&text).map_or(text, |body| format!("{body:#}"));
+    print(&shown)?;
+    Ok(if is_good { 0 } else { USAGE })
+}
+
+/// Asks the running sandbox, because only it knows the ports and secrets of a world file that may be gone.
+async fn env(arguments: Env) -> Result<u8, Failure> {
+    let not_running = |why: String| not_running(&arguments.dir, &why);
+    let (client, control) = running(&arguments.dir)?;
     let mode = match arguments.mode {
         ModeName::Names => "names",
         ModeName::Ports => "ports",

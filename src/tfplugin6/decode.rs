@@ -1,25 +1,60 @@
 //! From messages to the framework's words.
 
 use crate::framework::resource::Private;
-use crate::framework::{Diagnostic, Diagnostics, Schema, Value};
+use crate::framework::{Diagnostic, Diagnostics, IdentitySchema, Schema, Type, Value};
 
-use super::dynamic_value;
-use super::generated::{DynamicValue, RawState};
+use super::dynamic_value::{self, Refinements};
+use super::generated::{DynamicValue, RawState, ResourceIdentityData};
 
 /// A value of `schema`; an absent or empty message is null.
 ///
 /// # Errors
 /// If the bytes are not a value of that schema.
 pub fn value(schema: &Schema, message: Option<&DynamicValue>) -> Result<Value, Diagnostics> {
+    typed(&schema.ty(), message)
+}
+
+/// A value of a type; an absent or empty message is null.
+///
+/// # Errors
+/// If the bytes are not a value of that type.
+pub fn typed(ty: &Type, message: Option<&DynamicValue>) -> Result<Value, Diagnostics> {
+    refined_as(ty, message).map(|(value, _)| value)
+}
+
+/// As [`value`], with what is said of the unknown parts.
+///
+/// # Errors
+/// If the bytes are not a value of that schema.
+pub fn refined(schema: &Schema, message: Option<&DynamicValue>) -> Result<(Value, Refinements), Diagnostics> {
+    refined_as(&schema.ty(), message)
+}
+
+fn refined_as(ty: &Type, message: Option<&DynamicValue>) -> Result<(Value, Refinements), Diagnostics> {
+    let nothing = Refinements::default();
     let Some(message) = message else {
-        return Ok(Value::Null);
+        return Ok((Value::Null, nothing));
     };
-    let ty = schema.ty();
     if message.msgpack.is_empty() && !message.json.is_empty() {
         let text = utf8(&message.json)?;
-        return Value::from_json(&ty, text).map_err(|error| not_understood(&error.to_string()));
+        let value = Value::from_json(ty, text).map_err(|error| not_understood(&error.to_string()))?;
+        return Ok((value, nothing));
     }
-    dynamic_value::decode(&ty, &message.msgpack).map_err(|error| not_understood(&error.to_string()))
+    dynamic_value::decode_refined(ty, &message.msgpack).map_err(|error| not_understood(&error.to_string()))
+}
+
+/// An identity; an absent message is null.
+///
+/// # Errors
+/// If the bytes are not an identity of that schema.
+pub fn identity(
+    schema: &IdentitySchema,
+    message: Option<&ResourceIdentityData>,
+) -> Result<Value, Diagnostics> {
+    typed(
+        &schema.ty(),
+        message.and_then(|message| message.identity_data.as_ref()),
+    )
 }
 
 /// A configuration: as [`value`], and what is absent is an object without anything set.
@@ -31,8 +66,7 @@ pub fn config(schema: &Schema, message: Option<&DynamicValue>) -> Result<Value, 
     if !value.is_null() {
         return Ok(value);
     }
-    let nothing = schema.attributes.keys().map(|name| (name.as_str(), Value::Null));
-    Ok(Value::object(nothing))
+    Ok(schema.nothing())
 }
 
 /// Stored state as JSON text.

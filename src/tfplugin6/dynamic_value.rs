@@ -7,13 +7,16 @@
 //! is exactly that number, and everything else as decimal text. So does this, and a number that is passed through
 //! leaves as the number that came.
 //!
-//! Every extension type means unknown. Refinements (type 12) are dropped: Terraform compares without them.
+//! Every extension type means unknown. What a refined one (type 12) says of itself, for example that it is not null, is
+//! kept aside by its place ([`Refinements`]), so that what is passed through unknown leaves as it came.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use rmp::Marker;
 use rmp::encode::{
-    write_array_len, write_bin, write_bool, write_f64, write_map_len, write_nil, write_sint, write_str,
+    write_array_len, write_bin, write_bool, write_ext_meta, write_f64, write_map_len, write_nil, write_sint,
+    write_str,
 };
 
 use crate::framework::json::MAX_DEPTH;
@@ -78,10 +81,48 @@ fn path_of(steps: &[Step]) -> AttributePath {
 /// # Errors
 /// If the bytes are not a value of that type.
 pub fn decode(ty: &Type, bytes: &[u8]) -> Result<Value, DecodeError> {
+    decode_refined(ty, bytes).map(|(value, _)| value)
+}
+
+/// As [`decode`], with what the unknown parts say of themselves.
+///
+/// # Errors
+/// If the bytes are not a value of that type.
+pub fn decode_refined(ty: &Type, bytes: &[u8]) -> Result<(Value, Refinements), DecodeError> {
     if bytes.is_empty() {
-        return Ok(Value::Null);
+        return Ok((Value::Null, Refinements::default()));
     }
-    value(ty, &mut Input(bytes), MAX_DEPTH)
+    let mut input = Input {
+        rest: bytes,
+        in_set: 0,
+        refined: Vec::new(),
+    };
+    let value = value(ty, &mut input, MAX_DEPTH)?;
+    let placed = input.refined.into_iter().map(|(mut steps, content)| {
+        steps.reverse();
+        (steps, content)
+    });
+    Ok((value, Refinements(placed.collect())))
+}
+
+/// What unknown values say of themselves, by their place. Elements of sets have no place; theirs is dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refinements(BTreeMap<Vec<Step>, Vec<u8>>);
+
+/// The extension type of refined unknown values.
+const REFINED: i8 = 12;
+
+/// The longest refinement that Terraform reads.
+const LONGEST_REFINEMENT: usize = 1024;
+
+/// More than any configuration has; what comes after is plainly unknown.
+const MOST_REFINEMENTS: usize = 1000;
+
+impl Refinements {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 fn value(ty: &Type, input: &mut Input<'_>, depth: usize) -> Result<Value, DecodeError> {
@@ -91,7 +132,10 @@ fn value(ty: &Type, input: &mut Input<'_>, depth: usize) -> Result<Value, Decode
     let token = input.token()?;
     match (ty, token) {
         (_, Token::Nil) => Ok(Value::Null),
-        (_, Token::Extension) => Ok(Value::Unknown),
+        (_, Token::Extension(kind, content)) => {
+            input.remember(kind, content);
+            Ok(Value::Unknown)
+        }
         (Type::Bool, Token::Bool(value)) => Ok(Value::Bool(value)),
         (Type::Number, token) => number(&token)
             .map(Value::Number)
@@ -101,23 +145,29 @@ fn value(ty: &Type, input: &mut Input<'_>, depth: usize) -> Result<Value, Decode
             elements(element, length, input, depth).map(Value::List)
         }
         (Type::Set(element), Token::Array(length)) => {
-            elements(element, length, input, depth).map(|items| Value::Set(sorted(items)))
+            input.in_set += 1;
+            let items = elements(element, length, input, depth)?;
+            input.in_set -= 1;
+            Ok(Value::Set(sorted(items)))
         }
         (Type::Tuple(types), Token::Array(length)) if types.len() == length => types
             .iter()
             .enumerate()
-            .map(|(index, ty)| value(ty, input, depth).map_err(|error| error.within(at(index))))
+            .map(|(index, ty)| input.within(|| at(index), |input| value(ty, input, depth)))
             .collect::<Result<_, _>>()
             .map(Value::List),
         (Type::Map(element), Token::Map(length)) => members(length, input, |key, input| {
-            value(element, input, depth).map_err(|error| error.within(Step::Key(key.to_owned())))
+            input.within(|| Step::Key(key.to_owned()), |input| value(element, input, depth))
         }),
         (Type::Object(attributes), Token::Map(length)) if attributes.len() == length => {
             let object = members(length, input, |name, input| {
                 let ty = attributes
                     .get(name)
                     .ok_or(DecodeError::new("known attributes only"))?;
-                value(ty, input, depth).map_err(|error| error.within(Step::Attribute(name.to_owned())))
+                input.within(
+                    || Step::Attribute(name.to_owned()),
+                    |input| value(ty, input, depth),
+                )
             })?;
             match object.as_map() {
                 Some(members) if members.len() == length => Ok(object),
@@ -160,7 +210,7 @@ fn elements(
 ) -> Result<Vec<Value>, DecodeError> {
     input.holds(length)?;
     (0..length)
-        .map(|index| value(element, input, depth).map_err(|error| error.within(at(index))))
+        .map(|index| input.within(|| at(index), |input| value(element, input, depth)))
         .collect()
 }
 
@@ -206,6 +256,9 @@ fn number(token: &Token<'_>) -> Option<Number> {
 
 /// The number that a finite double is, to its last binary digit.
 fn exactly(value: f64) -> Option<Number> {
+    if value.is_infinite() {
+        return Some(Number::infinite(value.is_sign_negative()));
+    }
     // The smallest double has 1074 digits after the point, no double has more.
     let digits = value.is_finite().then(|| format!("{value:.1074}"))?;
     Number::parse(digits.trim_end_matches('0').trim_end_matches('.'))
@@ -220,13 +273,40 @@ enum Token<'a> {
     Text(&'a [u8]),
     Array(usize),
     Map(usize),
-    Extension,
+    Extension(i8, &'a [u8]),
 }
 
 /// The bytes not yet read.
-struct Input<'a>(&'a [u8]);
+struct Input<'a> {
+    rest: &'a [u8],
+    /// How many sets the reading is in.
+    in_set: usize,
+    /// What was said of unknown values so far, with their places from the innermost outwards.
+    refined: Vec<(Vec<Step>, Vec<u8>)>,
+}
 
 impl<'a> Input<'a> {
+    /// Reads one step further down. The step is made only if something is to be told of it.
+    fn within(
+        &mut self,
+        step: impl Fn() -> Step,
+        read: impl FnOnce(&mut Self) -> Result<Value, DecodeError>,
+    ) -> Result<Value, DecodeError> {
+        let before = self.refined.len();
+        let read = read(self).map_err(|error| error.within(step()))?;
+        for (steps, _) in self.refined.iter_mut().skip(before) {
+            steps.push(step());
+        }
+        Ok(read)
+    }
+
+    fn remember(&mut self, kind: i8, content: &[u8]) {
+        let fits = (1..=LONGEST_REFINEMENT).contains(&content.len()) && self.refined.len() < MOST_REFINEMENTS;
+        if kind == REFINED && self.in_set == 0 && fits {
+            self.refined.push((Vec::new(), content.to_vec()));
+        }
+    }
+
     fn token(&mut self) -> Result<Token<'a>, DecodeError> {
         let [first] = self.array()?;
         Ok(match Marker::from_u8(first) {
@@ -287,9 +367,8 @@ impl<'a> Input<'a> {
 
     /// One byte of type, and the content.
     fn extension(&mut self, length: usize) -> Result<Token<'a>, DecodeError> {
-        self.take(1)?;
-        self.take(length)?;
-        Ok(Token::Extension)
+        let [kind] = self.array()?;
+        Ok(Token::Extension(i8::from_be_bytes([kind]), self.take(length)?))
     }
 
     fn length8(&mut self) -> Result<usize, DecodeError> {
@@ -306,7 +385,7 @@ impl<'a> Input<'a> {
 
     /// Refuses a count of elements that cannot follow: each takes at least one byte.
     fn holds(&self, elements: usize) -> Result<(), DecodeError> {
-        if elements > self.0.len() {
+        if elements > self.rest.len() {
             return Err(DecodeError::new("more bytes"));
         }
         Ok(())
@@ -314,19 +393,19 @@ impl<'a> Input<'a> {
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (head, tail) = self
-            .0
+            .rest
             .split_first_chunk::<N>()
             .ok_or(DecodeError::new("more bytes"))?;
-        self.0 = tail;
+        self.rest = tail;
         Ok(*head)
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let (head, tail) = self
-            .0
+            .rest
             .split_at_checked(length)
             .ok_or(DecodeError::new("more bytes"))?;
-        self.0 = tail;
+        self.rest = tail;
         Ok(head)
     }
 }
@@ -359,66 +438,124 @@ pub enum EncodeError {
 /// # Errors
 /// If the value is not of that type.
 pub fn encode(ty: &Type, value: &Value) -> Result<Vec<u8>, EncodeError> {
-    let mut bytes = Vec::new();
-    write(ty, value, &mut bytes)?;
-    Ok(bytes)
+    encode_refined(ty, value, &Refinements::default())
 }
 
-fn write(ty: &Type, value: &Value, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    match (ty, value) {
-        (_, Value::Null) => write_nil(out)?,
-        (_, Value::Unknown) => out.extend(UNKNOWN),
-        (Type::Bool, Value::Bool(value)) => write_bool(out, *value)?,
-        (Type::Number, Value::Number(number)) => write_number(number, out)?,
-        (Type::String, Value::String(text)) => write_str(out, text)?,
-        (Type::List(element), Value::List(items)) => write_all(element, items, out)?,
-        (Type::Set(element), Value::Set(items)) => write_all(element, &sorted(items.clone()), out)?,
-        (Type::Tuple(types), Value::List(items)) if types.len() == items.len() => {
-            write_array_len(out, u32::try_from(items.len())?)?;
-            for (ty, item) in types.iter().zip(items) {
-                write(ty, item, out)?;
-            }
-        }
-        (Type::Map(element), Value::Map(members)) => {
-            write_map_len(out, u32::try_from(members.len())?)?;
-            for (key, value) in members {
-                write_str(out, key)?;
-                write(element, value, out)?;
-            }
-        }
-        (Type::Object(attributes), Value::Map(_)) => {
-            write_map_len(out, u32::try_from(attributes.len())?)?;
-            for (name, ty) in attributes {
-                write_str(out, name)?;
-                write(ty, value.get(name), out)?;
-            }
-        }
-        (Type::Dynamic, Value::Dynamic(ty, value)) => {
-            write_array_len(out, 2)?;
-            write_bin(out, ty.to_json().as_bytes())?;
-            write(ty, value, out)?;
-        }
-        (ty, value) => {
-            return Err(EncodeError::Kind {
-                kind: value.kind(),
-                expected: words(ty),
-            });
-        }
-    }
-    Ok(())
+/// As [`encode`]; an unknown value says of itself what `refinements` say of its place.
+///
+/// # Errors
+/// If the value is not of that type.
+pub fn encode_refined(ty: &Type, value: &Value, refinements: &Refinements) -> Result<Vec<u8>, EncodeError> {
+    let mut output = Output {
+        bytes: Vec::new(),
+        place: Vec::new(),
+        refinements,
+    };
+    output.write(ty, value)?;
+    Ok(output.bytes)
 }
 
-fn write_all(element: &Type, items: &[Value], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    write_array_len(out, u32::try_from(items.len())?)?;
-    for item in items {
-        write(element, item, out)?;
+struct Output<'a> {
+    bytes: Vec<u8>,
+    place: Vec<Step>,
+    refinements: &'a Refinements,
+}
+
+impl Output<'_> {
+    fn write(&mut self, ty: &Type, value: &Value) -> Result<(), EncodeError> {
+        let out = &mut self.bytes;
+        match (ty, value) {
+            (_, Value::Null) => write_nil(out)?,
+            (_, Value::Unknown) => match self.refinements.0.get(&self.place) {
+                Some(content) => {
+                    write_ext_meta(out, u32::try_from(content.len())?, REFINED)?;
+                    out.extend(content);
+                }
+                None => out.extend(UNKNOWN),
+            },
+            (Type::Bool, Value::Bool(value)) => write_bool(out, *value)?,
+            (Type::Number, Value::Number(number)) => write_number(number, out)?,
+            (Type::String, Value::String(text)) => write_str(out, text)?,
+            (Type::List(element), Value::List(items)) => {
+                let all = items.iter().map(|item| (element.as_ref(), item));
+                self.write_all(items.len(), all)?;
+            }
+            (Type::Set(element), Value::Set(items)) => {
+                let items = sorted(items.clone());
+                write_array_len(out, u32::try_from(items.len())?)?;
+                let nothing = Refinements::default();
+                let mut plain = Output {
+                    bytes: std::mem::take(&mut self.bytes),
+                    place: Vec::new(),
+                    refinements: &nothing,
+                };
+                let written = items.iter().try_for_each(|item| plain.write(element, item));
+                self.bytes = plain.bytes;
+                written?;
+            }
+            (Type::Tuple(types), Value::List(items)) if types.len() == items.len() => {
+                self.write_all(items.len(), types.iter().zip(items))?;
+            }
+            (Type::Map(element), Value::Map(members)) => {
+                write_map_len(out, u32::try_from(members.len())?)?;
+                for (key, value) in members {
+                    write_str(&mut self.bytes, key)?;
+                    self.within(|| Step::Key(key.clone()), element, value)?;
+                }
+            }
+            (Type::Object(attributes), Value::Map(_)) => {
+                write_map_len(out, u32::try_from(attributes.len())?)?;
+                for (name, ty) in attributes {
+                    write_str(&mut self.bytes, name)?;
+                    self.within(|| Step::Attribute(name.clone()), ty, value.get(name))?;
+                }
+            }
+            (Type::Dynamic, Value::Dynamic(ty, value)) => {
+                write_array_len(out, 2)?;
+                write_bin(out, ty.to_json().as_bytes())?;
+                self.write(ty, value)?;
+            }
+            (ty, value) => {
+                return Err(EncodeError::Kind {
+                    kind: value.kind(),
+                    expected: words(ty),
+                });
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn write_all<'v>(
+        &mut self,
+        length: usize,
+        items: impl Iterator<Item = (&'v Type, &'v Value)>,
+    ) -> Result<(), EncodeError> {
+        write_array_len(&mut self.bytes, u32::try_from(length)?)?;
+        for (index, (ty, item)) in items.enumerate() {
+            self.within(|| at(index), ty, item)?;
+        }
+        Ok(())
+    }
+
+    fn within(&mut self, step: impl Fn() -> Step, ty: &Type, value: &Value) -> Result<(), EncodeError> {
+        if self.refinements.is_empty() {
+            return self.write(ty, value); // nobody asks for the place
+        }
+        self.place.push(step());
+        let written = self.write(ty, value);
+        self.place.pop();
+        written
+    }
 }
 
 fn write_number(number: &Number, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     if let Some(whole) = number.as_i64() {
         write_sint(out, whole)?;
+        return Ok(());
+    }
+    if number.is_infinite() {
+        let sign = if number.is_negative() { -1.0 } else { 1.0 };
+        write_f64(out, f64::INFINITY * sign)?;
         return Ok(());
     }
     let plain = number.to_plain();

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::framework::resource::Private;
 use crate::framework::{
-    Attribute, AttributeKind, AttributePath, Diagnostic, Diagnostics, Nesting, Presence, Schema, Severity,
-    Step, Value,
+    Attribute, AttributeKind, AttributePath, Deferral, Diagnostic, Diagnostics, IdentitySchema, Nesting,
+    Parameter, Presence, Schema, Severity, Signature, Step, Type, Value,
 };
 
-use super::dynamic_value;
+use super::dynamic_value::{self, Refinements};
 use super::generated as wire;
 
 /// A value of `schema`; null is a message, too.
@@ -16,7 +16,31 @@ use super::generated as wire;
 /// # Errors
 /// If it is not a value of that schema, which [`crate::framework::contract`] has ruled out.
 pub fn value(schema: &Schema, value: &Value) -> Result<Option<wire::DynamicValue>, Diagnostics> {
-    match dynamic_value::encode(&schema.ty(), value) {
+    typed(&schema.ty(), value, &Refinements::default())
+}
+
+/// As [`value`]; what is unknown says about itself what `refinements` say of the same place.
+///
+/// # Errors
+/// If it is not a value of that schema.
+pub fn refined(
+    schema: &Schema,
+    value: &Value,
+    refinements: &Refinements,
+) -> Result<Option<wire::DynamicValue>, Diagnostics> {
+    typed(&schema.ty(), value, refinements)
+}
+
+/// A value of a type.
+///
+/// # Errors
+/// If it is not a value of that type.
+pub fn typed(
+    ty: &Type,
+    value: &Value,
+    refinements: &Refinements,
+) -> Result<Option<wire::DynamicValue>, Diagnostics> {
+    match dynamic_value::encode_refined(ty, value, refinements) {
         Ok(msgpack) => Ok(Some(wire::DynamicValue {
             msgpack,
             json: Default::default(),
@@ -24,6 +48,35 @@ pub fn value(schema: &Schema, value: &Value) -> Result<Option<wire::DynamicValue
         Err(error) => {
             Err(Diagnostic::bug(format!("A value could not be sent to Terraform: {error}.")).into())
         }
+    }
+}
+
+/// An identity; none is no message.
+///
+/// # Errors
+/// If it is not an identity of that schema.
+pub fn identity(
+    schema: &IdentitySchema,
+    identity: Option<&Value>,
+) -> Result<Option<wire::ResourceIdentityData>, Diagnostics> {
+    let Some(identity) = identity else {
+        return Ok(None);
+    };
+    Ok(Some(wire::ResourceIdentityData {
+        identity_data: typed(&schema.ty(), identity, &Refinements::default())?,
+    }))
+}
+
+/// Why something is put off.
+pub fn deferred(deferral: Deferral) -> wire::Deferred {
+    use wire::deferred::Reason;
+    let reason = match deferral {
+        Deferral::ResourceConfigUnknown => Reason::ResourceConfigUnknown,
+        Deferral::ProviderConfigUnknown => Reason::ProviderConfigUnknown,
+        Deferral::AbsentPrerequisite => Reason::AbsentPrereq,
+    };
+    wire::Deferred {
+        reason: reason.into(),
     }
 }
 
@@ -79,17 +132,102 @@ pub fn schema(schema: &Schema) -> wire::Schema {
         version: schema.version,
         block: Some(wire::schema::Block {
             version: schema.version,
-            attributes: attributes(&schema.attributes),
-            description: schema.description.clone(),
-            description_kind: wire::StringKind::Markdown.into(),
-            ..Default::default()
+            ..block(&schema.attributes, &schema.description)
         }),
+    }
+}
+
+fn block(members: &BTreeMap<String, Attribute>, description: &str) -> wire::schema::Block {
+    wire::schema::Block {
+        attributes: attributes(members),
+        block_types: members
+            .iter()
+            .filter_map(|(name, one)| nested_block(name, one))
+            .collect(),
+        description: description.to_owned(),
+        description_kind: wire::StringKind::Markdown.into(),
+        ..Default::default()
+    }
+}
+
+fn nested_block(name: &str, attribute: &Attribute) -> Option<wire::schema::NestedBlock> {
+    use wire::schema::nested_block::NestingMode;
+    let (Some(limits), AttributeKind::Nested(nesting, children)) = (attribute.block, &attribute.kind) else {
+        return None;
+    };
+    let mode = match nesting {
+        Nesting::Single if limits.group => NestingMode::Group,
+        Nesting::Single => NestingMode::Single,
+        Nesting::List => NestingMode::List,
+        Nesting::Set => NestingMode::Set,
+        Nesting::Map => NestingMode::Map,
+    };
+    // A single block is there or not: Terraform wants both counts to say the same.
+    let (least, most) = match mode {
+        NestingMode::Single => (limits.least, limits.least),
+        _ => (limits.least, limits.most),
+    };
+    let content = wire::schema::Block {
+        deprecated: !attribute.deprecation.is_empty(),
+        deprecation_message: attribute.deprecation.to_owned(),
+        ..block(children, &attribute.description)
+    };
+    Some(wire::schema::NestedBlock {
+        type_name: name.to_owned(),
+        block: Some(content),
+        nesting: mode.into(),
+        min_items: least.into(),
+        max_items: most.into(),
+    })
+}
+
+/// The schema of identities.
+pub fn identity_schema(schema: &IdentitySchema) -> wire::ResourceIdentitySchema {
+    wire::ResourceIdentitySchema {
+        version: schema.version,
+        identity_attributes: schema
+            .attributes
+            .iter()
+            .map(
+                |(name, attribute)| wire::resource_identity_schema::IdentityAttribute {
+                    name: name.clone(),
+                    r#type: attribute.ty.to_json().into_bytes(),
+                    required_for_import: attribute.required_for_import,
+                    optional_for_import: !attribute.required_for_import,
+                    description: attribute.description.clone(),
+                },
+            )
+            .collect(),
+    }
+}
+
+/// What a function takes and returns. It always carries the type of the result: without it Terraform crashes.
+pub fn function(signature: &Signature) -> wire::Function {
+    let parameter = |parameter: &Parameter| wire::function::Parameter {
+        name: parameter.name.clone(),
+        r#type: parameter.ty.to_json().into_bytes(),
+        allow_null_value: parameter.allow_null,
+        allow_unknown_values: parameter.allow_unknown,
+        description: parameter.description.clone(),
+        description_kind: wire::StringKind::Markdown.into(),
+    };
+    wire::Function {
+        parameters: signature.parameters.iter().map(parameter).collect(),
+        variadic_parameter: signature.variadic.as_ref().map(parameter),
+        r#return: Some(wire::function::Return {
+            r#type: signature.returns.to_json().into_bytes(),
+        }),
+        summary: signature.summary.clone(),
+        description: signature.description.clone(),
+        description_kind: wire::StringKind::Markdown.into(),
+        deprecation_message: signature.deprecation.clone(),
     }
 }
 
 fn attributes(attributes: &BTreeMap<String, Attribute>) -> Vec<wire::schema::Attribute> {
     attributes
         .iter()
+        .filter(|(_, one)| one.block.is_none())
         .map(|(name, one)| attribute(name, one))
         .collect()
 }
@@ -113,7 +251,8 @@ fn attribute(name: &str, attribute: &Attribute) -> wire::schema::Attribute {
         computed: attribute.is_computed(),
         sensitive: attribute.sensitive,
         write_only: attribute.write_only,
-        ..Default::default()
+        deprecated: !attribute.deprecation.is_empty(),
+        deprecation_message: attribute.deprecation.to_owned(),
     }
 }
 

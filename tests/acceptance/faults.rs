@@ -25,7 +25,8 @@ fn by_us((plane, method, path): &Write) -> Value {
     } else {
         "deployer"
     };
-    json!({ "plane": plane, "method": method, "path": path, "as": account })
+    // A plan sends the same as a dry run.
+    json!({ "plane": plane, "method": method, "path": path, "as": account, "dry_run": false })
 }
 
 /// Errors that no repetition cures.

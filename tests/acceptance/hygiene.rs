@@ -17,7 +17,7 @@ async fn s23_no_secret_is_in_state_plan_trace_log_or_diagnostic() {
     // A failure in the middle, so that errors are searched, too.
     world
         .fault(json!({
-            "match": { "plane": "kubernetes", "method": "PATCH", "path": "**/ingresses/*", "as": "deployer" },
+            "match": { "plane": "kubernetes", "method": "PATCH", "path": "**/ingresses/*", "as": "masterclient", "dry_run": false },
             "times": 1,
             "do": { "status": 403 },
         }))

@@ -15,13 +15,26 @@ mod terraform;
 #[path = "../support/world.rs"]
 mod world;
 
+mod addon;
+mod adopt;
 mod bad_input;
+mod certificate;
 mod changes;
+mod connection;
 mod contract;
 mod create;
+mod data_sources;
 mod destroy;
 mod drift;
 mod faults;
+mod grants;
 mod hygiene;
+mod identity;
 mod import;
-mod rights;
+mod key_vault;
+mod many;
+mod objects;
+mod preflight;
+mod resume;
+mod teardown;
+mod workload;

@@ -58,6 +58,11 @@ pub(crate) async fn connect() -> (Channel, Arc<World>) {
         })],
         world: Arc::clone(&world),
     };
+    (over_the_wire(provider).await, world)
+}
+
+/// Serves any provider within this process and connects to it.
+pub(crate) async fn over_the_wire(provider: impl Provider) -> Channel {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let incoming = futures_util::stream::iter([Ok::<_, std::io::Error>(theirs)]);
     let incoming = futures_util::StreamExt::chain(incoming, futures_util::stream::pending());
@@ -67,8 +72,7 @@ pub(crate) async fn connect() -> (Channel, Arc<World>) {
             .add_service(service)
             .serve_with_incoming(incoming),
     );
-    let channel = within("the connection", Channel::over(Box::new(ours))).await;
-    (channel, world)
+    within("the connection", Channel::over(Box::new(ours))).await
 }
 
 /// The schema of the provider block.

@@ -11,6 +11,11 @@
 //! - `rpcs`: every RPC
 //! - `contract`: what breaks a rule of Terraform never leaves
 //! - `values`: numbers, unknowns and hostile bytes
+//! - `families`: functions, ephemeral resources, identities, lists, actions, moves and deferrals, with [`garden`]
+//! - `cli`: the same provider under the real CLI, attached to this process
+//! - `process`: the provider of `examples/framework`, in a process of its own, under the real CLI
+//! - `rules`: Terraform's rules, one row each
+//! - `properties`: what holds for all values, and for all bytes
 
 #![expect(
     clippy::expect_used,
@@ -24,12 +29,18 @@ mod core;
 #[path = "../support/host.rs"]
 mod host;
 
+mod cli;
 mod contract;
 mod example;
+mod families;
+mod garden;
 mod handshake;
 mod hostile;
 mod lifecycle;
 mod log;
+mod process;
+mod properties;
 mod rpcs;
+mod rules;
 mod values;
 mod wire;

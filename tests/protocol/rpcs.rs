@@ -6,7 +6,6 @@ use kvtls::framework::{Attribute, AttributeKind, Schema, Value};
 use kvtls::tfplugin6::dynamic_value;
 use kvtls::tfplugin6::generated::provider_client::ProviderClient;
 use kvtls::tfplugin6::generated::{self as tf, DynamicValue};
-use tonic::Code;
 
 use crate::core::{Core, Plan, State, capable, has_errors, summaries};
 use crate::example::{World, connect, echo_schema, provider_schema, thing_schema};
@@ -80,7 +79,8 @@ async fn the_schema_says_what_the_author_said() {
         .into_inner();
     let capabilities = answer.server_capabilities.expect("capabilities");
     assert!(capabilities.plan_destroy && capabilities.get_provider_schema_optional);
-    assert!(!capabilities.move_resource_state && !capabilities.generate_resource_config);
+    assert!(!capabilities.move_resource_state, "it takes over nothing");
+    assert!(capabilities.generate_resource_config);
     assert!(answer.provider.expect("a provider schema").block.is_some());
     assert!(answer.data_source_schemas.contains_key("example_echo"));
 
@@ -689,10 +689,27 @@ async fn an_unknown_type_is_refused_in_words() {
 #[tokio::test]
 async fn what_is_not_offered_is_refused_politely() {
     let (mut client, _) = client().await;
+    let refuses_identity = client
+        .upgrade_resource_identity(tf::upgrade_resource_identity::Request {
+            type_name: THING.to_owned(),
+            raw_identity: Some(tf::RawState {
+                json: b"{}".to_vec(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        })
+        .await
+        .expect("an answer")
+        .into_inner();
+    assert_eq!(refuses_identity.diagnostics[0].summary, "Identity is not known");
     let moved = client
         .move_resource_state(tf::move_resource_state::Request {
             source_type_name: "azurerm_thing".to_owned(),
             target_type_name: THING.to_owned(),
+            source_state: Some(tf::RawState {
+                json: b"{}".to_vec(),
+                ..Default::default()
+            }),
             ..Default::default()
         })
         .await
@@ -725,23 +742,41 @@ async fn what_is_not_offered_is_refused_politely() {
     assert_eq!(error.text, "this provider has no function \"upper\"");
 
     macro_rules! refused {
-        ($($method:ident($request:path)),* $(,)?) => {$(
+        ($summary:expr => $($method:ident($request:path)),* $(,)?) => {$(
             let answer = client.$method(<$request>::default()).await.expect("an answer");
             let diagnostics = answer.into_inner().diagnostics;
-            assert_eq!(diagnostics[0].summary, "Not offered by this provider", stringify!($method));
+            assert_eq!(diagnostics[0].summary, $summary, stringify!($method));
             assert!(has_errors(&diagnostics), stringify!($method));
         )*};
     }
-    refused!(
-        upgrade_resource_identity(tf::upgrade_resource_identity::Request),
+    refused!("Unknown resource type" =>
+        validate_resource_config(tf::validate_resource_config::Request),
+        upgrade_resource_state(tf::upgrade_resource_state::Request),
+        read_resource(tf::read_resource::Request),
+        plan_resource_change(tf::plan_resource_change::Request),
+        apply_resource_change(tf::apply_resource_change::Request),
+        import_resource_state(tf::import_resource_state::Request),
+        move_resource_state(tf::move_resource_state::Request),
         generate_resource_config(tf::generate_resource_config::Request),
+    );
+    refused!("Unknown data source type" =>
+        validate_data_resource_config(tf::validate_data_resource_config::Request),
+        read_data_source(tf::read_data_source::Request),
+    );
+    refused!("Unknown ephemeral resource type" =>
         validate_ephemeral_resource_config(tf::validate_ephemeral_resource_config::Request),
         open_ephemeral_resource(tf::open_ephemeral_resource::Request),
         renew_ephemeral_resource(tf::renew_ephemeral_resource::Request),
         close_ephemeral_resource(tf::close_ephemeral_resource::Request),
+    );
+    refused!("Unknown list resource type" =>
         validate_list_resource_config(tf::validate_list_resource_config::Request),
+    );
+    refused!("Unknown action type" =>
         plan_action(tf::plan_action::Request),
         validate_action_config(tf::validate_action_config::Request),
+    );
+    refused!("Not offered by this provider" =>
         validate_state_store_config(tf::validate_state_store::Request),
         configure_state_store(tf::configure_state_store::Request),
         lock_state(tf::lock_state::Request),
@@ -749,28 +784,40 @@ async fn what_is_not_offered_is_refused_politely() {
         get_states(tf::get_states::Request),
         delete_state(tf::delete_state::Request),
     );
+    let written = client.write_state_bytes(futures_util::stream::empty()).await;
+    let written = written.expect("an answer").into_inner();
+    assert_eq!(written.diagnostics[0].summary, "Not offered by this provider");
+    let read = client
+        .read_state_bytes(tf::read_state_bytes::Request::default())
+        .await;
+    let read = all(read.expect("a stream").into_inner()).await;
+    assert_eq!(read.len(), 1);
+    assert_eq!(read[0].diagnostics[0].summary, "Not offered by this provider");
+    let listed = client.list_resource(tf::list_resource::Request::default()).await;
+    let listed = all(listed.expect("a stream").into_inner()).await;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].diagnostic[0].summary, "Unknown list resource type");
+    let invoked = client.invoke_action(tf::invoke_action::Request::default()).await;
+    let invoked = all(invoked.expect("a stream").into_inner()).await;
+    let [
+        tf::invoke_action::Event {
+            r#type: Some(tf::invoke_action::event::Type::Completed(over)),
+        },
+    ] = invoked.as_slice()
+    else {
+        panic!("exactly one end: {invoked:?}");
+    };
+    assert_eq!(over.diagnostics[0].summary, "Unknown action type");
+}
 
-    let codes = [
-        client
-            .list_resource(tf::list_resource::Request::default())
-            .await
-            .expect_err("a status")
-            .code(),
-        client
-            .invoke_action(tf::invoke_action::Request::default())
-            .await
-            .expect_err("a status")
-            .code(),
-        client
-            .read_state_bytes(tf::read_state_bytes::Request::default())
-            .await
-            .expect_err("a status")
-            .code(),
-        client
-            .write_state_bytes(futures_util::stream::empty())
-            .await
-            .expect_err("a status")
-            .code(),
-    ];
-    assert_eq!(codes, [Code::Unimplemented; 4]);
+/// Everything of a stream.
+async fn all<T>(mut stream: tonic::Streaming<T>) -> Vec<T> {
+    let mut items = Vec::new();
+    while let Some(item) = within("the next item", stream.message())
+        .await
+        .expect("no status")
+    {
+        items.push(item);
+    }
+    items
 }

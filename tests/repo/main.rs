@@ -9,6 +9,7 @@
 mod docs;
 mod files;
 mod layers;
+mod protocol_calls;
 mod readme;
 mod schema_pages;
 mod secrets;

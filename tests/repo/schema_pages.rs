@@ -1,4 +1,4 @@
-//! `docs/index.md` and `docs/resources/*.md` are rendered from the schemas and the examples. `UPDATE_EXPECT=1 cargo
+//! `docs/index.md`, `docs/resources/*.md` and `docs/data-sources/*.md` are rendered from the schemas and the examples. `UPDATE_EXPECT=1 cargo
 //! test --test repo` writes them anew.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,14 @@ fn the_pages_of_the_registry_equal_the_schemas() {
         let file = name.trim_start_matches("kvtls_");
         let text = page(&title, "subcategory: \"\"\n", resource.schema(), &shown, &import);
         pages.insert(format!("docs/resources/{file}.md"), text);
+    }
+    for source in provider.data_sources() {
+        let name = source.type_name();
+        let shown = self::example(&format!("examples/data-sources/{name}/data-source.tf"));
+        let title = format!("{name} Data Source - kvtls");
+        let file = name.trim_start_matches("kvtls_");
+        let text = page(&title, "subcategory: \"\"\n", source.schema(), &shown, "");
+        pages.insert(format!("docs/data-sources/{file}.md"), text);
     }
     let update = std::env::var_os("UPDATE_EXPECT").is_some();
     for (path, wanted) in pages {
@@ -111,7 +119,9 @@ fn kind(attribute: &Attribute) -> String {
         AttributeKind::Nested(Nesting::Set, _) => "set of objects".to_owned(),
         AttributeKind::Nested(Nesting::Map, _) => "map of objects".to_owned(),
     };
-    if attribute.sensitive {
+    if attribute.write_only {
+        format!("{kind}, write-only")
+    } else if attribute.sensitive {
         format!("{kind}, sensitive")
     } else {
         kind

@@ -153,3 +153,80 @@ async fn rights_are_those_of_the_world_file() {
     assert_eq!(denied["action"], "Microsoft.KeyVault/vaults/read");
     assert_eq!(denied["effect"], "none");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kubeconfig_looks_as_recorded() {
+    let world = world().await;
+    let recorded: Value =
+        serde_json::from_str(include_str!("recordings/aks-list-cluster-user-credential.json")).unwrap();
+    let answer = &recorded["interactions"][0]["response"];
+    let target = "Microsoft.ContainerService/managedClusters/myAKSCluster/listClusterUserCredential?api-version=2026-01-01";
+    let deployer = Somebody::named(&world, "deployer").await;
+    let (status, headers, body) = deployer
+        .call_with_headers(Method::POST, &deployer.path(target), None)
+        .await;
+    assert_eq!(Some(u64::from(status)), answer["status"].as_u64());
+    for name in answer["headers"].as_object().unwrap().keys() {
+        assert!(headers.contains_key(name), "{name} is missing");
+    }
+    assert_eq!(headers["content-type"], "application/json");
+    // The members of a YAML document, in their order, without what they hold.
+    let outline = |body: &Value| -> Vec<String> {
+        let value = body["kubeconfigs"][0]["value"].as_str().unwrap();
+        let yaml = String::from_utf8(STANDARD.decode(value).unwrap()).unwrap();
+        let members = yaml.lines().filter_map(|line| line.split_once(':'));
+        members.map(|(member, _)| member.to_owned()).collect()
+    };
+    assert_eq!(outline(&body), outline(&answer["body"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_operation_keeps_a_cluster_busy_until_it_ends() {
+    let world = world().await;
+    let deployer = Somebody::named(&world, "deployer").await;
+    let cluster =
+        deployer.path("Microsoft.ContainerService/managedClusters/myAKSCluster?api-version=2026-04-01");
+    let (_, before) = deployer.call(Method::GET, &cluster, None).await;
+    let operation = json!({"name": "Upgrading", "for": "5m"});
+    let (status, begun) = control(
+        &world,
+        "POST",
+        "/clusters/myAKSCluster/operation",
+        Some(operation),
+    )
+    .await;
+    assert_eq!(status, 200, "{begun}");
+    let (_, during) = deployer.call(Method::GET, &cluster, None).await;
+    assert_eq!(during["properties"]["provisioningState"], "Upgrading");
+    let (status, refused) = deployer.call(Method::PUT, &cluster, Some(before.clone())).await;
+    assert_eq!((status, &refused["code"]), (409, &json!("OperationNotAllowed")));
+    assert!(refused["message"].as_str().unwrap().contains("(Upgrading)"));
+    control(&world, "POST", "/clock", Some(json!({"advance": "6m"}))).await;
+    let (_, after) = deployer.call(Method::GET, &cluster, None).await;
+    assert_eq!(after["properties"]["provisioningState"], "Succeeded");
+    assert_ne!(after["eTag"], before["eTag"]);
+    let pool = json!({"pool": "nodepool1", "for": "1m"});
+    let (status, begun) = control(&world, "POST", "/clusters/myAKSCluster/operation", Some(pool)).await;
+    assert_eq!(status, 200, "{begun}");
+    let (status, refused) = deployer.call(Method::PUT, &cluster, Some(after)).await;
+    assert_eq!(status, 409, "pools keep the cluster busy as well: {refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_not_registered_takes_no_writes() {
+    let world = super::client::world_with(kvtls::sandbox::Options {
+        world: json!({"version": 1, "extends": "default",
+            "subscriptions": {"main": {"registered": ["Microsoft.ContainerService"]}}}),
+        ..kvtls::sandbox::Options::default()
+    })
+    .await;
+    let deployer = Somebody::named(&world, "deployer").await;
+    let vault = deployer.path("Microsoft.KeyVault/vaults/fresh-vault?api-version=2026-02-01");
+    let body = json!({"location": "eastus", "properties": {}});
+    let (status, refused) = deployer.call(Method::PUT, &vault, Some(body)).await;
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (409, &json!("MissingSubscriptionRegistration")),
+        "{refused}"
+    );
+}

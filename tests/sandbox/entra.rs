@@ -195,3 +195,38 @@ async fn a_federated_assertion_stands_in_for_a_secret() {
     world.advance(Duration::from_secs(301)).await.unwrap();
     assert_eq!(post(&good).await.1["error_codes"], json!([700_024]));
 }
+
+/// Member names and types of a value.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| (name.clone(), shape(member)))
+            .collect(),
+        Value::Array(items) => items.first().map(shape).into_iter().collect(),
+        Value::String(_) => "text".into(),
+        Value::Number(_) => "number".into(),
+        Value::Bool(_) => "bool".into(),
+        Value::Null => Value::Null,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_and_their_documents_look_as_recorded() {
+    let world = world().await;
+    let recorded: Value =
+        serde_json::from_str(include_str!("recordings/entra-client-credentials.json")).unwrap();
+    let answers = recorded["interactions"].as_array().unwrap();
+    let body = |index: usize| &answers[index]["response"]["body"];
+    let environment = world.environment("deployer", Mode::Ports);
+    let tenant = &environment["ARM_TENANT_ID"];
+    let login = "https://login.microsoftonline.com";
+    let get = async |url: String| read(proxied(&world).get(url).send().await.unwrap()).await.1;
+    let document = get(format!("{login}/{tenant}/v2.0/.well-known/openid-configuration")).await;
+    assert_eq!(shape(&document), shape(body(0)));
+    let discovery = get(format!("{login}/common/discovery/instance?api-version=1.1")).await;
+    assert_eq!(shape(&discovery), shape(body(1)));
+    let (status, token) = token(&world, "deployer", "https://management.azure.com/.default").await;
+    assert_eq!(status, 200);
+    assert_eq!(shape(&token), shape(body(2)));
+}

@@ -9,6 +9,7 @@ mod arm;
 mod client;
 mod control;
 mod entra;
+mod faults;
 mod front;
 mod identities;
 mod kubernetes;

@@ -277,6 +277,11 @@ impl Plugin {
         &self.identity
     }
 
+    /// The ID of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// What it printed on stderr so far.
     pub(crate) fn stderr(&self) -> String {
         text(&self.errors)

@@ -77,6 +77,61 @@ impl World {
         format!("{cluster}/namespaces/default/bindings/shop")
     }
 
+    /// Where the cluster's API server listens: host and port.
+    pub(crate) fn api_server(&self) -> String {
+        let ready = self.sandbox.ready();
+        let server = ready["clusters"][CLUSTER]["server"].as_str().expect("a server");
+        server
+            .trim_start_matches("https://")
+            .trim_end_matches('/')
+            .to_owned()
+    }
+
+    /// Lets an identity read the vault's secrets, as the owner.
+    pub(crate) async fn grant(&self, object_id: &Value) {
+        let subscription = self
+            .deployer
+            .variable("ARM_SUBSCRIPTION_ID")
+            .expect("a subscription");
+        let role = "4633458b-17de-408a-b874-0445c86b69e6";
+        let role =
+            format!("/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{role}");
+        let path = format!(
+            "{}/providers/Microsoft.Authorization/roleAssignments/11111111-2222-4333-8444-666666666666?api-version=2022-04-01",
+            self.vault_id()
+        );
+        let body = json!({ "properties": { "roleDefinitionId": role, "principalId": object_id, "principalType": "ServicePrincipal" } });
+        let made = self
+            .owner
+            .arm(Method::PUT, &path, Some(&body))
+            .await
+            .expect("ARM answers");
+        assert!(made.status.is_success(), "{made:?}");
+    }
+
+    /// Deletes the cluster, as the owner.
+    pub(crate) async fn delete_cluster(&self) {
+        let path = self.owner.cluster_path(GROUP, CLUSTER).expect("a path");
+        let deleted = self
+            .owner
+            .arm(Method::DELETE, &path, None)
+            .await
+            .expect("ARM answers");
+        assert!(deleted.status.is_success(), "{deleted:?}");
+        for _ in 0..30 {
+            let found = self
+                .owner
+                .arm(Method::GET, &path, None)
+                .await
+                .expect("ARM answers");
+            if found.status == reqwest::StatusCode::NOT_FOUND {
+                return;
+            }
+            self.advance("1m").await;
+        }
+        panic!("the cluster does not go");
+    }
+
     fn id(&self, kind: &str, name: &str) -> String {
         let subscription = self
             .deployer
@@ -245,6 +300,51 @@ impl World {
         policies
             .iter()
             .filter_map(|policy| policy["objectId"].as_str().map(str::to_owned))
+            .collect()
+    }
+
+    /// Assigns a role to a principal, by object ID, as the owner.
+    pub(crate) async fn assign(&self, scope: &str, role: &str, object_id: &str) {
+        let name = "7c1f0c9e-4a50-4ef0-9f0a-0d2f5f1c9a01";
+        let path = format!(
+            "{scope}/providers/Microsoft.Authorization/roleAssignments/{name}?api-version=2022-04-01"
+        );
+        let definition = format!("/providers/Microsoft.Authorization/roleDefinitions/{role}");
+        let body = json!({ "properties": {
+            "roleDefinitionId": definition, "principalId": object_id, "principalType": "ServicePrincipal",
+        } });
+        let put = self
+            .owner
+            .arm(Method::PUT, &path, Some(&body))
+            .await
+            .expect("ARM answers");
+        assert!(put.status.is_success(), "{put:?}");
+    }
+
+    /// Reads something of ARM as the owner.
+    pub(crate) async fn arm(&self, path: &str) -> Value {
+        self.owner
+            .arm(Method::GET, path, None)
+            .await
+            .expect("ARM answers")
+            .body
+    }
+
+    /// The resource group's ID.
+    pub(crate) fn group_id(&self) -> String {
+        let vault = self.vault_id();
+        vault.split("/providers/").next().unwrap_or_default().to_owned()
+    }
+
+    /// What was written to ARM and to the cluster after that entry, by anybody but the world's own actors.
+    pub(crate) async fn writes_after(&self, number: u64) -> Vec<String> {
+        let entries = self.journal_after(number).await;
+        let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        let path = |url: String| url.split('?').next().unwrap_or_default().to_owned();
+        entries
+            .iter()
+            .filter(|entry| is_write(entry))
+            .map(|entry| format!("{} {}", text(entry, "method"), path(text(entry, "url"))))
             .collect()
     }
 

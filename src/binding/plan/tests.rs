@@ -137,8 +137,11 @@ fn owned() -> Owned {
         grants: vec![OwnedGrant {
             kind: "role_assignment".to_owned(),
             id: "assignment".to_owned(),
+            scope: desired.vault.to_string(),
             principal_id: "object".to_owned(),
         }],
+        identity: Identity::Addon,
+        disables_addon: false,
     }
 }
 

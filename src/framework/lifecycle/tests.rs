@@ -117,6 +117,7 @@ async fn everything(slow: &Slow) -> Vec<(&'static str, Value, Diagnostics)> {
         prior: state(),
         proposed: state(),
         private: kept(),
+        planned_private: Private::new(),
         deadline: long_ago(),
     };
     let apply_request = ApplyRequest {
@@ -124,6 +125,7 @@ async fn everything(slow: &Slow) -> Vec<(&'static str, Value, Diagnostics)> {
         prior: state(),
         planned: state(),
         private: kept(),
+        checkpoint: Checkpoint::default(),
         deadline: long_ago(),
     };
     let read = read(slow, read_request).await;

@@ -477,6 +477,11 @@ fn a_collection_proves_a_difference_only_with_its_known_parts() {
         (
             Value::Set(vec![text("a")]),
             Value::Set(vec![text("b"), Value::Unknown]),
+            true,
+        ),
+        (
+            Value::Set(vec![text("a"), text("b")]),
+            Value::Set(vec![text("b"), Value::Unknown]),
             false,
         ),
         (Value::Set(vec![text("a")]), Value::Set(vec![text("b")]), true),

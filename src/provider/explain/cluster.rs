@@ -77,6 +77,30 @@ pub fn adopted(managers: &[String], left: &[String]) -> Diagnostic {
     .code("KVTLS-W424")
 }
 
+/// Something that all further steps depend on could not be seen.
+pub(super) fn undecided(missing: &str, cluster: &ClusterId, changed: &Changed) -> Diagnostic {
+    let detail = format!(
+        "Everything that follows depends on it: {missing}. {}",
+        changed.sentence()
+    );
+    if missing.contains("is forbidden: User") {
+        return Diagnostic::error(
+            "Permission in cluster is missing",
+            detail,
+            grant_in_cluster(missing, cluster),
+        )
+        .code("KVTLS-E502");
+    }
+    let fix = if missing.contains("no answer from") {
+        "Run Terraform where the cluster's API is reachable, or set  kubernetes = { proxy_url = \"http://…\" }  or \
+         HTTPS_PROXY. A private cluster is reached from its own network only."
+    } else {
+        "If it could not be read, give the identity Reader on cluster and vault. If the add-on lost its identity, switch \
+         it off and on:  az aks disable-addons / enable-addons -a azure-keyvault-secrets-provider."
+    };
+    Diagnostic::error("Binding cannot go on", detail, fix).code("KVTLS-E606")
+}
+
 /// A credential that this cluster cannot give.
 pub fn credential(error: &ConnectError, changed: &Changed) -> Diagnostic {
     let attribute = AttributePath::of("kubernetes").attribute("credential");

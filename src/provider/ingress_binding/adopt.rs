@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::import::{Found, Place, hosts, missing, read};
+use super::import::{Found, Place, access, hosts, missing, read};
 use crate::binding::desired::binding_id;
 use crate::binding::error::kubernetes_said;
 use crate::binding::manifests;
@@ -88,6 +88,7 @@ pub(super) async fn adopt(place: &Place<'_>, name: &str) -> Result<Adopted, Diag
             name: class_name.to_owned(),
             vault,
             certificates: certificates(&class, &ingress),
+            access: access(&Json::Null),
             ingress: Some(ingress),
             deployment: None,
         },
@@ -147,6 +148,7 @@ fn certificates(class: &Json, ingress: &Json) -> Value {
             ("certificate", Value::from(name)),
             ("hosts", Value::from(hosts(Some(ingress), secret_name))),
             ("secret_name", Value::from(secret_name)),
+            ("version", Value::Null),
         ]);
         found.insert(key, certificate);
     }

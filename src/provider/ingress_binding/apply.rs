@@ -5,10 +5,9 @@ use uuid::Uuid;
 use super::objects::read_kubernetes;
 use super::state::{self, Kept};
 use super::{IngressBinding, config, plan};
-use crate::azure::ids::{ClusterId, IdError, VaultId};
+use crate::azure::ids::{ClusterId, IdError, IdentityId, VaultId};
 use crate::binding::converge::{Outcome, converge, owned_objects, remove};
-use crate::binding::desired::{Connection, Desired};
-use crate::binding::error::Cause;
+use crate::binding::desired::{Connection, Desired, Identity, Mode, Workload};
 use crate::binding::execute::{Done, Limits};
 use crate::binding::findings::{Class, Hold, Known};
 use crate::binding::grant;
@@ -20,7 +19,7 @@ use crate::binding::step::{Step, object_key};
 use crate::binding::world::{Freshness, World};
 use crate::framework::object::Reader;
 use crate::framework::{ApplyRequest, ApplyResponse, Deadline, Diagnostic, Diagnostics, Value};
-use crate::k8s::SECRET_PROVIDER_CLASS;
+use crate::k8s::{SECRET_PROVIDER_CLASS, SERVICE_ACCOUNT};
 use crate::provider::Defaults;
 use crate::provider::explain::{self, Changed, Stage};
 
@@ -88,13 +87,17 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     };
     let mut diagnostics = tell(&desired, &outcome);
     let wrote = outcome.done.steps.iter().any(Step::is_write)
-        || outcome.done.failure.as_ref().is_some_and(|failure| {
-            failure.step.is_write() && !matches!(failure.cause, Cause::Undecided { .. })
-        });
+        || outcome
+            .done
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.step.is_write() && !failure.cause.is_before_the_write());
     if diagnostics.has_errors() && !wrote {
         return unchanged(request, diagnostics);
     }
     kept.admitted = outcome.done.admitted.clone();
+    kept.switched_addon_on |=
+        outcome.done.addon_switched_on || (is_create && world.switched_on(&desired.cluster));
     kept.announced.clear();
     kept.resumes = None;
     for step in &outcome.done.steps {
@@ -113,11 +116,13 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     }
     if !diagnostics.has_errors() {
         keep_promises(&request.planned, &mut state);
-        diagnostics.extend(revoke_stale(&world, &desired, &mut state, &limits).await);
+        diagnostics.extend(revoke_stale(&world, &desired, &mut state, &kept, &limits).await);
     } else if request.planned.get("on_incomplete").as_str() == Some("warn") {
         // A success by the practitioner's own word: the plan's promises stand, and the phase tells the truth.
         keep_promises(&request.planned, &mut state);
         diagnostics = diagnostics.into_iter().map(explain::incomplete).collect();
+    } else if is_create {
+        diagnostics = diagnostics.into_iter().map(explain::tainted).collect();
     }
     ApplyResponse {
         state,
@@ -163,29 +168,33 @@ fn unchanged(request: ApplyRequest, diagnostics: Diagnostics) -> ApplyResponse {
 }
 
 /// Revokes what kvtls granted for a vault or an identity that the binding has left, now that it serves without it.
-async fn revoke_stale(world: &World, desired: &Desired, state: &mut Value, limits: &Limits) -> Diagnostics {
-    let object_id = state
-        .get("addon_identity")
-        .get("object_id")
-        .as_str()
-        .map(str::to_owned);
+async fn revoke_stale(
+    world: &World,
+    desired: &Desired,
+    state: &mut Value,
+    kept: &Kept,
+    limits: &Limits,
+) -> Diagnostics {
+    let reader = kept.reader(desired, state.get("addon_identity"));
+    let principal = reader.map(|(_, principal)| principal);
+    let rbac = kept.rbac;
     let mut diagnostics = Diagnostics::new();
     let Some(Value::List(grants)) = state.as_map_mut().and_then(|it| it.get_mut("grants")) else {
         return diagnostics;
     };
     let (stale, current) = grants
         .drain(..)
-        .partition::<Vec<Value>, _>(|grant| state::is_stale(grant, desired, object_id.as_deref()));
+        .partition::<Vec<Value>, _>(|grant| state::is_stale(grant, desired, principal.as_deref(), rbac));
     *grants = current;
     for grant in stale {
         let id = grant.get("id").as_str().unwrap_or_default().to_owned();
         let vault = id
             .split("/providers/Microsoft.Authorization/")
             .next()
+            .and_then(|scope| scope.split("/secrets/").next())
             .unwrap_or_default();
-        let Ok(vault) = VaultId::parse(vault) else {
-            continue;
-        };
+        // A trust is no vault's; the other one is looked at all the same.
+        let vault = VaultId::parse(vault).unwrap_or_else(|_| desired.vault.clone());
         let owned = Owned {
             cluster: desired.cluster.clone(),
             vault,
@@ -194,7 +203,9 @@ async fn revoke_stale(world: &World, desired: &Desired, state: &mut Value, limit
             instance: String::new(),
             objects: Vec::new(),
             secrets: Vec::new(),
+            identity: trusted_identity(&grant).unwrap_or_else(|| desired.access.identity.clone()),
             grants: vec![owned_grant(&grant)],
+            disables_addon: false,
             applied: desired.apply_manifests,
             connection: desired.connection.clone(),
         };
@@ -202,10 +213,13 @@ async fn revoke_stale(world: &World, desired: &Desired, state: &mut Value, limit
             Ok(Outcome {
                 done: Done { failure: None, .. },
                 observation,
+                shared,
                 ..
             }) => {
                 let unseen = observation.other_classes.why_not();
-                unseen.map(|_| "the cluster's SecretProviderClasses could not be listed".to_owned())
+                let unseen =
+                    unseen.map(|_| "the cluster's SecretProviderClasses could not be listed".to_owned());
+                unseen.or(shared.then(|| IN_USE.to_owned()))
             }
             Ok(outcome) => outcome
                 .done
@@ -218,11 +232,28 @@ async fn revoke_stale(world: &World, desired: &Desired, state: &mut Value, limit
     diagnostics
 }
 
+const IN_USE: &str = "a binding that is being made right now uses it";
+
+/// Whom a trust that has gone stale was for.
+fn trusted_identity(grant: &Value) -> Option<Identity> {
+    let text = |name: &str| grant.get(name).as_str().unwrap_or_default();
+    let account = text("role")
+        .strip_prefix("system:serviceaccount:")?
+        .rsplit(':')
+        .next()?;
+    Some(Identity::Workload(Workload {
+        id: IdentityId::parse(text("scope")).ok()?,
+        service_account: account.to_owned(),
+        federated: Mode::Ensure,
+    }))
+}
+
 fn owned_grant(grant: &Value) -> OwnedGrant {
     let text = |name: &str| grant.get(name).as_str().unwrap_or_default().to_owned();
     OwnedGrant {
         kind: text("kind"),
         id: text("id"),
+        scope: text("scope"),
         principal_id: text("principal_id"),
     }
 }
@@ -319,7 +350,7 @@ pub(super) async fn delete(resource: &IngressBinding, request: ApplyRequest) -> 
     let ready = resource
         .configured
         .need()
-        .and_then(|world| Ok((world, owned(&request.prior, instance, &defaults)?)));
+        .and_then(|world| Ok((world, owned(&request.prior, instance, &kept, &defaults)?)));
     let (world, owned) = match ready {
         Ok(ready) => ready,
         Err(diagnostic) => return unchanged(request, Diagnostics::from(diagnostic)),
@@ -398,20 +429,27 @@ fn failures(done: &Done) -> Diagnostics {
 /// Grants of ours that stay, and why.
 fn kept_grants(owned: &Owned, outcome: &Outcome) -> Diagnostics {
     let live = outcome.observation.assignments.known();
+    let outcome_cluster = owned.cluster.clone();
     let stays = |owned: &&OwnedGrant| {
         let is_there = live.is_some_and(|all| {
             all.iter()
-                .any(|live| live.id.eq_ignore_ascii_case(&owned.id) && grant::is_ours(live))
+                .any(|live| live.id.eq_ignore_ascii_case(&owned.id) && grant::is_ours(live, &outcome_cluster))
         });
-        is_there && matches!(outcome.observation.other_classes, Seen::NotSeen(_))
+        is_there && (outcome.shared || !matches!(outcome.observation.other_classes, Seen::Known(_)))
     };
-    let why = "the cluster's SecretProviderClasses could not be listed, so others may need it";
-    owned
-        .grants
-        .iter()
-        .filter(stays)
-        .map(|grant| explain::grant_kept(&grant.id, why))
-        .collect()
+    let why = if outcome.shared {
+        IN_USE
+    } else if owned.applied {
+        "the cluster's SecretProviderClasses could not be listed, so others may need it"
+    } else {
+        "with apply_manifests = false the cluster is not asked who else needs it"
+    };
+    let grants = owned.grants.iter().filter(stays);
+    let mut told: Diagnostics = grants.map(|grant| explain::grant_kept(&grant.id, why)).collect();
+    if let Some(why) = &outcome.done.addon_kept {
+        told.push(explain::addon_kept(why));
+    }
+    told
 }
 
 fn connection(state: &Value, defaults: &Defaults) -> Result<Connection, Diagnostic> {
@@ -419,7 +457,7 @@ fn connection(state: &Value, defaults: &Defaults) -> Result<Connection, Diagnost
     read_kubernetes(root.opt_object("kubernetes")?.as_ref(), &defaults.connection)
 }
 
-fn owned(state: &Value, instance: &str, defaults: &Defaults) -> Result<Owned, Diagnostic> {
+fn owned(state: &Value, instance: &str, kept: &Kept, defaults: &Defaults) -> Result<Owned, Diagnostic> {
     let text = |name: &str| state.get(name).as_str().unwrap_or_default();
     let broken = |name: &str, error: IdError| {
         Diagnostic::error(
@@ -438,6 +476,18 @@ fn owned(state: &Value, instance: &str, defaults: &Defaults) -> Result<Owned, Di
         let key = format!("Ingress/{name}");
         objects.extend(owned_objects(text("namespace"), [key.as_str()]));
     }
+    let root = Reader::root(state);
+    let identity = match root.opt_object("access")? {
+        Some(access) => config::identity(&access)?,
+        None => Identity::Addon,
+    };
+    if let Identity::Workload(workload) = &identity {
+        objects.push(SERVICE_ACCOUNT.named(text("namespace"), &workload.service_account));
+    }
+    let addon = state.get("addon");
+    let disables_addon = kept.switched_addon_on
+        && addon.get("mode").as_str() == Some("ensure")
+        && addon.get("on_destroy").as_str() == Some("disable_if_unused");
     objects.sort();
     objects.dedup();
     let grants = state.get("grants").as_list().unwrap_or_default().iter();
@@ -453,6 +503,8 @@ fn owned(state: &Value, instance: &str, defaults: &Defaults) -> Result<Owned, Di
             .filter(|grant| grant.get("managed").as_bool() == Some(true))
             .map(owned_grant)
             .collect(),
+        identity,
+        disables_addon,
         applied: state.get("apply_manifests").as_bool() != Some(false),
         connection: connection(state, defaults)?,
     })

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::objects;
 use super::schema::{certificate_name, certificate_vault, endpoint};
 use crate::azure::duration;
-use crate::azure::ids::{ClusterId, VaultId};
+use crate::azure::ids::{ClusterId, IdentityId, VaultId};
 use crate::binding::desired::{
-    AddonPolicy, Certificate, Desired, Ingress, Mode, PathRule, Port, Rule, Verify, VerifyLevel, binding_id,
+    Access, AddonPolicy, Certificate, Desired, Expiry, GrantScope, Identity, Ingress, Mode, PathRule, Port,
+    Rule, Verify, VerifyLevel, Workload, binding_id,
 };
 use crate::framework::object::{Known, Reader};
 use crate::framework::{AttributePath, Diagnostic, Diagnostics, Value};
@@ -49,6 +50,17 @@ pub(super) fn fill(config: &Value, planned: &mut Value) {
             };
             members.insert("secret_name".to_owned(), or("secret_name", secret_name));
         }
+    }
+    let account = match planned.get("access").get("identity").as_str() {
+        Some("workload") => match config.get("access").get("service_account_name") {
+            Value::Null => name.clone(),
+            written => written.clone(),
+        },
+        Some(_) => config.get("access").get("service_account_name").clone(),
+        None => Value::Unknown,
+    };
+    if let Some(access) = member(planned, "access").and_then(Value::as_map_mut) {
+        access.insert("service_account_name".to_owned(), account);
     }
     // Nothing is proven of what is only rendered.
     if config.get("apply_manifests").as_bool() == Some(false)
@@ -105,7 +117,7 @@ pub(super) fn id(value: &Value) -> Option<String> {
 /// # Errors
 /// If a value contradicts another.
 pub(super) fn parse(planned: &Value, defaults: &Defaults) -> Result<Option<Desired>, Diagnostics> {
-    const CONFIGURED: [&str; 14] = [
+    const CONFIGURED: [&str; 15] = [
         "name",
         "cluster_id",
         "key_vault_id",
@@ -115,6 +127,7 @@ pub(super) fn parse(planned: &Value, defaults: &Defaults) -> Result<Option<Desir
         "access",
         "ingress",
         "verify",
+        "expiry",
         "create_namespace",
         "sync",
         "apply_manifests",
@@ -144,7 +157,10 @@ fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic
         certificates.insert(
             key.to_owned(),
             Certificate {
-                certificate: certificate_name(reference).unwrap_or(reference).to_owned(),
+                certificate: certificate_name(reference)
+                    .map_or(reference, |(name, _)| name)
+                    .to_owned(),
+                version: certificate.opt_string("version")?.map(str::to_owned),
                 hosts: certificate.strings("hosts")?,
                 secret_name: certificate.string("secret_name")?.to_owned(),
             },
@@ -165,8 +181,9 @@ fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic
             mode: mode(addon.string("mode")?),
             rotation_enabled: addon.bool("rotation_enabled")?,
             rotation_poll_interval: addon.opt_string("rotation_poll_interval")?.map(str::to_owned),
+            disable_if_unused: addon.string("on_destroy")? == "disable_if_unused",
         },
-        access: mode(root.object("access")?.string("mode")?),
+        access: read_access(&root.object("access")?)?,
         ingress: root
             .opt_object("ingress")?
             .map(|ingress| read_ingress(&ingress))
@@ -184,6 +201,7 @@ fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic
             timeout: duration::parse(verify.string("timeout")?).unwrap_or(Duration::from_secs(300)),
             read_secret: objects::read_read_secret(&verify)?,
         },
+        expiry: read_expiry(&root.object("expiry")?)?,
         create_namespace: root.opt_bool("create_namespace")?.unwrap_or(false),
         sync: objects::read_sync(root)?,
         default_labels: defaults.labels.clone(),
@@ -191,6 +209,52 @@ fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic
         force_conflicts: root.opt_bool("force_conflicts")?.unwrap_or(false),
         connection: objects::read_kubernetes(root.opt_object("kubernetes")?.as_ref(), &defaults.connection)?,
     })
+}
+
+fn read_expiry(expiry: &Reader<'_>) -> Result<Expiry, Diagnostic> {
+    Ok(Expiry {
+        warn: duration::parse(expiry.string("warn")?).unwrap_or(Duration::from_secs(30 * 24 * 3600)),
+        fail: expiry.opt_string("fail")?.and_then(duration::parse),
+    })
+}
+
+fn read_access(access: &Reader<'_>) -> Result<Access, Diagnostic> {
+    Ok(Access {
+        mode: mode(access.string("mode")?),
+        rbac: match access.string("model")? {
+            "rbac" => Some(true),
+            "access_policy" => Some(false),
+            _ => None,
+        },
+        scope: match access.string("scope")? {
+            "certificate" => GrantScope::Certificate,
+            _ => GrantScope::Vault,
+        },
+        propagation: duration::parse(access.string("propagation_timeout")?)
+            .unwrap_or(Duration::from_secs(600)),
+        identity: identity(access)?,
+    })
+}
+
+/// Whose rights read the vault.
+pub(super) fn identity(access: &Reader<'_>) -> Result<Identity, Diagnostic> {
+    if access.opt_string("identity")? != Some("workload") {
+        return Ok(Identity::Addon);
+    }
+    let id = IdentityId::parse(access.string("identity_id")?).map_err(|error| {
+        let path = access.path().attribute("identity_id");
+        Diagnostic::error(
+            "Resource ID is not valid",
+            error.to_string(),
+            format!("Correct {path}."),
+        )
+        .at(path)
+    })?;
+    Ok(Identity::Workload(Workload {
+        id,
+        service_account: access.string("service_account_name")?.to_owned(),
+        federated: mode(access.string("federated_credential")?),
+    }))
 }
 
 fn mode(text: &str) -> Mode {
@@ -239,8 +303,77 @@ pub(super) fn contradictions(value: &Value) -> Diagnostics {
     secret_names(&root, &certificates, &mut diagnostics);
     vault_references(&root, &certificates, &mut diagnostics);
     hosts(&root, &certificates, &mut diagnostics);
+    versions(&certificates, &mut diagnostics);
+    workload(&root, &mut diagnostics);
     rendering(&root, &mut diagnostics);
     diagnostics
+}
+
+/// An ID with a version stops rotation, so `version` has to say the same.
+fn versions(certificates: &[(&str, Reader<'_>)], diagnostics: &mut Diagnostics) {
+    for (_, certificate) in certificates {
+        let reference = certificate.known_string("certificate").known();
+        let Some((_, Some(named))) = reference.and_then(|text| certificate_name(text).ok()) else {
+            continue;
+        };
+        let pinned = match certificate.known_string("version") {
+            Known::Known(version) => Some(version),
+            Known::Null => None,
+            Known::Unknown => continue,
+        };
+        if pinned != Some(named) {
+            diagnostics.push(
+                Diagnostic::error(
+                    "Certificate ID has a version",
+                    "With a version the certificate would never be renewed in the cluster.",
+                    format!(
+                        "Use the versionless ID (azurerm: versionless_id or versionless_secret_id), or pin it on purpose with  \
+                         version = \"{named}\"."
+                    ),
+                )
+                .at(certificate.path().attribute("certificate")),
+            );
+        }
+    }
+}
+
+/// What only a workload identity has.
+fn workload(root: &Reader<'_>, diagnostics: &mut Diagnostics) {
+    let Known::Known(access) = root.known_object("access") else {
+        return;
+    };
+    let is_workload = match access.known_string("identity") {
+        Known::Known(identity) => identity == "workload",
+        Known::Null => false,
+        Known::Unknown => return,
+    };
+    if is_workload {
+        if matches!(access.known_string("identity_id"), Known::Null) {
+            diagnostics.push(
+                Diagnostic::error(
+                    "Identity is needed",
+                    "access.identity is \"workload\", and no identity is named.",
+                    "Add  identity_id = azurerm_user_assigned_identity.main.id.",
+                )
+                .at(access.path().attribute("identity_id")),
+            );
+        }
+        return;
+    }
+    for name in ["identity_id", "service_account_name", "federated_credential"] {
+        if let Known::Known(text) = access.known_string(name)
+            && text != "ensure"
+        {
+            diagnostics.push(
+                Diagnostic::error(
+                    "Setting is for workload identity only",
+                    format!("access.{name} has no effect while the add-on's own identity reads the vault."),
+                    format!("Remove {name}, or set  identity = \"workload\"."),
+                )
+                .at(access.path().attribute(name)),
+            );
+        }
+    }
 }
 
 /// What only an applied binding can have.

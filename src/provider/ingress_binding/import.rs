@@ -60,6 +60,8 @@ pub(super) struct Found {
     pub(super) name: String,
     pub(super) vault: VaultId,
     pub(super) certificates: Value,
+    /// Who reads the vault.
+    pub(super) access: Value,
     pub(super) ingress: Option<Json>,
     /// The sync Deployment, if it is there.
     pub(super) deployment: Option<Json>,
@@ -152,6 +154,7 @@ async fn find_binding(place: &Place<'_>, name: &str, id: &str) -> Result<Found, 
         name: name.to_owned(),
         vault,
         certificates: certificates(&class, ingress.as_ref()),
+        access: access(&class),
         ingress,
         deployment: deployment?,
     })
@@ -177,9 +180,14 @@ fn state(place: &Place<'_>, cluster: &Cluster, found: &Found, defaults: &Default
                 ("mode", Value::from("ensure")),
                 ("rotation_enabled", Value::from(cluster.addon.rotation_enabled)),
                 ("rotation_poll_interval", Value::Null),
+                ("on_destroy", Value::from("leave")),
             ]),
         ),
-        ("access", Value::object([("mode", Value::from("ensure"))])),
+        ("access", found.access.clone()),
+        (
+            "expiry",
+            Value::object([("warn", Value::from("30d")), ("fail", Value::Null)]),
+        ),
         (
             "ingress",
             found
@@ -252,18 +260,38 @@ fn certificates(class: &Json, ingress: Option<&Json>) -> Value {
     Value::object(secrets.filter_map(|secret| {
         let key = secret["data"][0]["objectName"].as_str()?;
         let secret_name = secret["secretName"].as_str()?;
-        let name = names.get(key).map_or(key, String::as_str);
+        let (name, version) = names.get(key).cloned().unwrap_or((key.to_owned(), None));
         let certificate = Value::object([
             ("certificate", Value::from(name)),
             ("hosts", Value::from(hosts(ingress, secret_name))),
             ("secret_name", Value::from(secret_name)),
+            ("version", Value::from(version)),
         ]);
         Some((key, certificate))
     }))
 }
 
-/// Names in the vault by alias, out of the `objects` text as we write it.
-fn vault_names(objects: &str) -> BTreeMap<String, String> {
+/// Who reads, by the bookkeeping of a SecretProviderClass of ours.
+pub(super) fn access(class: &Json) -> Value {
+    let identity = manifests::annotation(class, manifests::IDENTITY);
+    let account = manifests::annotation(class, manifests::ACCOUNT);
+    Value::object([
+        ("mode", Value::from("ensure")),
+        ("model", Value::from("auto")),
+        ("scope", Value::from("vault")),
+        ("propagation_timeout", Value::from("10m")),
+        (
+            "identity",
+            Value::from(if identity.is_some() { "workload" } else { "addon" }),
+        ),
+        ("identity_id", Value::from(identity)),
+        ("service_account_name", Value::from(account)),
+        ("federated_credential", Value::from("ensure")),
+    ])
+}
+
+/// Names and pinned versions in the vault by alias, out of the `objects` text as we write it.
+fn vault_names(objects: &str) -> BTreeMap<String, (String, Option<String>)> {
     let outer: Json = serde_saphyr::from_str(objects).unwrap_or_default();
     let entries = outer["array"]
         .as_array()
@@ -275,7 +303,10 @@ fn vault_names(objects: &str) -> BTreeMap<String, String> {
             let entry: Json = serde_saphyr::from_str(entry).ok()?;
             Some((
                 entry["objectAlias"].as_str()?.to_owned(),
-                entry["objectName"].as_str()?.to_owned(),
+                (
+                    entry["objectName"].as_str()?.to_owned(),
+                    entry["objectVersion"].as_str().map(str::to_owned),
+                ),
             ))
         })
         .collect()

@@ -7,8 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use crate::azure::duration;
-use crate::binding::desired::Desired;
 use crate::binding::observation::Observation;
 use crate::framework::Value;
 
@@ -16,8 +14,8 @@ use crate::framework::Value;
 #[derive(Default)]
 pub(super) struct Memories {
     bindings: Mutex<BTreeMap<String, Memory>>,
-    /// By cluster: which binding wishes which poll interval, as written.
-    intervals: Mutex<BTreeMap<String, BTreeMap<String, String>>>,
+    /// The run, and the IDs of creations planned in it.
+    planned: Mutex<(usize, BTreeSet<String>)>,
 }
 
 /// One binding.
@@ -51,19 +49,13 @@ impl Memories {
         memories.entry(id.to_ascii_lowercase()).or_default().blind_spots = spots;
     }
 
-    /// Remembers the poll interval that a binding wishes for its cluster, and finds another binding of this run that
-    /// wishes another one.
-    pub(super) fn disagrees(&self, desired: &Desired) -> Option<(String, String)> {
-        let wished = desired.addon.rotation_poll_interval.clone()?;
-        let mut intervals = self.intervals.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_cluster = intervals
-            .entry(desired.cluster.to_string().to_ascii_lowercase())
-            .or_default();
-        of_cluster.insert(desired.id(), wished.clone());
-        let mut others = of_cluster
-            .iter()
-            .filter(|(id, other)| **id != desired.id() && !duration::same(&wished, other));
-        others.next().map(|(id, interval)| (id.clone(), interval.clone()))
+    /// Counts the creations that this process plans under one ID, since it was configured. There can be one.
+    pub(super) fn is_planned_twice(&self, id: &str, run: usize) -> bool {
+        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        if planned.0 != run {
+            *planned = (run, BTreeSet::new());
+        }
+        !planned.1.insert(id.to_ascii_lowercase())
     }
 
     /// What is known of a binding.

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 
 use self::memory::Memories;
 use self::state::Kept;
+use super::wishes::Wishes;
 use super::{Configured, explain};
 use crate::azure::duration;
 use crate::binding::converge::refresh;
@@ -29,15 +30,17 @@ pub struct IngressBinding {
     schema: Schema,
     configured: Configured,
     memories: Memories,
+    wishes: Wishes,
 }
 
 impl IngressBinding {
     /// The resource, over the world that the provider block describes.
-    pub fn new(configured: Configured) -> Self {
+    pub(super) fn new(configured: Configured, wishes: Wishes) -> Self {
         Self {
             schema: schema::schema(),
             configured,
             memories: Memories::default(),
+            wishes,
         }
     }
 }

@@ -147,7 +147,7 @@ fn tolerations() -> Attribute {
 }
 
 /// How the cluster's API is reached. `server` and its name belong to one cluster, so only a binding has them.
-pub(super) fn kubernetes() -> Attribute {
+pub(in crate::provider) fn kubernetes() -> Attribute {
     Attribute::nested(
         Nesting::Single,
         Optional,

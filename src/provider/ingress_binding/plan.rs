@@ -6,17 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::memory::{Memory, is_unfinished};
 use super::state::{self, Kept, same_text};
 use super::{IngressBinding, config};
+use crate::azure::Cluster;
 use crate::azure::duration;
 use crate::binding::converge::question;
 use crate::binding::desired::{Desired, Mode};
-use crate::binding::findings::{Known, judge};
+use crate::binding::findings::{Finding, Known, judge};
+use crate::binding::grant;
 use crate::binding::manifests::{objects as manifests_of, stamped};
+use crate::binding::observation::{Observation, Seen};
 use crate::binding::observe::observe;
+use crate::binding::plan::addon_wish;
+use crate::binding::plan::{Memory as Steps, Plan};
+use crate::binding::preflight::ask::missing;
 use crate::binding::rehearse::rehearse;
+use crate::binding::step::Step;
 use crate::binding::step::object_key;
 use crate::binding::text::yaml;
+use crate::binding::workload;
 use crate::binding::world::{Freshness, World};
-use crate::framework::{Diagnostics, PlanRequest, PlanResponse, Value};
+use crate::framework::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
 use crate::provider::explain;
 
 /// The plan of a creation, an update or a removal.
@@ -54,12 +62,16 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
         .as_ref()
         .filter(|desired| desired.addon.mode == Mode::Ensure)
         .and_then(|desired| {
-            Some(explain::intervals_disagree(
-                desired,
-                &resource.memories.disagrees(desired)?,
-            ))
+            let who = format!("Binding {}/{}", desired.namespace, desired.name);
+            let clash = resource.wishes.add(&desired.cluster, &who, addon_wish(desired))?;
+            Some(explain::wishes_disagree(&who, &clash).at(AttributePath::of("addon")))
         });
-    if let Some(diagnostic) = disagreement {
+    let twice = config::id(&planned)
+        .filter(|_| request.is_create())
+        .zip(resource.configured.run())
+        .filter(|(id, run)| resource.memories.is_planned_twice(id, *run))
+        .map(|(id, _)| explain::same_binding(&id));
+    if let Some(diagnostic) = disagreement.or(twice) {
         return PlanResponse {
             planned: request.prior,
             requires_replace: Vec::new(),
@@ -98,14 +110,22 @@ async fn plan_create(
     }
     let secret_names = secret_names(&planned);
     set(&mut planned, "secret_names", secret_names);
-    let manifests = desired.map_or(Value::Unknown, |desired| manifests(desired, None, None, None));
+    let manifests = desired.map_or(Value::Unknown, |desired| {
+        let mut manifests = manifests(desired, None, None, None);
+        if let (Some((key, text)), Some(all)) = (account(desired, None, &Value::Null), manifests.as_map_mut())
+        {
+            all.insert(key, text);
+        }
+        manifests
+    });
     set(&mut planned, "manifests", manifests);
     let mut diagnostics = Diagnostics::new();
     if let Some(phase) = &memory.unfinished {
         diagnostics.push(explain::resumes(phase));
     }
     if let (Some(desired), Some(world)) = (desired, resource.configured.world()) {
-        let looking = look(&world, desired, &memory, &mut diagnostics);
+        let blind_plan_fails = resource.configured.blind_plan_fails();
+        let looking = look(&world, desired, &memory, blind_plan_fails, &mut diagnostics);
         within(request, looking).await;
     }
     let kept = Kept {
@@ -194,28 +214,28 @@ fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &m
     if ensures && !has_identity {
         set(planned, "addon_identity", Value::Unknown);
     }
-    let no_grant = prior.get("grants").as_list().is_none_or(<[Value]>::is_empty);
-    let object_id = prior.get("addon_identity").get("object_id").as_str();
+    let reader = kept
+        .reader(desired, prior.get("addon_identity"))
+        .filter(|_| has_identity);
+    let principal = reader.as_ref().map(|(_, principal)| principal.as_str());
+    let rbac = kept.rbac.filter(|_| same_vault);
     let grants = prior.get("grants").as_list().unwrap_or_default();
     let any_stale = grants
         .iter()
-        .any(|grant| state::is_stale(grant, desired, object_id));
-    let to_grant = no_grant && desired.access == Mode::Ensure;
-    if !same_vault || (ensures && !has_identity) || to_grant || any_stale {
+        .any(|grant| state::is_stale(grant, desired, principal, rbac));
+    let to_grant = !state::is_granted(grants, desired, rbac) || !state::is_trusted(grants, desired);
+    let same_reader = same_access(prior.get("access"), planned.get("access"));
+    if !same_vault || !same_reader || (ensures && !has_identity) || to_grant || any_stale {
         set(planned, "grants", Value::Unknown);
     }
     set(planned, "secret_names", state::secret_names(desired));
-    let client_id = prior
-        .get("addon_identity")
-        .get("client_id")
-        .as_str()
-        .filter(|_| has_identity);
+    let client_id = reader.as_ref().map(|(client_id, _)| client_id.as_str());
     let tenant_id = kept.tenant_id.as_deref().filter(|_| same_vault);
-    set(
-        planned,
-        "manifests",
-        manifests(desired, client_id, tenant_id, kept.cloud_name.as_deref()),
-    );
+    let mut manifests = manifests(desired, client_id, tenant_id, kept.cloud_name.as_deref());
+    if let (Some((key, text)), Some(all)) = (account(desired, client_id, prior), manifests.as_map_mut()) {
+        all.insert(key, text);
+    }
+    set(planned, "manifests", manifests);
     let edge = |value: &Value| {
         (
             value.get("ingress").get("name").clone(),
@@ -236,6 +256,28 @@ fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &m
     if status.get("in_sync").as_bool() != Some(true) || is_unfinished(phase, planned) {
         set(planned, "status", Value::Unknown);
     }
+}
+
+/// The service account in `manifests`. Whether one that is not there yet will be ours is seen only when it is looked for.
+fn account(desired: &Desired, client_id: Option<&str>, prior: &Value) -> Option<(String, Value)> {
+    let key = object_key(&workload::account(desired)?);
+    let before = prior.get("manifests").get(&key).as_str();
+    let text = match before {
+        None => Value::Unknown,
+        Some(state::USED_AS_IT_IS) => Value::from(state::USED_AS_IT_IS),
+        Some(_) => match state::account_manifest(desired, client_id) {
+            Some(manifest) => Value::from(yaml(&manifest)),
+            None => Value::Unknown,
+        },
+    };
+    Some((key, text))
+}
+
+/// Whether the same identity reads the same things.
+fn same_access(left: &Value, right: &Value) -> bool {
+    ["identity", "identity_id", "service_account_name", "scope"]
+        .iter()
+        .all(|name| left.get(name) == right.get(name) || same_text(left.get(name), right.get(name)))
 }
 
 fn wished_addon(desired: &Desired, prior: &Value, is_on: bool) -> Value {
@@ -352,21 +394,25 @@ async fn tell_update(
     }
     let memory = resource.memories.of(&desired.id());
     if !memory.blind_spots.is_empty() {
-        diagnostics.push(explain::blind_spots(&memory.blind_spots));
+        let fails = resource.configured.blind_plan_fails();
+        diagnostics.push(explain::blind_spots(&memory.blind_spots, fails));
     }
     let Some(world) = resource.configured.world() else {
         return;
     };
     let bound = bound(prior, planned);
+    let none = BTreeMap::new();
+    let objects = prior.get("manifests").as_map().unwrap_or(&none);
+    let there = objects.keys().map(String::as_str);
     let looking = async {
-        look_at_certificates(&world, desired, &bound, diagnostics).await;
+        look_again(&world, desired, &bound, &kept.announced, there, diagnostics).await;
         if !memory.blind_spots.is_empty() {
             return;
         }
-        let client_id = planned.get("addon_identity").get("client_id").as_str();
+        let client_id = kept.reader(desired, planned.get("addon_identity")).map(|it| it.0);
         let wanted = state::wanted(
             desired,
-            client_id,
+            client_id.as_deref(),
             kept.tenant_id.as_deref(),
             kept.cloud_name.as_deref(),
         );
@@ -398,7 +444,13 @@ pub(super) fn bound(prior: &Value, planned: &Value) -> BTreeSet<String> {
 }
 
 /// Looks at the world of a creation.
-async fn look(world: &World, desired: &Desired, memory: &Memory, diagnostics: &mut Diagnostics) {
+async fn look(
+    world: &World,
+    desired: &Desired,
+    memory: &Memory,
+    blind_plan_fails: bool,
+    diagnostics: &mut Diagnostics,
+) {
     let seen = match observe(world, &question(desired, &[], Freshness::Shared)).await {
         Ok(seen) => seen,
         Err(error) => {
@@ -413,6 +465,8 @@ async fn look(world: &World, desired: &Desired, memory: &Memory, diagnostics: &m
     for finding in judge(desired, &seen, &known) {
         diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
     }
+    let next = crate::binding::plan::plan(desired, &seen, &Steps::default());
+    tell_rights(world, desired, &seen, &next, diagnostics).await;
     let is_off = seen
         .cluster
         .present()
@@ -422,16 +476,39 @@ async fn look(world: &World, desired: &Desired, memory: &Memory, diagnostics: &m
     }
     let spots = seen.blind_spots();
     if spots.is_empty() {
-        let identity = seen
-            .cluster
-            .present()
-            .and_then(|cluster| cluster.addon.identity.as_ref());
+        let reader = grant::reader(&desired.access.identity, &seen);
         let tenant_id = seen.vault.present().map(|vault| vault.tenant_id.as_str());
-        let client_id = identity.map(|identity| identity.client_id.0.as_str());
+        let client_id = reader.as_ref().map(|reader| reader.client_id.0.as_str());
         let wanted = state::wanted(desired, client_id, tenant_id, None);
         rehearse_all(world, desired, &wanted, |_| true, diagnostics).await;
     } else {
-        diagnostics.push(explain::blind_spots(&spots));
+        diagnostics.push(explain::blind_spots(&spots, blind_plan_fails));
+    }
+}
+
+/// What apply would need and the caller may not do, by what is known now.
+async fn tell_rights(
+    world: &World,
+    desired: &Desired,
+    seen: &Observation,
+    next: &Plan,
+    diagnostics: &mut Diagnostics,
+) {
+    let changes_addon = next
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::SwitchAddon { .. }));
+    let state = seen.cluster.present().and_then(Cluster::not_ready);
+    let mut findings: Vec<Finding> = Vec::new();
+    findings.extend(
+        state
+            .filter(|_| changes_addon)
+            .map(|state| Finding::ClusterNotReady { state }),
+    );
+    let missing = missing(world, desired, seen, next, Freshness::Shared).await;
+    findings.extend(missing.map(|missing| Finding::RightsMissing(Box::new(missing))));
+    for finding in findings {
+        diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
     }
 }
 
@@ -465,11 +542,14 @@ async fn rehearse_all(
     }
 }
 
-/// Looks at the certificates of an existing binding; everything else was read by the refresh.
-async fn look_at_certificates(
+/// Looks at the certificates of an existing binding, and at the rights for what is announced; everything else was read by
+/// the refresh.
+async fn look_again(
     world: &World,
     desired: &Desired,
     bound: &BTreeSet<String>,
+    announced: &[String],
+    there: impl Iterator<Item = &str>,
     diagnostics: &mut Diagnostics,
 ) {
     let mut question = question(desired, &[], Freshness::Shared);
@@ -479,7 +559,7 @@ async fn look_at_certificates(
     question.class = None;
     question.cluster_objects = false;
     // Errors were told by the refresh.
-    let Ok(seen) = observe(world, &question).await else {
+    let Ok(mut seen) = observe(world, &question).await else {
         return;
     };
     let known = Known {
@@ -489,6 +569,15 @@ async fn look_at_certificates(
     for finding in judge(desired, &seen, &known) {
         diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
     }
+    if announced.is_empty() || announced.iter().any(|target| target == "*") {
+        return;
+    }
+    let there = there.map(|key| (key.to_owned(), Seen::Known(Some(serde_json::Value::Null))));
+    seen.objects.extend(there);
+    let mut next = crate::binding::plan::plan(desired, &seen, &Steps::default());
+    next.steps
+        .retain(|step| step.target().is_some_and(|target| announced.contains(&target)));
+    tell_rights(world, desired, &seen, &next, diagnostics).await;
 }
 
 /// Runs a look-up of a plan within the operation's time; what does not come in time is not told.

@@ -2,7 +2,7 @@
 
 use super::objects;
 use crate::azure::duration;
-use crate::azure::ids::{ClusterId, VaultId};
+use crate::azure::ids::{ClusterId, IdentityId, VaultId};
 use crate::framework::validate::{each, length_between, matches_each, one_of, text, unexpected};
 use crate::framework::{Attribute, AttributePath, Diagnostic, Nesting, Presence, Schema, Type, Value};
 use crate::tls::Host;
@@ -96,6 +96,7 @@ pub(super) fn schema() -> Schema {
             ("access", access()),
             ("ingress", ingress()),
             ("verify", verify()),
+            ("expiry", expiry()),
             ("timeouts", timeouts()),
             (
                 "id",
@@ -155,7 +156,7 @@ fn certificates() -> Attribute {
                 Attribute::string(
                     OptionalComputed,
                     "The certificate's name in the vault, or its versionless ID; the key unless set. An ID with a \
-                     version is refused, because the certificate would never be renewed.",
+                     version is refused unless `version` says the same, because the certificate would never be renewed.",
                 )
                 .valid(certificate_reference),
             ),
@@ -172,6 +173,19 @@ fn certificates() -> Attribute {
                 "secret_name",
                 Attribute::string(OptionalComputed, "The Secret's name; `{name}-{key}` unless set.")
                     .valid(text("a DNS subdomain", "\"shop-tls\"", is_subdomain)),
+            ),
+            (
+                "version",
+                Attribute::string(
+                    Optional,
+                    "The only version to serve, 32 hexadecimal digits. Unless set, the newest is followed. A newer one in \
+                     the vault is a warning.",
+                )
+                .valid(text(
+                    "32 hexadecimal digits",
+                    "\"0123456789abcdef0123456789abcdef\"",
+                    is_version,
+                )),
             ),
         ],
     )
@@ -209,6 +223,16 @@ fn addon() -> Attribute {
                 .valid(text("a duration of at least one minute", "\"2m\"", is_poll_interval))
                 .equal_by(same_duration),
             ),
+            (
+                "on_destroy",
+                Attribute::string(
+                    OptionalComputed,
+                    "`disable_if_unused` switches the add-on off with the last SecretProviderClass of the cluster, if this \
+                     binding was made by the run that switched it on; `leave` does not. `leave` unless set.",
+                )
+                .default("leave")
+                .valid(one_of(&["leave", "disable_if_unused"])),
+            ),
         ],
     )
 }
@@ -217,17 +241,117 @@ fn access() -> Attribute {
     Attribute::nested(
         Nesting::Single,
         OptionalComputed,
-        "Who lets the add-on's identity read the vault. The vault decides whether by role or by access policy.",
-        [(
-            "mode",
-            Attribute::string(
-                OptionalComputed,
-                "`ensure` grants, `require` fails unless it is granted already (inherited grants count), `ignore` does \
-                 not look. `ensure` unless set.",
-            )
-            .default("ensure")
-            .valid(one_of(MODES)),
-        )],
+        "Who reads the vault, and who lets it.",
+        [
+            (
+                "mode",
+                Attribute::string(
+                    OptionalComputed,
+                    "`ensure` grants, `require` fails unless it is granted already (grants above and to a group count), \
+                     `ignore` does not look. `ensure` unless set.",
+                )
+                .default("ensure")
+                .valid(one_of(MODES)),
+            ),
+            (
+                "model",
+                Attribute::string(
+                    OptionalComputed,
+                    "The vault's permission model: `rbac`, `access_policy`, or `auto` to take it as it is. Another one than \
+                     is written is an error. `auto` unless set.",
+                )
+                .default("auto")
+                .valid(one_of(&["auto", "rbac", "access_policy"])),
+            ),
+            (
+                "scope",
+                Attribute::string(
+                    OptionalComputed,
+                    "What is granted: `vault`, or `certificate` for the bound certificates alone (vaults with roles). `vault` \
+                     unless set.",
+                )
+                .default("vault")
+                .valid(one_of(&["vault", "certificate"])),
+            ),
+            (
+                "propagation_timeout",
+                Attribute::string(
+                    OptionalComputed,
+                    "How long a new grant may take to have an effect, `1m` to `60m`. `10m` unless set.",
+                )
+                .default("10m")
+                .valid(text(
+                    "a duration from one minute to an hour",
+                    "\"10m\"",
+                    is_propagation_timeout,
+                ))
+                .equal_by(same_duration),
+            ),
+            (
+                "identity",
+                Attribute::string(
+                    OptionalComputed,
+                    "Who reads: `addon`, the cluster's own identity for it, or `workload`, a user-assigned identity that \
+                     trusts a service account. `addon` unless set.",
+                )
+                .default("addon")
+                .valid(one_of(&["addon", "workload"])),
+            ),
+            (
+                "identity_id",
+                Attribute::string(Optional, "The user-assigned identity's resource ID; for `workload`.")
+                    .valid(identity_id)
+                    .equal_by(same_without_case),
+            ),
+            (
+                "service_account_name",
+                Attribute::string(
+                    OptionalComputed,
+                    "The service account of the sync pods; for `workload`. One that is there is used as it is, another one is \
+                     made. The binding's name unless set.",
+                )
+                .valid(text("a DNS subdomain", "\"shop\"", is_subdomain)),
+            ),
+            (
+                "federated_credential",
+                Attribute::string(
+                    OptionalComputed,
+                    "Who makes the identity trust the service account; for `workload`. `ensure` adds a federated credential, \
+                     `require` fails without one, `ignore` does not look. `ensure` unless set.",
+                )
+                .default("ensure")
+                .valid(one_of(MODES)),
+            ),
+        ],
+    )
+}
+
+fn expiry() -> Attribute {
+    Attribute::nested(
+        Nesting::Single,
+        OptionalComputed,
+        "What is said when a certificate is about to end.",
+        [
+            (
+                "warn",
+                Attribute::string(
+                    OptionalComputed,
+                    "Plans warn this long before a certificate ends. `30d` unless set.",
+                )
+                .default("30d")
+                .valid(text("a duration", "\"30d\"", is_duration))
+                .equal_by(same_duration),
+            ),
+            (
+                "fail",
+                Attribute::string(
+                    Optional,
+                    "Plans fail this long before a certificate ends. Unless set, what serves already never fails a plan.",
+                )
+                .valid(text("a duration", "\"3d\"", is_duration))
+                .equal_by(same_duration),
+            ),
+        ],
     )
 }
 
@@ -500,6 +624,20 @@ fn vault_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
         .collect()
 }
 
+fn identity_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+    let error = value.as_str().and_then(|text| IdentityId::parse(text).err());
+    error
+        .map(|error| {
+            invalid_id(
+                &error.to_string(),
+                "The user-assigned identity's resource ID",
+                path,
+            )
+        })
+        .into_iter()
+        .collect()
+}
+
 fn invalid_id(error: &str, wanted: &str, path: &AttributePath) -> Diagnostic {
     Diagnostic::error(
         "Resource ID is not valid",
@@ -565,48 +703,32 @@ fn certificate_reference(value: &Value, path: &AttributePath) -> Vec<Diagnostic>
     let expected = "a certificate's name, or its versionless ID";
     let example = "\"my-tls-cert\" or \"https://kv-prod.vault.azure.net/certificates/my-tls-cert\"";
     match value.as_str().map(certificate_name) {
-        Some(Err(CertificateReferenceError::Versioned)) => vec![
-            Diagnostic::error(
-                "Certificate ID has a version",
-                "With a version the certificate would never be renewed in the cluster.",
-                format!(
-                    "Use the versionless ID in {path} (azurerm: versionless_id or versionless_secret_id)."
-                ),
-            )
-            .at(path.clone()),
-        ],
-        Some(Err(CertificateReferenceError::Malformed)) => vec![unexpected(path, expected, example, value)],
+        Some(Err(MalformedReference)) => vec![unexpected(path, expected, example, value)],
         _ => Vec::new(),
     }
 }
 
-/// Why a reference to a certificate cannot be used.
-pub(super) enum CertificateReferenceError {
-    /// It names one version.
-    Versioned,
-    /// It is neither a name nor an ID.
-    Malformed,
-}
+/// A reference to a certificate that is neither a name nor an ID.
+#[derive(Debug)]
+pub(super) struct MalformedReference;
 
-/// The name in a reference: a name, or `https://{vault}/certificates/{name}` or `…/secrets/{name}`.
-pub(super) fn certificate_name(reference: &str) -> Result<&str, CertificateReferenceError> {
+/// Name and version in a reference: a name, or `https://{vault}/certificates/{name}[/{version}]` or `…/secrets/{name}…`.
+pub(super) fn certificate_name(reference: &str) -> Result<(&str, Option<&str>), MalformedReference> {
     let is_name = |text: &str| {
         (1..=127).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-')
     };
     let Some(rest) = reference.strip_prefix("https://") else {
         return if is_name(reference) {
-            Ok(reference)
+            Ok((reference, None))
         } else {
-            Err(CertificateReferenceError::Malformed)
+            Err(MalformedReference)
         };
     };
     let parts: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
     match parts.as_slice() {
-        [_, "certificates" | "secrets", name] if is_name(name) => Ok(name),
-        [_, "certificates" | "secrets", name, _] if is_name(name) => {
-            Err(CertificateReferenceError::Versioned)
-        }
-        _ => Err(CertificateReferenceError::Malformed),
+        [_, "certificates" | "secrets", name] if is_name(name) => Ok((name, None)),
+        [_, "certificates" | "secrets", name, version] if is_name(name) => Ok((name, Some(version))),
+        _ => Err(MalformedReference),
     }
 }
 
@@ -651,6 +773,14 @@ fn is_duration(text: &str) -> bool {
     duration::parse(text).is_some_and(|it| !it.is_zero())
 }
 
+fn is_propagation_timeout(text: &str) -> bool {
+    duration::parse(text).is_some_and(|it| (60..=3600).contains(&it.as_secs()))
+}
+
+fn is_version(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|it| it.is_ascii_hexdigit())
+}
+
 fn is_poll_interval(text: &str) -> bool {
     // AKS reads Go's durations, which know no days.
     !text.contains('d') && duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
@@ -675,25 +805,22 @@ mod tests {
 
     #[test]
     fn a_certificate_is_named_by_name_or_versionless_id() {
-        assert_eq!(certificate_name("my-tls-cert").ok(), Some("my-tls-cert"));
+        assert_eq!(certificate_name("my-tls-cert").ok(), Some(("my-tls-cert", None)));
         assert_eq!(
             certificate_name("https://kv.vault.azure.net/secrets/web/").ok(),
-            Some("web")
+            Some(("web", None))
         );
-        assert!(matches!(
-            certificate_name("https://kv.vault.azure.net/certificates/web/0123"),
-            Err(CertificateReferenceError::Versioned)
-        ));
+        assert_eq!(
+            certificate_name("https://kv.vault.azure.net/certificates/web/0123").ok(),
+            Some(("web", Some("0123")))
+        );
         for bad in [
             "",
             "a_b",
             "https://kv.vault.azure.net/keys/web",
             "http://kv/certificates/web",
         ] {
-            assert!(
-                matches!(certificate_name(bad), Err(CertificateReferenceError::Malformed)),
-                "{bad}"
-            );
+            assert!(certificate_name(bad).is_err(), "{bad}");
         }
     }
 

@@ -6,11 +6,11 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::azure::Role;
 use crate::azure::duration;
 use crate::azure::ids::ClientId;
+use crate::azure::{FederatedCredential, Role};
 use crate::binding::converge::owned_objects;
-use crate::binding::desired::Desired;
+use crate::binding::desired::{Desired, Mode};
 use crate::binding::grant::{self, Grant};
 use crate::binding::manifests::{self, Facts};
 use crate::binding::observation::{Observation, Seen};
@@ -18,6 +18,7 @@ use crate::binding::observe::published_address;
 use crate::binding::step::object_key;
 use crate::binding::text::{shown, yaml};
 use crate::binding::verify::{CertificateStatus, Phase, Status, Version, status};
+use crate::binding::workload;
 use crate::framework::Value;
 use crate::framework::resource::Private;
 use crate::k8s::{ApiServer, ObjectRef, SECRET, ownership};
@@ -29,6 +30,12 @@ pub(super) struct Kept {
     pub(super) tenant_id: Option<String>,
     /// The cloud's name as the driver's Azure provider wants it; none for the public cloud.
     pub(super) cloud_name: Option<String>,
+    /// Whether the vault uses roles.
+    pub(super) rbac: Option<bool>,
+    /// Client ID and object ID of the workload identity, by its resource ID.
+    pub(super) workload: Option<(String, String, String)>,
+    /// Whether the run that made the binding switched the add-on on.
+    pub(super) switched_addon_on: bool,
     /// What the server made of our last writes, where it changed them.
     pub(super) admitted: BTreeMap<String, serde_json::Value>,
     /// Who changed an object last, and when, by `Kind/name`; only while it differs.
@@ -44,11 +51,28 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    /// Client ID and object ID of the identity that reads the vault, as far as they are known.
+    pub(super) fn reader(&self, desired: &Desired, addon_identity: &Value) -> Option<(String, String)> {
+        let Some(workload) = desired.access.workload() else {
+            let text = |name: &str| addon_identity.get(name).as_str().map(str::to_owned);
+            return text("client_id").zip(text("object_id"));
+        };
+        let (id, client_id, object_id) = self.workload.clone()?;
+        workload
+            .id
+            .as_str()
+            .eq_ignore_ascii_case(&id)
+            .then_some((client_id, object_id))
+    }
+
     pub(super) fn read(private: &Private) -> Self {
         let get = |name: &str| private.get(name).cloned().unwrap_or_default();
         Self {
             tenant_id: get("tenant_id").as_str().map(str::to_owned),
             cloud_name: get("cloud_name").as_str().map(str::to_owned),
+            rbac: get("rbac").as_bool(),
+            workload: serde_json::from_value(get("workload")).unwrap_or_default(),
+            switched_addon_on: get("switched_addon_on").as_bool().unwrap_or_default(),
             admitted: serde_json::from_value(get("admitted")).unwrap_or_default(),
             editors: serde_json::from_value(get("editors")).unwrap_or_default(),
             announced: serde_json::from_value(get("announced")).unwrap_or_default(),
@@ -62,6 +86,9 @@ impl Kept {
         let all = [
             ("tenant_id", json!(self.tenant_id)),
             ("cloud_name", json!(self.cloud_name)),
+            ("rbac", json!(self.rbac)),
+            ("workload", json!(self.workload)),
+            ("switched_addon_on", json!(self.switched_addon_on.then_some(true))),
             ("admitted", json!(self.admitted)),
             ("editors", json!(self.editors)),
             ("announced", json!(self.announced)),
@@ -95,6 +122,14 @@ pub(super) fn observed(
     };
     if let Some(vault) = seen.vault.present() {
         kept.tenant_id = Some(vault.tenant_id.clone());
+        kept.rbac = Some(vault.rbac);
+    }
+    if let (Some(workload), Some(found)) = (desired.access.workload(), seen.identity.present()) {
+        kept.workload = Some((
+            workload.id.to_string(),
+            found.client_id.0.clone(),
+            found.principal_id.0.clone(),
+        ));
     }
     if let Some(server) = &seen.server {
         kept.server = Some(server.clone());
@@ -106,9 +141,10 @@ pub(super) fn observed(
         .as_str()
         .and_then(duration::parse);
     members.insert("addon_state".to_owned(), addon);
-    members.insert("grants".to_owned(), grants(desired, seen, prior));
+    members.insert("grants".to_owned(), grants(desired, seen, prior, kept));
     members.insert("secret_names".to_owned(), secret_names(desired));
-    let manifests = manifests(desired, seen, prior, &identity, base, kept);
+    let client_id = kept.reader(desired, &identity).map(|(client_id, _)| client_id);
+    let manifests = manifests(desired, seen, prior, client_id.as_deref(), base, kept);
     members.insert("manifests".to_owned(), manifests);
     members.insert("addresses".to_owned(), addresses(desired, seen, prior));
     // What another vault held says nothing about this one.
@@ -160,42 +196,136 @@ fn or_null(value: &Value) -> Value {
     }
 }
 
-fn grants(desired: &Desired, seen: &Observation, prior: &Value) -> Value {
+fn grants(desired: &Desired, seen: &Observation, prior: &Value, kept: &Kept) -> Value {
     let before = prior.get("grants").as_list().unwrap_or_default();
-    let identity = seen
-        .cluster
-        .known()
-        .map(|cluster| cluster.as_ref().and_then(|it| it.addon.identity.as_ref()));
-    let (Some(identity), Some(vault)) = (identity, seen.vault.known()) else {
+    let unseen = seen.cluster.known().is_none()
+        || seen.vault.known().is_none()
+        || seen.identity.why_not().is_some()
+        || seen.assignments.why_not().is_some();
+    if unseen {
         return or_null(prior.get("grants"));
-    };
+    }
+    let reader = grant::reader(&desired.access.identity, seen);
     let none = Vec::new();
-    let assignments = match (&seen.assignments, vault.as_ref().is_some_and(|vault| vault.rbac)) {
-        (Seen::Known(found), _) => found,
-        (Seen::NotSeen(_), true) => return or_null(prior.get("grants")),
-        _ => &none,
-    };
-    let current = identity.zip(vault.as_ref()).and_then(|(identity, vault)| {
-        let found = grant::find(vault, assignments, &identity.object_id)?;
-        Some(grant_value(desired, &found, before))
-    });
+    let assignments = seen.assignments.known().unwrap_or(&none);
+    let mut grants: Vec<Value> = Vec::new();
+    if let (Some(reader), Some(vault)) = (&reader, seen.vault.present()) {
+        for scope in grant::scopes(desired, vault.rbac) {
+            let found = grant::find(vault, assignments, &reader.principal, &desired.cluster, &scope);
+            let value = found.map(|found| grant_value(desired, &found, before));
+            grants.extend(value.filter(|value| !grants.contains(value)));
+        }
+    }
+    match (&seen.federated, workload::trust(desired, seen)) {
+        (_, Some(credential)) => grants.extend(trust_value(desired, credential)),
+        (Seen::NotSeen(_), None) => {
+            let is_trust = |grant: &&Value| grant.get("kind").as_str() == Some(TRUST);
+            grants.extend(before.iter().filter(is_trust).cloned());
+        }
+        (Seen::Known(_) | Seen::NotAsked, None) => {}
+    }
     // What kvtls made for another vault or for an identity that is gone stays here until it is revoked.
-    let object_id = identity.map(|identity| identity.object_id.0.as_str());
+    let principal = reader.map(|reader| reader.principal.0);
     let stale = before
         .iter()
-        .filter(|grant| is_stale(grant, desired, object_id))
-        .cloned();
-    Value::List(current.into_iter().chain(stale).collect())
+        .filter(|grant| is_stale(grant, desired, principal.as_deref(), kept.rbac));
+    let stale: Vec<Value> = stale.filter(|grant| !grants.contains(grant)).cloned().collect();
+    grants.extend(stale);
+    Value::List(grants)
 }
 
-/// Whether a grant is ours and no longer of use: for another vault, or for another identity.
-pub(super) fn is_stale(grant: &Value, desired: &Desired, object_id: Option<&str>) -> bool {
-    let id = grant.get("id").as_str().unwrap_or_default().to_ascii_lowercase();
-    let elsewhere = !id.starts_with(&desired.vault.to_string().to_ascii_lowercase());
-    let principal = grant.get("principal_id").as_str();
-    let other =
-        object_id.is_none_or(|object_id| principal.is_none_or(|it| !it.eq_ignore_ascii_case(object_id)));
-    grant.get("managed").as_bool() == Some(true) && (elsewhere || other)
+/// The kind of a grant that is a federated credential.
+const TRUST: &str = "federated_credential";
+
+/// Whether a grant is ours and no longer of use: for another vault, scope or model, or for another identity.
+pub(super) fn is_stale(
+    grant: &Value,
+    desired: &Desired,
+    principal: Option<&str>,
+    rbac: Option<bool>,
+) -> bool {
+    grant.get("managed").as_bool() == Some(true) && !is_wanted(grant, desired, principal, rbac)
+}
+
+fn is_wanted(grant: &Value, desired: &Desired, principal: Option<&str>, rbac: Option<bool>) -> bool {
+    let text = |name: &str| grant.get(name).as_str().unwrap_or_default();
+    let kind = text("kind");
+    if kind == TRUST {
+        let trust = trust_of(desired);
+        return trust
+            .is_some_and(|(identity, subject)| same(text("scope"), &identity) && text("role") == subject);
+    }
+    let uses_roles = kind == "role_assignment";
+    let same_principal = principal.is_some_and(|it| same(text("principal_id"), it));
+    let scopes = grant::scopes(desired, uses_roles);
+    same_principal
+        && rbac.is_none_or(|rbac| rbac == uses_roles)
+        && scopes.iter().any(|scope| same(scope, text("scope")))
+}
+
+/// Identity and subject of the trust that a binding needs.
+fn trust_of(desired: &Desired) -> Option<(String, String)> {
+    let workload = desired.access.workload()?;
+    let subject = workload::subject(&desired.namespace, &workload.service_account);
+    Some((workload.id.to_string(), subject))
+}
+
+fn same(left: &str, right: &str) -> bool {
+    left.eq_ignore_ascii_case(right)
+}
+
+/// Whether grants of a state let the reader in everywhere it has to be, and the identity in at all.
+pub(super) fn is_granted(grants: &[Value], desired: &Desired, rbac: Option<bool>) -> bool {
+    let text = |grant: &Value, name: &str| grant.get(name).as_str().unwrap_or_default().to_owned();
+    let uses_roles = rbac.unwrap_or_else(|| {
+        grants
+            .iter()
+            .any(|grant| text(grant, "kind") == "role_assignment")
+    });
+    let kind = if uses_roles {
+        "role_assignment"
+    } else {
+        "access_policy"
+    };
+    let covers = |scope: &String| {
+        grants.iter().any(|grant| {
+            let (at, ours) = (text(grant, "scope"), grant.get("managed").as_bool() == Some(true));
+            let holds = same(&at, scope) || (!ours && grant::is_at_or_above(&at, scope));
+            text(grant, "kind") == kind && holds
+        })
+    };
+    let ignored = desired.access.mode != Mode::Ensure;
+    ignored || grant::scopes(desired, uses_roles).iter().all(covers)
+}
+
+/// Whether a state's grants say that the identity trusts the service account, where that is ours to make so.
+pub(super) fn is_trusted(grants: &[Value], desired: &Desired) -> bool {
+    let ensures = |it: &crate::binding::desired::Workload| it.federated == Mode::Ensure;
+    let Some((identity, subject)) =
+        trust_of(desired).filter(|_| desired.access.workload().is_some_and(ensures))
+    else {
+        return true;
+    };
+    grants.iter().any(|grant| {
+        let text = |name: &str| grant.get(name).as_str().unwrap_or_default();
+        text("kind") == TRUST && same(text("scope"), &identity) && text("role") == subject
+    })
+}
+
+fn trust_value(desired: &Desired, credential: &FederatedCredential) -> Option<Value> {
+    let (identity, _) = trust_of(desired)?;
+    let name = credential.id.rsplit('/').next().unwrap_or_default();
+    Some(Value::object([
+        ("kind", Value::from(TRUST)),
+        ("scope", Value::from(identity)),
+        ("role", Value::from(credential.subject.as_str())),
+        ("principal_id", Value::from(name)),
+        ("id", Value::from(credential.id.as_str())),
+        (
+            "managed",
+            Value::from(workload::is_own_trust(desired, credential)),
+        ),
+    ]))
 }
 
 /// Whether two texts are the same but for case; IDs are.
@@ -213,7 +343,7 @@ fn grant_value(desired: &Desired, found: &Grant<'_>, before: &[Value]) -> Value 
                 .map_or_else(|| assignment.role_guid.clone(), |role| role.name().to_owned()),
             assignment.principal.0.clone(),
             assignment.id.clone(),
-            grant::is_ours(assignment),
+            grant::is_ours(assignment, &desired.cluster),
         ),
         Grant::Policy(policy) => {
             let ours = before.iter().any(|grant| {
@@ -293,6 +423,15 @@ pub(super) fn wanted(
     wanted
 }
 
+/// The text of a service account that is somebody else's.
+pub(super) const USED_AS_IT_IS: &str = "# used as it is, not owned by this binding\n";
+
+/// The service account's manifest, if there is to be one and what it needs is known.
+pub(super) fn account_manifest(desired: &Desired, client_id: Option<&str>) -> Option<serde_json::Value> {
+    let workload = desired.access.workload()?;
+    Some(workload::account_manifest(desired, workload, client_id?))
+}
+
 /// The objects of a state: every one that the binding has or may have left behind.
 pub(super) fn objects(state: &Value) -> Vec<ObjectRef> {
     let manifests = state.get("manifests").as_map();
@@ -315,7 +454,8 @@ pub(super) fn secrets(state: &Value) -> impl Iterator<Item = &str> {
 
 /// What a prior state owns and the binding no longer wants.
 pub(super) fn retired(desired: &Desired, prior: &Value) -> Vec<ObjectRef> {
-    let wanted = manifests::objects(desired);
+    let mut wanted = manifests::objects(desired);
+    wanted.extend(workload::account(desired));
     let objects = objects(prior).into_iter().filter(|it| !wanted.contains(it));
     let still: BTreeSet<&str> = desired
         .certificates
@@ -343,13 +483,13 @@ fn manifests(
     desired: &Desired,
     seen: &Observation,
     prior: &Value,
-    identity: &Value,
+    client_id: Option<&str>,
     base: &Value,
     kept: &mut Kept,
 ) -> Value {
     let wanted = wanted(
         desired,
-        identity.get("client_id").as_str(),
+        client_id,
         kept.tenant_id.as_deref(),
         kept.cloud_name.as_deref(),
     );
@@ -384,10 +524,24 @@ fn manifests(
             }
         }
     }
+    let account = workload::account(desired).map(|account| object_key(&account));
+    if let Some(key) = &account {
+        let wanted = account_manifest(desired, client_id);
+        let text = match seen.objects.get(key) {
+            Some(Seen::Known(Some(live))) if workload::is_own(desired, live) => {
+                let mask = wanted.unwrap_or_else(|| manifests::without_status(live));
+                Some(yaml(&shown(live, &mask, kept.admitted.get(key))))
+            }
+            Some(Seen::Known(Some(_))) => Some(USED_AS_IT_IS.to_owned()),
+            Some(Seen::Known(None)) => None,
+            _ => prior.get("manifests").get(key).as_str().map(str::to_owned),
+        };
+        texts.extend(text.map(|text| (key.clone(), Value::from(text))));
+    }
     // Objects under an old name stay visible until they are gone.
     for object in objects(prior) {
         let key = object_key(&object);
-        if wanted.contains_key(&key) {
+        if wanted.contains_key(&key) || account.as_ref() == Some(&key) {
             continue;
         }
         let before = prior.get("manifests").get(&key).clone();

@@ -23,9 +23,11 @@ pub(super) enum Topic {
     Addon,
     /// The edges' own settings.
     Edges,
+    /// What the world file stages.
+    Staged,
 }
 
-const TOPICS: usize = Kind::ALL.len() + 3;
+const TOPICS: usize = Kind::ALL.len() + 4;
 
 /// Counts changes by topic, and wakes whoever waits for one.
 pub(super) struct Bell {
@@ -59,9 +61,10 @@ impl Bell {
     fn index(topic: Topic) -> usize {
         match topic {
             Topic::Objects(kind) => kind as usize,
-            Topic::Mounts => TOPICS - 3,
-            Topic::Addon => TOPICS - 2,
-            Topic::Edges => TOPICS - 1,
+            Topic::Mounts => TOPICS - 4,
+            Topic::Addon => TOPICS - 3,
+            Topic::Edges => TOPICS - 2,
+            Topic::Staged => TOPICS - 1,
         }
     }
 }

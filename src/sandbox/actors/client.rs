@@ -106,6 +106,23 @@ impl Client {
         Ok(self.cache.observe(kind, made))
     }
 
+    /// Writes `object` over the one of its name, whatever that holds.
+    pub(super) async fn replace(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        mut object: Value,
+    ) -> Result<Arc<Value>, ApiError> {
+        let place = kind.place();
+        object["apiVersion"] = place.api_version.into();
+        object["kind"] = place.kind.into();
+        let path = kind.path(namespace, name(&object));
+        let written = self
+            .call(Method::PUT, &path, Some("application/json"), Some(&object))
+            .await?;
+        Ok(self.cache.observe(kind, written))
+    }
+
     /// Merges `patch` (RFC 7396) into the object.
     pub(super) async fn merge(
         &self,

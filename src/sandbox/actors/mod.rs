@@ -21,6 +21,7 @@ mod objects;
 mod pem;
 mod pulse;
 mod reflector;
+mod staged;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -37,9 +38,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::addon::{Addon, Noticed};
-use self::cache::{Bell, Cache};
+use self::cache::{Bell, Cache, Topic};
 use self::client::Client;
-use self::csi_driver::{CsiDriver, Rotation, SecretSync};
+use self::csi_driver::{CsiDriver, Generation, Rotation, SecretSync};
 pub(crate) use self::edge::Edges;
 use self::gateway::Gateways;
 pub(crate) use self::gateway::definitions as gateway_definitions;
@@ -49,6 +50,8 @@ use self::kubelet::Kubelet;
 use self::kubelet::schedule::Scheduler;
 use self::mounts::Mounts;
 use self::pulse::{Actor, Pulse};
+pub(crate) use self::staged::MOUNT_ERRORS;
+use self::staged::Stage;
 use self::transport::{Peer, Transport, TransportError, roots_of, tls_settings};
 use self::vault_provider::{VaultProvider, Vaults};
 use self::workloads::daemon_sets::DaemonSets;
@@ -99,6 +102,8 @@ pub(crate) struct ActorSettings {
     pub(crate) addon: watch::Receiver<AddonState>,
     /// The world's objects, which are in the API already.
     pub(crate) objects: Vec<Value>,
+    /// What goes wrong by luck, as the world file has it.
+    pub(crate) staged: Value,
 }
 
 /// What the controllers of one cluster share.
@@ -113,6 +118,8 @@ struct Cluster {
     bell: Arc<Bell>,
     pulse: Arc<Pulse>,
     mounts: Mounts,
+    generation: Generation,
+    stage: Stage,
     tasks: Mutex<Option<JoinSet<()>>>,
 }
 
@@ -153,6 +160,8 @@ impl Actors {
             pulse: Arc::new(Pulse::new(settings.clock.clone(), Arc::clone(&bell))),
             bell,
             mounts: Mounts::default(),
+            generation: Generation::of(&settings.driver),
+            stage: Stage::of(&settings.staged),
             tasks: Mutex::new(Some(JoinSet::new())),
         });
         let noticed = Arc::new(Noticed::default());
@@ -203,6 +212,12 @@ impl Actors {
         if let Some(mut tasks) = tasks {
             tasks.shutdown().await;
         }
+    }
+
+    /// Stages other trouble than before.
+    pub(crate) fn stage(&self, source: &Value) {
+        self.cluster.stage.set(source);
+        self.cluster.bell.ring(Topic::Staged);
     }
 
     /// What is mounted where.

@@ -83,6 +83,7 @@ impl Azure {
         };
         let state = self.lock();
         authorised(&state, &call, &route)?;
+        self.registered(&call)?;
         surroundings(&state, &call, &route)?;
         drop(state);
         Ok((call, route))
@@ -102,7 +103,7 @@ impl Azure {
             Target::Purges => self.purge_call(call),
             Target::VaultNames => self.name_call(call),
             Target::Assignments => self.assignment_call(call),
-            Target::Definitions => self.definition_call(call),
+            Target::Definitions => self.any_definition_call(call),
             Target::Surroundings => self.surrounding_call(call),
             Target::Permissions => Ok(self.permission_call(call)),
             Target::Denials => self.denial_call(call),
@@ -129,6 +130,35 @@ impl Azure {
             "SubscriptionNotFound",
             format!("The subscription '{subscription}' could not be found."),
         ))
+    }
+
+    /// A write needs its resource provider registered.
+    fn registered(&self, call: &Call) -> Result<(), Refusal> {
+        let namespace = call.path.namespace.as_str();
+        let found = self
+            .subscriptions
+            .iter()
+            .find(|known| same(&known.id, call.subscription()));
+        let lacks = found.is_some_and(|found| !found.is_registered(namespace));
+        // Authorization is registered everywhere.
+        let exempt = namespace.is_empty() || same(namespace, "Microsoft.Authorization");
+        if call.method != Method::PUT || exempt || !lacks {
+            return Ok(());
+        }
+        Err(Refusal::gateway(
+            StatusCode::CONFLICT,
+            "MissingSubscriptionRegistration",
+            format!(
+                "The subscription is not registered to use namespace '{namespace}'. See https://aka.ms/rps-not-found for \
+                 how to register subscriptions."
+            ),
+        )
+        .with(json!({"details": [{
+            "code": "MissingSubscriptionRegistration",
+            "target": namespace,
+            "message": format!("The subscription is not registered to use namespace '{namespace}'. See \
+                https://aka.ms/rps-not-found for how to register subscriptions."),
+        }]})))
     }
 
     fn challenge(&self, headers: &mut HeaderMap) {

@@ -9,12 +9,77 @@ use super::call::{Call, Reply};
 use super::cluster_document;
 use super::managed_clusters::ManagedCluster;
 use super::operations::{Operation, Work, hurried, signature};
+use super::path::same;
 use super::refusal::Refusal;
 use super::tree;
 use super::{Azure, State};
-use crate::sandbox::core::ClusterSettings;
+use crate::sandbox::core::{ClusterSettings, StagedOutcome};
+use crate::sandbox::world::rfc3339;
+
+/// An operation that somebody outside of this world begins.
+pub(crate) struct Foreign<'a> {
+    /// What `provisioningState` says meanwhile: `Upgrading`.
+    pub(crate) name: &'a str,
+    /// The node pool it is on, if not on the cluster.
+    pub(crate) pool: Option<&'a str>,
+    pub(crate) lasts: std::time::Duration,
+    /// How it ends.
+    pub(crate) outcome: &'a str,
+}
 
 impl Azure {
+    /// Lets somebody else begin an operation on a cluster.
+    pub(crate) fn foreign_operation(&self, cluster: &str, foreign: &Foreign<'_>) -> Result<Value, String> {
+        let now = self.core.clock.now();
+        let mut state = self.lock();
+        let found = state.clusters.values_mut().find(|each| same(&each.name, cluster));
+        let cluster = found.ok_or_else(|| format!("there is no cluster '{cluster}'"))?;
+        if cluster.operation.is_some() || cluster.pool_operation.is_some() {
+            return Err(format!("an operation on {} is in progress already", cluster.name));
+        }
+        let id = Uuid::new_v4();
+        let work = match foreign.pool {
+            Some(pool) => {
+                let mut pools = cluster.document["properties"]["agentPoolProfiles"]
+                    .as_array()
+                    .into_iter()
+                    .flatten();
+                if !pools.any(|each| each["name"] == pool) {
+                    return Err(format!("{} has no node pool '{pool}'", cluster.name));
+                }
+                cluster.pool_operation = Some((id, pool.to_owned()));
+                Work::Pool(pool.to_owned())
+            }
+            None => {
+                cluster.operation = Some(id);
+                foreign.name.clone_into(&mut cluster.state);
+                Work::Update
+            }
+        };
+        let operation = Operation {
+            id,
+            work,
+            cluster: cluster.id().to_ascii_lowercase(),
+            subscription: cluster.subscription.clone(),
+            location: cluster.location().to_owned(),
+            signature: signature(now),
+            started: now,
+            due: now + foreign.lasts,
+            staged: Some(StagedOutcome {
+                status: foreign.outcome.to_owned(),
+                error: None,
+            }),
+            ended: None,
+        };
+        let due = operation.due;
+        self.wake_at(
+            due,
+            format!("somebody else's operation on cluster {}", cluster.name),
+        );
+        state.operations.insert(id, operation);
+        Ok(json!({"id": id.to_string(), "due": rfc3339(due)}))
+    }
+
     /// Registers an operation and lets it end by the clock.
     pub(super) fn begin(
         &self,

@@ -31,6 +31,7 @@ mod operations;
 mod path;
 mod refusal;
 mod role_assignments;
+mod role_definitions;
 mod roles;
 mod routes;
 mod staged_vaults;
@@ -53,6 +54,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use self::access::Access;
+pub(crate) use self::cluster_changes::Foreign;
 use self::managed_clusters::ManagedCluster;
 use self::managed_identities::UserIdentity;
 use self::operations::Operation;

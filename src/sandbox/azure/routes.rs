@@ -90,7 +90,7 @@ pub(super) fn route(path: &ArmPath, method: &Method) -> Option<Route> {
             Family::Authorization,
             "Microsoft.Authorization/roleAssignments".to_owned(),
         ),
-        "microsoft.authorization/roledefinitions" if *method == Method::GET => (
+        "microsoft.authorization/roledefinitions" if *method != Method::PATCH => (
             Target::Definitions,
             Family::Authorization,
             "Microsoft.Authorization/roleDefinitions".to_owned(),

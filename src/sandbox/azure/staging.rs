@@ -54,6 +54,7 @@ pub(super) fn subscriptions(world: &Value, directory: &Directory) -> Vec<Subscri
         .map(|(name, source)| Subscription {
             name: name.clone(),
             id: text(source, "id").map_or_else(|| id_of(&format!("/subscriptions/{name}")), str::to_owned),
+            registered: source.get("registered").map(|_| texts(source, "registered")),
             tenant: text(source, "tenant")
                 .and_then(|tenant| directory.tenant(tenant))
                 .map_or_else(|| first.clone(), |tenant| tenant.id.clone()),

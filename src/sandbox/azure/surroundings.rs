@@ -18,6 +18,16 @@ pub(super) struct Subscription {
     pub(super) id: String,
     /// The tenant's id.
     pub(super) tenant: String,
+    /// The resource providers it was registered with; `None` if the world file does not say, and all are.
+    pub(super) registered: Option<Vec<String>>,
+}
+
+impl Subscription {
+    /// Whether a resource provider may be used.
+    pub(super) fn is_registered(&self, namespace: &str) -> bool {
+        let mut all = self.registered.iter().flatten();
+        self.registered.is_none() || all.any(|each| each.eq_ignore_ascii_case(namespace))
+    }
 }
 
 /// A resource group.
@@ -146,7 +156,11 @@ impl Azure {
                     json!({"value": value, "count": {"type": "Total", "value": value.len()}}),
                 ))
             }
-            ["subscriptions", id] if providers => Ok(provider_body(id, &call.path.namespace)),
+            ["subscriptions", id] if providers => {
+                let found = self.subscriptions.iter().find(|known| same(&known.id, id));
+                let found = found.ok_or_else(|| Refusal::unplayed("this subscription"))?;
+                Ok(provider_body(found, &call.path.namespace))
+            }
             ["subscriptions", id] => {
                 let found = self.subscriptions.iter().find(|known| same(&known.id, id));
                 found
@@ -276,12 +290,17 @@ fn subscription_body(subscription: &Subscription) -> Value {
     })
 }
 
-fn provider_body(subscription: &str, namespace: &str) -> Reply {
+fn provider_body(subscription: &Subscription, namespace: &str) -> Reply {
     let one = |name: &str| {
+        let state = if subscription.is_registered(name) {
+            "Registered"
+        } else {
+            "NotRegistered"
+        };
         json!({
-            "id": format!("/subscriptions/{subscription}/providers/{name}"),
+            "id": format!("/subscriptions/{}/providers/{name}", subscription.id),
             "namespace": name,
-            "registrationState": "Registered",
+            "registrationState": state,
             "registrationPolicy": "RegistrationRequired",
             "resourceTypes": [],
         })

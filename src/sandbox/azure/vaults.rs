@@ -250,6 +250,13 @@ pub(super) fn writable(properties: &Value, stored: Option<&Vault>) -> Result<Val
     {
         return refused("The property \"softDeleteRetentionInDays\" must be between 7 and 90.");
     }
+    if let (Some(days), Some(vault)) = (given.get("softDeleteRetentionInDays"), stored)
+        && days.as_i64() != Some(vault.retention())
+    {
+        return refused(
+            "The property \"softDeleteRetentionInDays\" has been set already and it can't be modified.",
+        );
+    }
     if given
         .get("accessPolicies")
         .and_then(Value::as_array)

@@ -244,6 +244,27 @@ impl Visitor {
         })
     }
 
+    /// Calls a vault's data plane as this principal. The path has no `api-version`.
+    ///
+    /// # Errors
+    /// If no token can be had or the call does not come through.
+    pub async fn vault(
+        &self,
+        vault: &str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Reply, VisitError> {
+        let token = self.token("https://vault.azure.net/.default").await?;
+        let host = vault.to_ascii_lowercase();
+        let url = format!("https://{host}.vault.azure.net{path}?api-version=7.4");
+        let body = body.map(|body| ("application/json", body));
+        Ok(self
+            .send(&self.http, method, &url, Some(&token), body)
+            .await?
+            .reply)
+    }
+
     /// The newest journal entries, one line each: what was asked, by whom, and what was answered.
     pub async fn journal_tail(&self, lines: usize) -> String {
         let journal = match self.control(Method::GET, "/journal", None).await {

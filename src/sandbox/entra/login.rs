@@ -9,7 +9,8 @@ use url::form_urlencoded;
 
 use super::super::http::{Answer, Incoming, json as json_answer};
 use super::super::world::rfc3339;
-use super::{AKS_AUDIENCE, ARM_AUDIENCES, Directory, LIFETIME, Principal, claims_of};
+use super::registered::Flaw;
+use super::{AKS_AUDIENCE, ARM_AUDIENCES, Directory, LIFETIME, Principal, Tenant, claims_of};
 
 /// An OAuth error: status, `error`, AADSTS number, text.
 pub(crate) struct Refusal {
@@ -40,6 +41,25 @@ impl Refusal {
                 "invalid_grant",
                 50_196,
                 "The server terminated an operation because it encountered a client request loop.",
+            ),
+            70_021 | 700_211..=700_213 => {
+                let part = match number {
+                    700_211 => " issuer",
+                    700_212 => " audience",
+                    700_213 => " subject",
+                    _ => "",
+                };
+                let text = format!(
+                    "No matching federated identity record found for presented assertion{part} '<staged>'. Please check \
+                     your federated identity credential Subject, Audience and Issuer against the presented assertion."
+                );
+                Self::new(401, "invalid_client", number, text)
+            }
+            700_024 => Self::new(
+                401,
+                "invalid_client",
+                700_024,
+                "Client assertion is not within its valid time range. Current time: <now>, expiry time of assertion <then>.",
             ),
             90_033 => Self::new(
                 503,
@@ -168,12 +188,14 @@ impl Directory {
         let audience = audience(needed(audience_field)?, audience_field)?;
         let app = self
             .principal_by_client_id(client_id)
-            .filter(|principal| principal.tenant == known.id)
+            .filter(|principal| principal.tenant == known.id || principal.also_in.contains(&known.id))
             .ok_or_else(|| unknown_app(client_id, &known.name))?;
         match (field("client_secret"), field("client_assertion")) {
             (Some(secret), _) if app.secret.as_deref() == Some(secret) => {}
             (Some(_), _) => return Err(bad_secret(client_id)),
-            (None, Some(assertion)) => self.judge_assertion(&app, assertion, now)?,
+            (None, Some(assertion)) => {
+                self.judge_assertion(&app, assertion, &endpoints(known, request), now)?;
+            }
             (None, None) => {
                 let text = "The request body must contain the following parameter: 'client_assertion' or \
                             'client_secret'.";
@@ -184,7 +206,7 @@ impl Directory {
             "token_type": "Bearer",
             "expires_in": LIFETIME,
             "ext_expires_in": LIFETIME,
-            "access_token": self.issue(&app.object_id, &audience, now),
+            "access_token": self.issue_in(&known.id, &app, &audience, now),
         });
         if audience_field == "resource" {
             // The old endpoint writes numbers as text, and moments beside the span.
@@ -199,13 +221,23 @@ impl Directory {
     }
 
     /// A federated assertion: known issuer, right signature, in time, and expected by the application.
-    fn judge_assertion(&self, app: &Principal, assertion: &str, now: OffsetDateTime) -> Result<(), Refusal> {
+    fn judge_assertion(
+        &self,
+        app: &Principal,
+        assertion: &str,
+        endpoints: &[String],
+        now: OffsetDateTime,
+    ) -> Result<(), Refusal> {
         let refuse = |number, text: String| Err(Refusal::new(401, "invalid_client", number, text));
         let Some(claims) = claims_of(assertion) else {
             return refuse(50_027, "JWT token is invalid or malformed.".to_owned());
         };
         let claim = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
         let (issuer, subject) = (claim("iss"), claim("sub"));
+        // Its own statement, not one of another issuer. Whoever makes one reads a real clock.
+        if app.client_id.as_deref() == Some(issuer) {
+            return own_statement(app, assertion, endpoints, self.0.clock.real_now());
+        }
         let audiences: Vec<_> = match claims.get("aud") {
             Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
             _ => vec![claim("aud")],
@@ -236,13 +268,7 @@ impl Directory {
         }
         let expires = claims.get("exp").and_then(Value::as_i64).unwrap_or_default();
         if now.unix_timestamp() >= expires {
-            let stamp = |at| OffsetDateTime::from_unix_timestamp(at).map_or_else(|_| String::new(), rfc3339);
-            let text = format!(
-                "Client assertion is not within its valid time range. Current time: {}, expiry time of assertion {}.",
-                rfc3339(now),
-                stamp(expires)
-            );
-            return refuse(700_024, text);
+            return out_of_time(now, expires);
         }
         if !self.is_signed_by(issuer, assertion) {
             return refuse(
@@ -297,6 +323,64 @@ impl Directory {
             "rbac_url": "https://pas.windows.net",
         }))
     }
+}
+
+/// What a statement of an application may be made for: the endpoint under every name it has, and the tenant's issuer.
+fn endpoints(tenant: &Tenant, request: &Incoming) -> Vec<String> {
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let hosts = [
+        "login.microsoftonline.com",
+        "login.windows.net",
+        "sts.windows.net",
+    ];
+    let hosts = hosts.into_iter().chain(host);
+    let tenants = [tenant.id.as_str(), tenant.name.as_str()];
+    let pairs = hosts.flat_map(|host| tenants.map(|tenant| format!("https://{host}/{tenant}")));
+    let paths = ["/oauth2/v2.0/token", "/oauth2/token", "/v2.0"];
+    pairs
+        .flat_map(|base| paths.map(|path| format!("{base}{path}")))
+        .collect()
+}
+
+/// `private_key_jwt`: a statement that an application signs with the key of a certificate it has registered.
+fn own_statement(
+    app: &Principal,
+    assertion: &str,
+    endpoints: &[String],
+    now: OffsetDateTime,
+) -> Result<(), Refusal> {
+    let refuse = |number, text: String| Err(Refusal::new(401, "invalid_client", number, text));
+    let client_id = app.client_id.as_deref().unwrap_or_default();
+    let Some(certificate) = &app.certificate else {
+        let text = format!(
+            "Client assertion failed signature validation. The application '{client_id}' has no certificate."
+        );
+        return refuse(700_027, text);
+    };
+    match certificate.judge(assertion, client_id, endpoints, now) {
+        Ok(()) => Ok(()),
+        Err(Flaw::Signature(why)) => {
+            let text = format!(
+                "The certificate used to sign the client assertion is not registered on application. [Reason - {why}]"
+            );
+            refuse(700_027, text)
+        }
+        Err(Flaw::Claims(why)) => refuse(50_012, format!("Authentication failed. {why}")),
+        Err(Flaw::Time(expires)) => out_of_time(now, expires),
+    }
+}
+
+fn out_of_time(now: OffsetDateTime, expires: i64) -> Result<(), Refusal> {
+    let stamp = |at| OffsetDateTime::from_unix_timestamp(at).map_or_else(|_| String::new(), rfc3339);
+    let text = format!(
+        "Client assertion is not within its valid time range. Current time: {}, expiry time of assertion {}.",
+        rfc3339(now),
+        stamp(expires)
+    );
+    Err(Refusal::new(401, "invalid_client", 700_024, text))
 }
 
 /// The audience a token gets for a scope or resource, as version 1 tokens write it.

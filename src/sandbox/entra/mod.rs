@@ -5,7 +5,10 @@
 
 mod federation;
 mod login;
+mod machine;
+mod registered;
 mod token;
+mod vouching;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,7 +21,10 @@ use super::clock::Clock;
 use super::core::{Caller, ManagedIdentity, Markers, TokenFault, WorldError};
 use super::world::{id_of, moment};
 pub(crate) use login::{Refusal, imds_body};
+pub(crate) use machine::{APP_SERVICE, METADATA_SERVICE, identity_header};
+pub(crate) use registered::Registered;
 pub(crate) use token::{Keys, claims_of, token_id};
+pub(crate) use vouching::{Voucher, request_path, request_token, service_connection};
 
 /// What `expires_in` always says.
 const LIFETIME: u32 = 3599;
@@ -69,7 +75,15 @@ pub(crate) struct Principal {
     /// Object IDs of its groups.
     pub(crate) groups: Vec<String>,
     pub(crate) secret: Option<String>,
+    /// A certificate whose key stands in for a secret.
+    pub(crate) certificate: Option<Registered>,
     pub(crate) federated: Vec<Federated>,
+    /// Who gives out assertions for it.
+    pub(crate) voucher: Option<Voucher>,
+    /// IDs of other tenants that know this application.
+    pub(crate) also_in: Vec<String>,
+    /// Whether it is an identity of the machine that commands run on.
+    pub(crate) on_machine: bool,
     pub(crate) created: OffsetDateTime,
 }
 
@@ -131,12 +145,18 @@ impl Directory {
         if !errors.is_empty() {
             return Err(errors);
         }
-        for secret in principals
-            .iter()
-            .filter_map(|principal| principal.secret.as_deref())
-        {
-            markers.secret(secret);
+        for principal in &principals {
+            if let Some(secret) = &principal.secret {
+                markers.secret(secret);
+            }
+            if let Some(certificate) = &principal.certificate {
+                markers.private_key(certificate.key_pkcs8());
+            }
+            if principal.voucher.is_some() {
+                markers.secret(&request_token(&principal.name));
+            }
         }
+        markers.secret(&identity_header());
         Ok(Self(Arc::new(Shared {
             clock,
             markers,
@@ -224,7 +244,11 @@ impl Directory {
             object_id: identity.object_id.clone(),
             groups: Vec::new(),
             secret: None,
+            certificate: None,
             federated: Vec::new(),
+            voucher: None,
+            also_in: Vec::new(),
+            on_machine: false,
             created: self.0.clock.now(),
         });
         identity
@@ -238,19 +262,24 @@ impl Directory {
 
     /// A token for this principal and audience; empty if the principal is unknown.
     pub(crate) fn issue(&self, oid: &str, audience: &str, now: OffsetDateTime) -> String {
-        let Some(principal) = self.principal_by_oid(oid) else {
-            return String::new();
-        };
+        match self.principal_by_oid(oid) {
+            Some(principal) => self.issue_in(&principal.tenant, &principal, audience, now),
+            None => String::new(),
+        }
+    }
+
+    /// A token of one of the tenants that know this principal.
+    fn issue_in(&self, tenant: &str, principal: &Principal, audience: &str, now: OffsetDateTime) -> String {
         let life = time::Duration::seconds(LIFETIME.into()) * self.0.clock.rate();
         let mut claims = json!({
             "aud": audience,
-            "iss": format!("https://sts.windows.net/{}/", principal.tenant),
+            "iss": format!("https://sts.windows.net/{tenant}/"),
             "iat": now.unix_timestamp(),
             "nbf": now.unix_timestamp(),
             "exp": (now + life).unix_timestamp(),
             "oid": principal.object_id,
             "sub": principal.object_id,
-            "tid": principal.tenant,
+            "tid": tenant,
             "uti": token::random_id(),
             "ver": "1.0",
         });
@@ -304,13 +333,18 @@ impl Directory {
             name: principal.name,
             oid: principal.object_id,
             app_id: principal.client_id,
-            tenant: principal.tenant,
+            tenant: text(claims, "tid").unwrap_or(principal.tenant),
             groups: principal.groups,
         })
     }
 
     /// An assertion of one of the world's own issuers (`https://127.0.0.1:P/oidc/…`), five minutes of sandbox time.
     pub(crate) fn assertion(&self, issuer: &str, subject: &str, audience: &str) -> String {
+        self.assertion_of_life(issuer, subject, audience, time::Duration::minutes(5))
+    }
+
+    /// The same of another life, which is stretched by the clock's rate as that of tokens.
+    fn assertion_of_life(&self, issuer: &str, subject: &str, audience: &str, life: time::Duration) -> String {
         let now = self.0.clock.now();
         let claims = json!({
             "iss": issuer,
@@ -318,7 +352,7 @@ impl Directory {
             "aud": audience,
             "iat": now.unix_timestamp(),
             "nbf": now.unix_timestamp(),
-            "exp": (now + time::Duration::minutes(5) * self.0.clock.rate()).unix_timestamp(),
+            "exp": (now + life * self.0.clock.rate()).unix_timestamp(),
             "jti": token::random_id(),
         });
         let assertion = self.0.keys.sign(&claims);
@@ -364,7 +398,9 @@ fn principal(
             .first()
             .ok_or_else(|| WorldError::new("/tenants", "must hold at least one tenant"))?,
     };
-    let kind = match source.get("type").and_then(Value::as_str).unwrap_or("app") {
+    let word = source.get("type").and_then(Value::as_str).unwrap_or("app");
+    let voucher = Voucher::of_type(word);
+    let kind = match word {
         "managed" => PrincipalKind::Managed,
         "user" => PrincipalKind::User,
         "group" => PrincipalKind::Group,
@@ -384,15 +420,23 @@ fn principal(
             known.ok_or_else(|| WorldError::new(format!("{here}/groups/{index}"), "names no principal"))?;
         Ok(text(known, "object_id").unwrap_or_else(|| id_of(&format!("/principals/{group}/object_id"))))
     });
-    let federated = source
-        .get("federated")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let federated = source.get("federated").and_then(Value::as_array);
+    let federated: Vec<_> = match (federated, voucher) {
+        (Some(given), _) => given.iter().map(federated_credential).collect(),
+        (None, Some(voucher)) => vec![voucher.usual(name, &tenant.id)],
+        (None, None) => Vec::new(),
+    };
+    let has_certificate = source.get("certificate").and_then(Value::as_bool) == Some(true);
+    let password = format!("kvt-{}", id_of(&format!("{here}/certificate_password")));
+    let certificate = has_certificate
+        .then(|| Registered::make(name, &password, start))
+        .transpose();
+    let certificate =
+        certificate.map_err(|error| WorldError::new(format!("{here}/certificate"), error.to_string()))?;
     let secret = (kind == PrincipalKind::App).then(|| match source.get("secret") {
         Some(Value::String(secret)) => Some(secret.clone()),
-        // A merge takes a null away, so whoever is federated has a secret only where the file gives one.
-        _ if source.get("federated").is_some() => None,
+        // A merge takes a null away, so whoever has something else has a secret only where the file gives one.
+        _ if !federated.is_empty() || has_certificate => None,
         // Looks like one of Entra's, and is the same in every run.
         _ => Some(format!(
             "kvt8Q~{}",
@@ -407,18 +451,36 @@ fn principal(
         object_id: own_id("object_id"),
         groups: groups.collect::<Result<_, WorldError>>()?,
         secret: secret.flatten(),
-        federated: federated
-            .map(|credential| Federated {
-                issuer: text(credential, "issuer").unwrap_or_default(),
-                subject: text(credential, "subject").unwrap_or_default(),
-                audience: text(credential, "audience")
-                    .unwrap_or_else(|| "api://AzureADTokenExchange".to_owned()),
+        certificate,
+        federated,
+        voucher,
+        also_in: source
+            .get("also_in")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|named| {
+                let named = named.as_str().unwrap_or_default();
+                let known = tenants.iter().find(|tenant| tenant.name == named);
+                let known = known.ok_or_else(|| {
+                    WorldError::new(format!("{here}/also_in"), "names no tenant of this world")
+                })?;
+                Ok(known.id.clone())
             })
-            .collect(),
+            .collect::<Result<_, WorldError>>()?,
+        on_machine: kind == PrincipalKind::Managed,
         created: source
             .get("age")
             .and_then(Value::as_str)
             .and_then(|age| moment(age, start))
             .unwrap_or(start - time::Duration::days(90)),
     })
+}
+
+fn federated_credential(source: &Value) -> Federated {
+    Federated {
+        issuer: text(source, "issuer").unwrap_or_default(),
+        subject: text(source, "subject").unwrap_or_default(),
+        audience: text(source, "audience").unwrap_or_else(|| vouching::AUDIENCE.to_owned()),
+    }
 }

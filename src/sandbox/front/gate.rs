@@ -62,7 +62,7 @@ pub(super) async fn answer(
     }
     let actor = actor(&mut request, peer.as_ref());
     let mut page = Page::open(&running, &destination, &request, peer.as_ref(), actor);
-    let met = running.core.faults.meet(&page.facts);
+    let met = running.core.faults.meet(&page.facts, running.core.clock.now());
     page.fault = met.as_ref().map(|met| met.id.clone());
     if let Some(met) = &met
         && let Some(answer) = before(&running, met, &mut request, &fate, &page).await?
@@ -107,6 +107,11 @@ async fn before(
             let login_base = running.core.names.login_base(host(request));
             let now = running.core.clock.now();
             Ok(Some(refusals::answer(name, page.facts.plane, &login_base, now)))
+        }
+        Act::Throttle { code, rest, .. } => {
+            // Spans that are given out are real ones.
+            let rest = rest.div_f64(running.core.clock.rate());
+            Ok(Some(refusals::throttled(page.facts.plane, code, rest)))
         }
         Act::Lose { answered: false } => Err(Severed),
         Act::Reset(Cut::Before) => {
@@ -189,6 +194,7 @@ impl Page {
                 Destination::Identity { cluster, .. } => Some(cluster.clone()),
                 _ => None,
             },
+            dry_run: query.contains("dryRun="),
         };
         let entry = json!({
             "at": rfc3339(core.clock.now()),
@@ -307,11 +313,16 @@ fn effect(method: &str, head: &response::Parts) -> &'static str {
 fn shown_headers(headers: &HeaderMap) -> Value {
     let shown = headers.iter().map(|(name, value)| {
         let value = String::from_utf8_lossy(value.as_bytes());
-        let value = if *name == header::AUTHORIZATION {
-            let token = value.split_once(' ').map_or("", |(_, token)| token);
-            format!("Bearer {}", token_id(token))
-        } else {
-            shown_url(&value)
+        let value = match name.as_str() {
+            "authorization" | "x-ms-authorization-auxiliary" => {
+                let each = value.split(',').map(|one| {
+                    let token = one.trim().split_once(' ').map_or("", |(_, token)| token);
+                    format!("Bearer {}", token_id(token))
+                });
+                each.collect::<Vec<_>>().join(", ")
+            }
+            "x-identity-header" => hash(value.as_bytes()),
+            _ => shown_url(&value),
         };
         (name.as_str().to_owned(), json!(value))
     });

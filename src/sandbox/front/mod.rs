@@ -8,6 +8,7 @@ pub(crate) mod action;
 mod gate;
 pub(crate) mod listener;
 mod metadata;
+mod named;
 pub(crate) mod names;
 mod proxy;
 pub(crate) mod refusals;
@@ -21,7 +22,7 @@ use serde_json::json;
 
 use super::assembly::Running;
 use super::core::{Cluster, TokenFault};
-use super::entra::{ARM_AUDIENCES, Directory};
+use super::entra::{APP_SERVICE, ARM_AUDIENCES, Directory, METADATA_SERVICE};
 use super::http::{Answer, Incoming, json as json_answer, text};
 use super::kubernetes::Identity;
 use names::{Service, is_loopback};
@@ -49,6 +50,8 @@ enum Destination {
         cluster: String,
         path: String,
     },
+    /// The identity endpoints of the machine that commands run on.
+    Machine,
     Vault(String),
     Cluster(Arc<Cluster>),
     /// A cluster that is starting or gone.
@@ -67,6 +70,7 @@ impl Destination {
                     cluster: cluster.to_owned(),
                     path: format!("/{rest}"),
                 },
+                None if matches!(path, METADATA_SERVICE | APP_SERVICE) => Self::Machine,
                 None => Self::Nobody,
             },
             Port::Tls(Service::Vault(name)) => Self::Vault(name.clone()),
@@ -101,7 +105,7 @@ impl Destination {
             Self::Arm | Self::Metadata | Self::Nobody => "arm",
             Self::Login | Self::Issuer => "login",
             Self::Graph => "graph",
-            Self::Identity { .. } => "imds",
+            Self::Identity { .. } | Self::Machine => "imds",
             Self::Vault(_) => "vault",
             Self::Cluster(_) => "kubernetes",
         }
@@ -128,7 +132,14 @@ impl Destination {
                 .directory
                 .answer(&request, &core.names.login_base(host(&request))),
             Self::Graph => graph(&request),
-            Self::Issuer => metadata::issuer(core, host(&request), &request),
+            Self::Issuer => {
+                let vouched = core.directory.vouch(&request);
+                vouched.unwrap_or_else(|| metadata::issuer(core, host(&request), &request))
+            }
+            Self::Machine => {
+                let answer = core.directory.answer_machine(&request);
+                answer.unwrap_or_else(|| metadata::not_imitated(&request))
+            }
             Self::Identity { cluster, path } => {
                 let query = request.uri().query().map(|query| format!("?{query}"));
                 let below = format!("{path}{}", query.unwrap_or_default()).parse::<Uri>();

@@ -1,6 +1,6 @@
 //! Who may do what: role-based access control.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::refusal::{Outcome, Refusal};
 use super::request::Call;

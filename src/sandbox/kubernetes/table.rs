@@ -13,8 +13,11 @@ use time::format_description::well_known::Rfc3339;
 use super::kinds::{Kind, Version};
 use super::store::{Store, at, meta, text_at};
 
-/// Name, type, format and priority of each column, by resource.
-static COLUMNS: LazyLock<BTreeMap<String, Vec<(String, String, String, u8)>>> =
+/// Name, type, format and priority of a column.
+type Recorded = (String, String, String, u8);
+
+/// The columns of built-in kinds, by resource.
+static COLUMNS: LazyLock<BTreeMap<String, Vec<Recorded>>> =
     LazyLock::new(|| serde_json::from_str(include_str!("columns.json")).unwrap_or_default());
 
 const NONE: &str = "<none>";

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
+use super::super::actors::MOUNT_ERRORS;
 use super::super::core::WorldError;
 use super::{duration, moment};
 
@@ -17,6 +18,8 @@ enum Shape {
     Moment,
     /// One of these words.
     Word(&'static [&'static str]),
+    /// One of these numbers.
+    Number(&'static [u64]),
     Anything,
     Nullable(&'static Shape),
     List(&'static Shape),
@@ -95,7 +98,10 @@ const PRINCIPAL: Shape = Object(&[
     fixed("object_id", Text),
     fixed("age", Shape::Moment),
     fixed("secret", Nullable(&Text)),
-    fixed("certificate", Text),
+    // A certificate whose key stands in for a secret, made at the start.
+    fixed("certificate", Bool),
+    // Other tenants that know the application.
+    fixed("also_in", List(&Text)),
     fixed("federated", List(&FEDERATED)),
     fixed("groups", List(&Text)),
     live("assignments", List(&ASSIGNMENT)),
@@ -215,7 +221,7 @@ const STAGED: Shape = Object(&[
     fixed("missing_images", List(&Text)),
     fixed("unschedulable", Or(&[Bool, Text])),
     fixed("node_not_ready", Bool),
-    fixed("mount_error", Nullable(&Count)),
+    fixed("mount_error", Nullable(&Shape::Number(MOUNT_ERRORS))),
     fixed("no_driver_on_node", Bool),
 ]);
 
@@ -301,6 +307,7 @@ fn check(shape: &Shape, value: &Value, pointer: &str, errors: &mut Vec<WorldErro
         (Span, Value::String(text)) if duration(text).is_some() => {}
         (Shape::Moment, Value::String(text)) if moment(text, OffsetDateTime::UNIX_EPOCH).is_some() => {}
         (Word(words), Value::String(text)) if words.contains(&text.as_str()) => {}
+        (Shape::Number(numbers), value) if value.as_u64().is_some_and(|own| numbers.contains(&own)) => {}
         (Nullable(inner), value) => check(inner, value, pointer, errors),
         (List(inner), Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
@@ -343,6 +350,10 @@ fn words(shape: &Shape) -> String {
         Span => "a duration like 10m".to_owned(),
         Shape::Moment => "a moment: -22d, +90d or 2026-01-31T12:00:00Z".to_owned(),
         Word(words) => format!("one of {}", words.join(", ")),
+        Shape::Number(numbers) => {
+            let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
+            format!("one of {}", numbers.join(", "))
+        }
         Anything => "anything".to_owned(),
         Nullable(inner) => format!("null or {}", words(inner)),
         List(_) => "a list".to_owned(),

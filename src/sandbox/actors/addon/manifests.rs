@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::sandbox::actors::csi_driver::Generation;
 use crate::sandbox::actors::kubelet::DRIVER;
 use crate::sandbox::core::AddonState;
 
@@ -75,14 +76,19 @@ fn definition(kind: &str, plural: &str, singular: &str, schema: &Value) -> Value
     })
 }
 
-pub(super) fn csi_driver() -> Value {
-    json!({
+/// `is_republished`: the kubelet has to publish again and again.
+pub(super) fn csi_driver(is_republished: bool) -> Value {
+    let mut driver = json!({
         "metadata": {"name": DRIVER, "labels": addon_labels("secrets-store-csi-driver")},
         "spec": {
             "podInfoOnMount": true, "attachRequired": false, "volumeLifecycleModes": ["Ephemeral"],
             "tokenRequests": [{"audience": "api://AzureADTokenExchange"}],
         },
-    })
+    });
+    if is_republished {
+        driver["spec"]["requiresRepublish"] = true.into();
+    }
+    driver
 }
 
 /// The driver, which reads its rotation settings from its arguments.
@@ -117,8 +123,13 @@ pub(super) fn driver_set(state: &AddonState, version: &str) -> Value {
     )
 }
 
-pub(super) fn provider_set() -> Value {
-    let image = "mcr.microsoft.com/oss/v2/azure/secrets-store/provider-azure:v1.7.2";
+pub(super) fn provider_set(generation: Generation) -> Value {
+    let version = if generation.is_republished() {
+        "v1.8.1-2"
+    } else {
+        "v1.7.2"
+    };
+    let image = format!("mcr.microsoft.com/oss/v2/azure/secrets-store/provider-azure:{version}");
     daemon_set(
         PROVIDER_SET,
         "secrets-store-provider-azure",

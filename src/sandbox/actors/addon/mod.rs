@@ -95,10 +95,15 @@ impl Addon {
             self.ensure(Kind::CustomResourceDefinition, "", definition)
                 .await?;
         }
-        self.ensure(Kind::CsiDriver, "", manifests::csi_driver()).await?;
+        self.ensure(
+            Kind::CsiDriver,
+            "",
+            manifests::csi_driver(self.cluster.generation.is_republished()),
+        )
+        .await?;
         for set in [
             manifests::driver_set(state, &self.driver_version),
-            manifests::provider_set(),
+            manifests::provider_set(self.cluster.generation),
         ] {
             self.ensure(Kind::DaemonSet, "kube-system", set).await?;
         }

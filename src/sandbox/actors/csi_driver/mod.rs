@@ -1,19 +1,22 @@
-//! The secrets store CSI driver, 1.5 generation: mounts on request, makes Secrets of what is mounted, and looks for new
-//! versions in a loop of its own when rotation is on.
+//! The secrets store CSI driver: mounts on request, makes Secrets of what is mounted, and brings new versions when
+//! rotation is on: up to 1.5 in a loop of its own, from 1.6 on whenever the kubelet publishes again.
 
+mod generation;
 mod rotation;
 mod secret_data;
 mod secret_sync;
 mod tokens;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
+pub(super) use self::generation::Generation;
 pub(super) use self::rotation::Rotation;
 pub(super) use self::secret_sync::SecretSync;
 pub(super) use self::tokens::service_account_tokens;
@@ -22,7 +25,7 @@ use super::cache::Topic;
 use super::client::{ApiError, Client};
 use super::kinds::Kind;
 use super::mounts::{Files, Mount, Versions};
-use super::objects::{at, entries, flag, list, name, namespace, text, uid};
+use super::objects::{at, entries, flag, is_covered, list, name, namespace, text, uid};
 use super::vault_provider::{MountRequest, VaultProvider};
 
 /// On a pod status object: the node it belongs to.
@@ -35,7 +38,12 @@ pub(super) struct CsiDriver {
     cluster: Arc<Cluster>,
     client: Arc<Client>,
     provider: Arc<VaultProvider>,
+    /// When each volume's directory was last written, by pod UID and volume.
+    ages: Mutex<HashMap<Volume, OffsetDateTime>>,
 }
+
+/// A pod's UID and the name of its volume.
+pub(super) type Volume = (String, String);
 
 impl CsiDriver {
     pub(super) fn new(cluster: Arc<Cluster>, client: Arc<Client>, provider: Arc<VaultProvider>) -> Self {
@@ -43,7 +51,32 @@ impl CsiDriver {
             cluster,
             client,
             provider,
+            ages: Mutex::default(),
         }
+    }
+
+    /// Whether publishing this volume again does anything: only with rotation, and not before the poll interval is
+    /// over.
+    pub(super) fn is_due(&self, volume: &Volume) -> bool {
+        let Some(settings) = driver_settings(&self.cluster).filter(|settings| settings.rotation) else {
+            return false;
+        };
+        let age = self.ages().get(volume).copied();
+        age.is_none_or(|age| age + settings.poll_interval <= self.cluster.clock.now())
+    }
+
+    /// The kubelet stopped waiting for a first publish. 1.6.0 leaves the empty directory behind, which then looks as if
+    /// it had been written just now.
+    pub(super) fn gave_up(&self, volume: &Volume) {
+        let rotates = driver_settings(&self.cluster).is_some_and(|settings| settings.rotation);
+        if self.cluster.generation == Generation::Overwriting && rotates {
+            let now = self.cluster.clock.now();
+            self.ages().entry(volume.clone()).or_insert(now);
+        }
+    }
+
+    fn ages(&self) -> MutexGuard<'_, HashMap<Volume, OffsetDateTime>> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Mounts a class into a pod's volume. `tokens` are the service account's, as JSON. An error is the gRPC status as
@@ -62,6 +95,10 @@ impl CsiDriver {
         let class_name = text(volume, "/csi/volumeAttributes/secretProviderClass");
         if class_name.is_empty() {
             return Err(unknown("secretProviderClass is not set".into()));
+        }
+        let key = (uid(pod).to_owned(), text(volume, "/name").to_owned());
+        if self.cluster.generation.is_republished() && self.ages().contains_key(&key) && !self.is_due(&key) {
+            return Ok(());
         }
         let space = namespace(pod);
         let class = self
@@ -89,6 +126,7 @@ impl CsiDriver {
             .await
             .map_err(in_pod)?;
         let volume_name = text(volume, "/name");
+        self.ages().insert(key, self.cluster.clock.now());
         let mount = Mount {
             namespace: space.to_owned(),
             pod: name(pod).to_owned(),
@@ -114,6 +152,7 @@ impl CsiDriver {
     /// Takes all of a pod's files away.
     pub(super) fn unpublish(&self, pod: &str) {
         self.cluster.mounts.remove(pod);
+        self.ages().retain(|(of, _), _| of != pod);
     }
 
     async fn fetch(
@@ -136,6 +175,9 @@ impl CsiDriver {
             return Err(format!(
                 "error connecting to provider \"{provider}\": provider not found: provider \"{provider}\""
             ));
+        }
+        if let Some(error) = self.cluster.stage.get().mount_failure(class) {
+            return Err(error);
         }
         let secrets = match text(volume, "/csi/nodePublishSecretRef/name") {
             "" => BTreeMap::new(),
@@ -185,6 +227,7 @@ impl CsiDriver {
             .get(Kind::PodStatus, namespace(pod), &object_name)
             .await?
         {
+            Some(existing) if is_covered(&existing, &object) => existing,
             Some(existing) => self.client.merge(Kind::PodStatus, &existing, &object).await?,
             None => {
                 object["metadata"]["name"] = object_name.into();

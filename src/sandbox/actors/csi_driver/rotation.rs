@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{driver_settings, is_managed, parameters, secret_data, service_account_tokens, versions_json};
+use super::{
+    Generation, driver_settings, is_managed, parameters, secret_data, service_account_tokens, versions_json,
+};
 use crate::sandbox::actors::Cluster;
 use crate::sandbox::actors::cache::Topic;
 use crate::sandbox::actors::client::{ApiError, Client};
@@ -32,7 +34,9 @@ impl Actor for Rotation {
 
     async fn pass(&mut self) -> Result<Next, ApiError> {
         let mut outcome = Outcome::default();
-        let Some(settings) = driver_settings(&self.cluster).filter(|settings| settings.rotation) else {
+        let rotates = self.cluster.generation == Generation::Loop;
+        let settings = driver_settings(&self.cluster).filter(|settings| rotates && settings.rotation);
+        let Some(settings) = settings else {
             self.last = None;
             return outcome.finish();
         };
@@ -91,6 +95,14 @@ impl Rotation {
         };
         if !super::super::kubelet::runs(&self.cluster, text(&pod, "/spec/nodeName"), "secrets-store") {
             return Ok(());
+        }
+        let account = text(&pod, "/spec/serviceAccountName");
+        if let Some(error) = self.cluster.stage.get().forbidden_token(space, account) {
+            let message = format!("failed to get service account tokens: {error}");
+            return self
+                .events
+                .warning(Kind::Pod, &pod, "MountRotationFailed", &message)
+                .await;
         }
         let mounted = match service_account_tokens(&self.cluster, &self.client, &pod).await {
             Ok(tokens) => {

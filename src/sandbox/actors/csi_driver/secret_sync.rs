@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{is_managed, secret_data, secret_owners};
+use super::{Generation, is_managed, secret_data, secret_owners};
 use crate::sandbox::actors::Cluster;
 use crate::sandbox::actors::cache::Topic;
 use crate::sandbox::actors::client::{ApiError, Client};
@@ -41,6 +41,8 @@ struct Item {
     /// Version of the status object that was last put into the queue.
     seen: u64,
     due: Option<OffsetDateTime>,
+    /// When the Secrets get their owners back.
+    owners_due: Option<OffsetDateTime>,
     failures: u32,
 }
 
@@ -50,6 +52,8 @@ enum End {
     Again(Duration),
     /// Nothing to do until the status object changes.
     Rest,
+    /// As after success, but the owners are missing and come with the other loop.
+    Owners,
     /// Wrong in a way that time may cure: retried, less and less often.
     Failed,
 }
@@ -68,13 +72,27 @@ impl Actor for SecretSync {
             let item = self.queue.entry(uid(status).to_owned()).or_insert(Item {
                 seen: 0,
                 due: None,
+                owners_due: None,
                 failures: 0,
             });
             if item.seen != version(status) {
                 item.seen = version(status);
                 item.due = Some(now + LAG);
             }
-            let Some(due) = item.due else { continue };
+            if let Some(due) = item.owners_due {
+                if due > now {
+                    outcome
+                        .next
+                        .at(due, || format!("owns the Secrets of {}", key(status)));
+                } else {
+                    item.owners_due = None;
+                    let result = self.own_all(status).await;
+                    outcome.note(result);
+                }
+            }
+            let Some(due) = self.queue.get(uid(status)).and_then(|item| item.due) else {
+                continue;
+            };
             if due > now {
                 outcome
                     .next
@@ -110,8 +128,14 @@ impl SecretSync {
         let pause = match end {
             End::Rest => None,
             End::Again(pause) => Some(*pause),
+            End::Owners => Some(AFTER_SUCCESS),
             End::Failed => Some((FIRST_RETRY * 2_u32.saturating_pow(item.failures)).min(LONGEST_RETRY)),
         };
+        if matches!(end, End::Owners) {
+            let due = now + AFTER_MISSING;
+            item.owners_due = Some(due);
+            next.at(due, || format!("owns the Secrets of {}", key(status)));
+        }
         item.failures = if matches!(end, End::Failed) {
             (item.failures + 1).min(20)
         } else {
@@ -165,14 +189,20 @@ impl SecretSync {
                     continue;
                 }
             };
-            let secret = match cache.get(Kind::Secret, space, secret_name) {
+            let wanted = secret_data::secret(entry, space, &data);
+            let found = cache.get(Kind::Secret, space, secret_name);
+            let written = match self.cluster.stage.get().forbidden_secret(space) {
+                Some(message) => Err(ApiError::Status {
+                    code: 403,
+                    reason: "Forbidden".into(),
+                    message,
+                }),
+                None => self.write(space, found.clone(), wanted).await,
+            };
+            let secret = match (found, self.cluster.generation) {
                 // 1.5 leaves a Secret that exists alone, whoever made it.
-                Some(secret) => secret,
-                None => match self
-                    .client
-                    .create(Kind::Secret, space, secret_data::secret(entry, space, &data))
-                    .await
-                {
+                (Some(secret), Generation::Loop) => secret,
+                _ => match written {
                     Ok(secret) => secret,
                     // Somebody was faster than our picture of the cluster.
                     Err(error) if error.is_conflict() => {
@@ -180,10 +210,13 @@ impl SecretSync {
                         end = End::Failed;
                         continue;
                     }
-                    Err(ApiError::Status { .. }) => {
+                    Err(ApiError::Status { code, message, .. }) => {
+                        let why = match code {
+                            403 => message,
+                            _ => "timed out waiting for the condition".to_owned(),
+                        };
                         let message = format!(
-                            "failed to create Kubernetes secret {secret_name} for spc {space}/{class_name}, err: timed \
-                             out waiting for the condition"
+                            "failed to create Kubernetes secret {secret_name} for spc {space}/{class_name}, err: {why}"
                         );
                         self.failed(&pod, &message).await?;
                         end = End::Again(AFTER_MISSING);
@@ -192,11 +225,56 @@ impl SecretSync {
                     Err(error) => return Err(error),
                 },
             };
-            if is_managed(&secret) {
+            // 1.6.0 writes the Secret without its owners; they come back with another loop.
+            let owners_later =
+                self.cluster.generation == Generation::Overwriting && owners(&secret).is_empty();
+            if owners_later && !list(&pod, "/metadata/ownerReferences").is_empty() {
+                end = End::Owners;
+            } else if is_managed(&secret) {
                 self.own(&secret, &pod, status).await?;
             }
         }
         Ok(end)
+    }
+
+    /// Makes a Secret, or writes one that exists as the generation does.
+    async fn write(
+        &self,
+        space: &str,
+        found: Option<Arc<Value>>,
+        wanted: Value,
+    ) -> Result<Arc<Value>, ApiError> {
+        match (found, self.cluster.generation) {
+            (None, _) => self.client.create(Kind::Secret, space, wanted).await,
+            (Some(secret), Generation::Loop) => Ok(secret),
+            (Some(_), Generation::Overwriting) => self.client.replace(Kind::Secret, space, wanted).await,
+            (Some(secret), Generation::Patching) => {
+                let patch = json!({"data": wanted["data"]});
+                if secret["data"] == wanted["data"] {
+                    return Ok(secret);
+                }
+                self.client.merge(Kind::Secret, &secret, &patch).await
+            }
+        }
+    }
+
+    /// Gives the Secrets of a status object the owners they lack.
+    async fn own_all(&self, status: &Value) -> Result<(), ApiError> {
+        let space = namespace(status);
+        let cache = &self.cluster.cache;
+        let class_name = text(status, "/status/secretProviderClassName");
+        let pod = cache.get(Kind::Pod, space, text(status, "/status/podName"));
+        let class = cache.get(Kind::SecretProviderClass, space, class_name);
+        let (Some(pod), Some(class)) = (pod, class) else {
+            return Ok(());
+        };
+        for entry in list(&class, "/spec/secretObjects") {
+            let found = cache.get(Kind::Secret, space, text(entry, "/secretName").trim());
+            if let Some(secret) = found.filter(|secret| is_managed(secret)) {
+                self.own(&secret, &pod, status).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn failed(&self, pod: &Value, message: &str) -> Result<(), ApiError> {

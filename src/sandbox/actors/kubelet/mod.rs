@@ -9,8 +9,10 @@ mod volumes;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use self::pods::Life;
 use self::volumes::Volumes;
@@ -20,11 +22,14 @@ use super::client::{ApiError, Client};
 use super::csi_driver::CsiDriver;
 use super::events::Recorder;
 use super::kinds::Kind;
-use super::objects::{is_covered, is_true, list, name, text, uid};
+use super::objects::{condition, flag, is_covered, is_deleting, is_true, list, name, text, uid};
 use super::pulse::{Actor, Next, Outcome};
 
 /// The driver whose volumes are played.
 pub(super) const DRIVER: &str = "secrets-store.csi.k8s.io";
+
+/// How often the kubelet looks after a pod without a reason: a minute with jitter, as measured.
+const POD_SYNC: Duration = Duration::from_secs(75);
 
 /// All kubelets of the cluster.
 pub(super) struct Kubelet {
@@ -36,6 +41,8 @@ pub(super) struct Kubelet {
     /// What each pod has been through, by UID.
     lives: HashMap<String, Life>,
     addresses: u16,
+    /// When everything mounted was last published again.
+    republished: Option<OffsetDateTime>,
 }
 
 impl Actor for Kubelet {
@@ -48,6 +55,7 @@ impl Actor for Kubelet {
         Topic::Objects(Kind::CsiNode),
         Topic::Objects(Kind::CsiDriver),
         Topic::Mounts,
+        Topic::Staged,
     ];
 
     async fn pass(&mut self) -> Result<Next, ApiError> {
@@ -58,6 +66,11 @@ impl Actor for Kubelet {
         }
         let pods = self.cluster.cache.all(Kind::Pod);
         self.bury(&pods);
+        // A node that is not ready leaves its pods as they are.
+        if self.cluster.stage.get().node_not_ready {
+            return outcome.finish();
+        }
+        self.republish(&pods, &mut outcome.next);
         for pod in &pods {
             if let Some(node) = self.node_index(text(pod, "/spec/nodeName")) {
                 let result = self.sync(pod, node, &mut outcome.next).await;
@@ -86,6 +99,7 @@ impl Kubelet {
             client,
             lives: HashMap::new(),
             addresses: 0,
+            republished: None,
         }
     }
 
@@ -104,12 +118,17 @@ impl Kubelet {
                 self.client.create(Kind::Node, "", node).await?
             }
         };
-        if !is_true(&node, "Ready") {
-            let status = nodes::status(index, self.cluster.kubelet, self.cluster.clock.now());
+        let staged = self.cluster.stage.get();
+        let ready = !staged.node_not_ready;
+        if condition(&node, "Ready").is_none() || is_true(&node, "Ready") != ready {
+            let status = nodes::status(index, ready, self.cluster.kubelet, self.cluster.clock.now());
             self.client.merge_status(Kind::Node, &node, &status).await?;
         }
-        self.lift_first_taint(&node).await?;
-        let drivers = nodes::drivers(&node_name, self.runs(&node_name, "secrets-store"));
+        if ready {
+            self.lift_first_taint(&node).await?;
+        }
+        let there = !staged.no_driver_on_node && self.runs(&node_name, "secrets-store");
+        let drivers = nodes::drivers(&node_name, there);
         match cache.get(Kind::CsiNode, "", &node_name) {
             Some(csi_node) => {
                 let patch = json!({"spec": {"drivers": drivers}});
@@ -144,6 +163,25 @@ impl Kubelet {
         };
         let patch = json!({"spec": {"taints": others}});
         self.client.merge(Kind::Node, node, &patch).await.map(|_| ())
+    }
+
+    /// Has the driver publish again what is mounted, if it wants that, with every sync of the pods.
+    fn republish(&mut self, pods: &[Arc<Value>], next: &mut Next) {
+        let driver = self.cluster.cache.get(Kind::CsiDriver, "", DRIVER);
+        if !driver.is_some_and(|driver| flag(&driver, "/spec/requiresRepublish")) {
+            self.republished = None;
+            return;
+        }
+        let now = self.cluster.clock.now();
+        let last = *self.republished.get_or_insert(now);
+        if last + POD_SYNC <= now {
+            self.republished = Some(now);
+            for pod in pods.iter().filter(|pod| !is_deleting(pod)) {
+                self.volumes.publish_again(pod);
+            }
+        }
+        let due = self.republished.unwrap_or(now) + POD_SYNC;
+        next.at(due, || "publishes what is mounted again".into());
     }
 
     /// Whether a ready pod on the node has a container of this name.

@@ -32,13 +32,28 @@ pub(super) fn node(cluster: &str, index: usize) -> Value {
     })
 }
 
-/// Its status: ready. A real API server asks `kubelet` for logs and ports; the embedded one asks nobody.
-pub(super) fn status(index: usize, kubelet: Option<SocketAddr>, now: OffsetDateTime) -> Value {
+/// Its status: ready, or not. A real API server asks `kubelet` for logs and ports; the embedded one asks nobody.
+pub(super) fn status(
+    index: usize,
+    is_ready: bool,
+    kubelet: Option<SocketAddr>,
+    now: OffsetDateTime,
+) -> Value {
     let address = kubelet.map_or_else(
         || format!("10.224.0.{}", index + 4),
         |kubelet| kubelet.ip().to_string(),
     );
     let port = kubelet.map_or(10250, |kubelet| kubelet.port());
+    let ready = if is_ready {
+        ["True", "KubeletReady", "kubelet is posting ready status"]
+    } else {
+        [
+            "False",
+            "KubeletNotReady",
+            "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin \
+             returns error: cni plugin not initialized",
+        ]
+    };
     let resources =
         json!({"cpu": "2", "memory": "8148452Ki", "pods": "250", "ephemeral-storage": "129886128Ki"});
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
@@ -56,7 +71,7 @@ pub(super) fn status(index: usize, kubelet: Option<SocketAddr>, now: OffsetDateT
             condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
             condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
             condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-            condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+            condition("Ready", ready[0], ready[1], ready[2]),
         ],
         "nodeInfo": {
             "architecture": "amd64", "operatingSystem": "linux", "osImage": "Ubuntu 22.04.5 LTS",

@@ -99,7 +99,9 @@ impl Kubelet {
         let images = list(pod, "/spec/containers")
             .iter()
             .map(|container| text(container, "/image"));
-        if let Some((reason, message)) = images.clone().find_map(image_error) {
+        let staged = self.cluster.stage.get();
+        let broken = |image: &str| image_error(image).or_else(|| staged.missing_image(image));
+        if let Some((reason, message)) = images.clone().find_map(broken) {
             return self.refuse_pull(pod, node, reason, message, next).await;
         }
         if let Some(message) = self.missing_environment(pod) {

@@ -25,7 +25,11 @@ pub(in crate::sandbox::actors) struct Scheduler {
 
 impl Actor for Scheduler {
     const NAME: &'static str = "scheduler";
-    const TOPICS: &'static [Topic] = &[Topic::Objects(Kind::Pod), Topic::Objects(Kind::Node)];
+    const TOPICS: &'static [Topic] = &[
+        Topic::Objects(Kind::Pod),
+        Topic::Objects(Kind::Node),
+        Topic::Staged,
+    ];
 
     async fn pass(&mut self) -> Result<Next, ApiError> {
         let mut outcome = Outcome::default();
@@ -66,10 +70,16 @@ impl Scheduler {
         nodes: &[Arc<Value>],
         load: &mut BTreeMap<String, usize>,
     ) -> Result<(), ApiError> {
+        // A DaemonSet's pods have their node, and are not what a full cluster lacks room for.
+        if let Some(why) = &self.cluster.stage.get().unschedulable
+            && pinned_node(pod).is_none()
+        {
+            return self.refuse(pod, &full(nodes.len(), why)).await;
+        }
         let fits = nodes.iter().filter(|node| obstacle(node, pod).is_none());
         let least = fits.min_by_key(|node| load.get(name(node)).copied().unwrap_or(0));
         let Some(node) = least else {
-            return self.refuse(pod, nodes).await;
+            return self.refuse(pod, &refusal(nodes, pod)).await;
         };
         self.bind(pod, name(node)).await?;
         *load.entry(name(node).to_owned()).or_default() += 1;
@@ -106,9 +116,8 @@ impl Scheduler {
         Ok(())
     }
 
-    async fn refuse(&self, pod: &Value, nodes: &[Arc<Value>]) -> Result<(), ApiError> {
-        let message = refusal(nodes, pod);
-        let known = condition(pod, "PodScheduled").is_some_and(|known| known["message"] == message.as_str());
+    async fn refuse(&self, pod: &Value, message: &str) -> Result<(), ApiError> {
+        let known = condition(pod, "PodScheduled").is_some_and(|known| known["message"] == message);
         if known {
             return Ok(());
         }
@@ -118,12 +127,12 @@ impl Scheduler {
             &mut conditions,
             now,
             false,
-            ["PodScheduled", "False", "Unschedulable", &message],
+            ["PodScheduled", "False", "Unschedulable", message],
         );
         let status = json!({"status": {"conditions": conditions}});
         self.client.merge_status(Kind::Pod, pod, &status).await?;
         self.events
-            .warning(Kind::Pod, pod, "FailedScheduling", &message)
+            .warning(Kind::Pod, pod, "FailedScheduling", message)
             .await
     }
 }
@@ -171,10 +180,18 @@ fn refusal(nodes: &[Arc<Value>], pod: &Value) -> String {
         .iter()
         .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
+    unavailable(total, &words.join(", "))
+}
+
+/// Every node has the same reason.
+fn full(total: usize, why: &str) -> String {
+    unavailable(total, &format!("{total} {why}"))
+}
+
+fn unavailable(total: usize, why: &str) -> String {
     format!(
-        "0/{total} nodes are available: {}. preemption: 0/{total} nodes are available: {total} Preemption is not \
-         helpful for scheduling.",
-        words.join(", ")
+        "0/{total} nodes are available: {why}. preemption: 0/{total} nodes are available: {total} Preemption is not \
+         helpful for scheduling."
     )
 }
 

@@ -93,6 +93,36 @@ impl Volumes {
         Ok(all)
     }
 
+    /// Has the driver publish again what it has mounted for a pod. What goes wrong there is the driver's to tell.
+    pub(super) fn publish_again(&self, pod: &Value) {
+        for volume in list(pod, "/spec/volumes") {
+            let key = (uid(pod).to_owned(), text(volume, "/name").to_owned());
+            let is_ours = volume.get("csi").is_some_and(|csi| csi["driver"] == DRIVER);
+            let is_mounted = matches!(lock(&self.mounts).get(&key), Some(Mount::Done));
+            if !is_ours || !is_mounted || !self.driver.is_due(&key) {
+                continue;
+            }
+            let (cluster, driver) = (Arc::clone(&self.cluster), Arc::clone(&self.driver));
+            let client = Arc::clone(&self.client);
+            let (pod, volume) = (pod.clone(), volume.clone());
+            let task = cluster.pulse.task(format!(
+                "kubelet: publishes {} of {} again",
+                key.1,
+                super::pod_name(&pod)
+            ));
+            let work = async move {
+                if let Err(error) = attempt(&cluster, &client, &driver, &pod, &volume).await {
+                    tracing::debug!(
+                        error,
+                        "csi-secrets-store: a republish failed and is answered with OK"
+                    );
+                }
+                drop(task);
+            };
+            self.cluster.spawn(work);
+        }
+    }
+
     /// Unmounts all of a pod's volumes.
     pub(super) fn release(&self, pod: &str) {
         lock(&self.mounts).retain(|(of, _), _| of != pod);
@@ -192,7 +222,10 @@ async fn attempt(
     let late = cluster.clock.sleep(PATIENCE, "a mount's deadline");
     tokio::select! {
         result = Box::pin(driver.publish(pod, volume, &tokens, provider)) => result,
-        () = late => Err("rpc error: code = DeadlineExceeded desc = context deadline exceeded".into()),
+        () = late => {
+            driver.gave_up(&(uid(pod).to_owned(), text(volume, "/name").to_owned()));
+            Err("rpc error: code = DeadlineExceeded desc = context deadline exceeded".into())
+        }
     }
 }
 

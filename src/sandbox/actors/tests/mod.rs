@@ -2,6 +2,7 @@
 
 mod failures;
 mod gateway;
+mod generations;
 mod rig;
 mod workloads;
 
@@ -76,7 +77,11 @@ fn pod(name: &str, class: &str) -> Value {
 }
 
 async fn with_binding() -> Rig {
-    let rig = Rig::start().await;
+    binding_on(Rig::start().await).await
+}
+
+/// A holder, its class and an Ingress on a cluster whose add-on gets enabled.
+async fn binding_on(rig: Rig) -> Rig {
     rig.enable().await;
     rig.create(CLASSES, class()).await;
     rig.create(DEPLOYMENTS, deployment()).await;

@@ -43,6 +43,8 @@ pub(super) const CERTIFICATE: &str = "my-tls-cert";
 /// A vault and the identity endpoint of a node.
 pub(super) struct Azure {
     pub(super) granted: AtomicBool,
+    /// Whether the vault takes requests and never answers.
+    pub(super) hangs: AtomicBool,
     /// Requests to the vault that carried a token.
     pub(super) fetches: AtomicUsize,
     /// Version and PFX of the one certificate's secret, newest last.
@@ -128,6 +130,11 @@ pub(super) fn enabled() -> AddonState {
 
 impl Rig {
     pub(super) async fn start() -> Self {
+        Self::start_with("1.5.6").await
+    }
+
+    /// With a driver of this version.
+    pub(super) async fn start_with(driver: &str) -> Self {
         // All but stands still, so that only the tests move it.
         let clock = Clock::start(0.001);
         let now = clock.now();
@@ -155,6 +162,7 @@ impl Rig {
             .unwrap();
         let azure = Arc::new(Azure {
             granted: AtomicBool::new(true),
+            hangs: AtomicBool::new(false),
             fetches: AtomicUsize::new(0),
             versions: Mutex::default(),
         });
@@ -163,7 +171,13 @@ impl Rig {
         let vault = {
             let azure = Arc::clone(&azure);
             listen(&mut servers, Some(leaf), move |request| {
-                std::future::ready(azure.vault(&request))
+                let azure = Arc::clone(&azure);
+                async move {
+                    if azure.hangs.load(Ordering::SeqCst) {
+                        std::future::pending::<()>().await;
+                    }
+                    azure.vault(&request)
+                }
             })
             .await
         };
@@ -190,7 +204,7 @@ impl Rig {
             client_key_pem: client.key_pem,
             clock: clock.clone(),
             lags: Lags::of(Pace::Fast),
-            driver: "1.5.6".into(),
+            driver: driver.into(),
             nodes: 1,
             kubelet: None,
             identity_endpoint: format!("http://{identity}/clusters/{CLUSTER}"),
@@ -200,6 +214,7 @@ impl Rig {
             edges: edges.clone(),
             addon: addon_states,
             objects: Vec::new(),
+            staged: Value::Null,
         });
         let rig = Self {
             clock,

@@ -452,3 +452,117 @@ async fn an_unknown_role_looks_as_recorded() {
     );
     compare(&all[0], &scene.get("owner", &target).await, &[], &[]);
 }
+
+/// The path of a recorded address.
+fn path_of(exchange: &Exchange) -> String {
+    let url = exchange.request["url"].as_str().unwrap();
+    url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap()
+}
+
+/// What a certificate's secret holds: PEM, or a PFX in base64.
+async fn secret_value(scene: &Scene, name: &str) -> Value {
+    let target = format!("/secrets/{name}?api-version=7.0");
+    let secret = scene
+        .data("owner", "GET", "myAKSKeyVault", &target, &Value::Null)
+        .await;
+    assert_eq!(secret.status, 200, "{}", secret.body);
+    secret.body["value"].clone()
+}
+
+/// An import as it was recorded, with a key that is made quickly and a value that was not trimmed.
+fn import_body(exchange: &Exchange, value: Value) -> Value {
+    let mut body = exchange.request["body"].clone();
+    body["value"] = value;
+    body["policy"]["key_props"] =
+        json!({"exportable": true, "kty": "EC", "crv": "P-256", "reuse_key": false});
+    body
+}
+
+#[tokio::test]
+async fn the_import_of_a_pem_looks_as_recorded() {
+    let all = recording("kv-certificate-import-pem.json");
+    let scene = Scene::new(Pace::Fast);
+    let challenge = scene
+        .data("", "POST", "myAKSKeyVault", &path_of(&all[0]), &Value::Null)
+        .await;
+    compare(&all[0], &challenge, &[], &[]);
+    let body = import_body(&all[1], secret_value(&scene, "in-pem").await);
+    let ours = scene
+        .data("owner", "POST", "myAKSKeyVault", &path_of(&all[1]), &body)
+        .await;
+    let more = [
+        ".policy.key_props.crv",
+        ".policy.x509_props.sans",
+        ".attributes.recoverableDays",
+    ];
+    compare(&all[1], &ours, &[".policy.key_props.key_size"], &more);
+}
+
+#[tokio::test]
+async fn secret_import_and_end_of_a_pfx_look_as_recorded() {
+    let all = recording("kv-certificate-secret-and-import-pfx.json");
+    let scene = Scene::new(Pace::Fast);
+    let policy = json!({"policy": {"key_props": {"exportable": true, "kty": "EC", "crv": "P-256", "reuse_key": false},
+        "secret_props": {"contentType": "application/x-pkcs12"}, "issuer": {"name": "Self"},
+        "x509_props": {"subject": "CN=www.mytestdomain.com", "validity_months": 60}}});
+    let create = "/certificates/cert2/create?api-version=7.0";
+    scene
+        .data("owner", "POST", "myAKSKeyVault", create, &policy)
+        .await;
+    let pfx = secret_value(&scene, "cert2").await;
+    for exchange in &all {
+        let method = exchange.request["method"].as_str().unwrap();
+        let body = if method == "POST" {
+            import_body(exchange, pfx.clone())
+        } else {
+            Value::Null
+        };
+        let ours = scene
+            .data("owner", method, "myAKSKeyVault", &path_of(exchange), &body)
+            .await;
+        let more = [".policy.key_props.crv", ".policy.x509_props.sans"];
+        compare(exchange, &ours, &[".policy.key_props.key_size"], &more);
+    }
+}
+
+#[tokio::test]
+async fn a_role_assignment_without_a_type_looks_as_recorded() {
+    let all = recording("role-assignment-create.json");
+    let scene = Scene::new(Pace::Fast);
+    let vault = scene.path("Microsoft.KeyVault/vaults/myAKSKeyVault");
+    for exchange in &all[1..] {
+        let url = exchange.request["url"].as_str().unwrap();
+        let below = url.split("/providers/Microsoft.Authorization/").nth(1).unwrap();
+        let target = format!("{vault}/providers/Microsoft.Authorization/{below}");
+        let mut body = exchange.request["body"].clone();
+        if body.is_object() {
+            body["properties"]["principalId"] = json!(scene.oid("stranger"));
+        }
+        let method = exchange.request["method"].as_str().unwrap();
+        let ours = scene.send("owner", method, &target, &[], &body).await;
+        compare(exchange, &ours, &[], &[]);
+    }
+}
+
+#[tokio::test]
+async fn an_overtaken_operation_looks_as_recorded() {
+    let all = recording("aks-approuting-and-addon-operation-succeeded-with-error.json");
+    let scene = Scene::new(Pace::Real);
+    let mut body = scene.get("owner", &scene.cluster()).await.body;
+    body["properties"]["addonProfiles"] = json!({"azureKeyvaultSecretsProvider": {"enabled": true}});
+    let mut request = scene.request("PUT", &scene.cluster(), &[], &body);
+    request
+        .extensions_mut()
+        .insert(crate::sandbox::core::StagedOutcome {
+            status: "NotLatestOperation".to_owned(),
+            error: None,
+        });
+    let caller = Ok(scene.caller("owner"));
+    let begun = read(scene.azure.answer_arm(request, caller).await).await;
+    assert_eq!(begun.status, 200, "{}", begun.body);
+    let poll = begun
+        .header("azure-asyncoperation")
+        .replacen("https://management.azure.com", "", 1);
+    scene.advance(121);
+    compare(&all[0], &scene.get("owner", &poll).await, &[], &[]);
+}

@@ -1,0 +1,4 @@
+//! The data sources.
+
+pub mod certificate;
+pub mod cluster;

@@ -1,0 +1,88 @@
+//! A cluster has one Key Vault add-on, and several resources of one run may have a say in it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::azure::ids::ClusterId;
+use crate::azure::{AddonWish, duration};
+
+/// What the resources of this run wish for each cluster's add-on. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Wishes(Arc<Mutex<BTreeMap<ClusterId, BTreeMap<String, AddonWish>>>>);
+
+/// Two wishes that cannot both come true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clash {
+    /// What the one who asks wishes.
+    pub own: String,
+    /// Who wishes something else.
+    pub other: String,
+    /// What that one wishes.
+    pub others: String,
+}
+
+impl Wishes {
+    /// Remembers a wish, and finds one of somebody else that it contradicts.
+    pub(super) fn add(&self, cluster: &ClusterId, who: &str, wish: AddonWish) -> Option<Clash> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_cluster = all.entry(cluster.clone()).or_default();
+        let clash = of_cluster
+            .iter()
+            .filter(|(other, _)| *other != who)
+            .find_map(|(other, theirs)| clash(&wish, other, theirs));
+        of_cluster.insert(who.to_owned(), wish);
+        clash
+    }
+}
+
+fn clash(wish: &AddonWish, other: &str, theirs: &AddonWish) -> Option<Clash> {
+    let of = |own: String, others: String| Clash {
+        own,
+        other: other.to_owned(),
+        others,
+    };
+    if wish.rotation_enabled != theirs.rotation_enabled {
+        let words = |on: bool| format!("rotation_enabled = {on}");
+        return Some(of(words(wish.rotation_enabled), words(theirs.rotation_enabled)));
+    }
+    match (&wish.rotation_poll_interval, &theirs.rotation_poll_interval) {
+        (Some(own), Some(others)) if !duration::same(own, others) => {
+            let words = |text: &str| format!("rotation_poll_interval = \"{text}\"");
+            Some(of(words(own), words(others)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(rotation_enabled: bool, interval: Option<&str>) -> AddonWish {
+        AddonWish {
+            rotation_enabled,
+            rotation_poll_interval: interval.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn wishes_clash_only_where_both_cannot_come_true() {
+        let cluster = ClusterId::parse("/subscriptions/11111111-1111-1111-1111-111111111111/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/aks").unwrap();
+        let wishes = Wishes::default();
+        assert_eq!(wishes.add(&cluster, "a", wish(true, Some("2m"))), None);
+        assert_eq!(wishes.add(&cluster, "b", wish(true, None)), None);
+        assert_eq!(wishes.add(&cluster, "c", wish(true, Some("120s"))), None);
+        // The same one may change its mind.
+        assert_eq!(wishes.add(&cluster, "b", wish(true, Some("2m"))), None);
+        let clash = wishes.add(&cluster, "d", wish(true, Some("5m"))).unwrap();
+        assert!(
+            clash.own.contains("5m") && clash.others.contains("2m"),
+            "{clash:?}"
+        );
+        let clash = wishes.add(&cluster, "e", wish(false, None)).unwrap();
+        assert!(
+            clash.own.contains("false") && clash.others.contains("true"),
+            "{clash:?}"
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! How a cluster's API is reached, and what is said when it is not.
+
+use kvtls::sandbox::demo::QUICKSTART;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::terraform::{SHOP, Terraform};
+use crate::world::{CLUSTER, World};
+
+/// The quickstart with one more line in the binding.
+fn with_line(line: &str) -> String {
+    QUICKSTART.replacen("certificates = {", &format!("{line}\n  certificates = {{"), 1)
+}
+
+fn entra() -> Value {
+    json!({ "entra": true, "azure_rbac": false, "local_accounts": false })
+}
+
+async fn is_untouched(world: &World) {
+    assert_ne!(world.addon().await["enabled"], true, "nothing was changed");
+}
+
+/// Somebody with Reader in Azure and a role in the cluster needs no credential of the cluster: server and CA are
+/// remembered.
+#[tokio::test(flavor = "multi_thread")]
+async fn s06_a_remembered_server_and_a_token_suffice() {
+    let world = World::with(json!({
+        "clusters": { CLUSTER: entra() },
+        "principals": { "planner": { "kubernetes": [{ "cluster": CLUSTER, "cluster_role": "cluster-admin" }] } },
+    }))
+    .await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+
+    let planner = terraform.run_by(&world.visitor("planner"));
+    let before = world.now_in_journal().await;
+    let plan = planner.plan().await;
+    assert_eq!(plan.run.status, Some(0), "no difference\n{}", plan.evidence());
+    let blind = plan.warning(&["KVTLS-W001"]);
+    assert!(!blind.detail.contains("cluster objects"), "{}", blind.detail);
+    let asked = world.journal_after(before).await;
+    let urls: Vec<&str> = asked.iter().filter_map(|entry| entry["url"].as_str()).collect();
+    assert!(!urls.iter().any(|url| url.contains("Credential")), "{urls:#?}");
+    assert!(
+        urls.iter().any(|url| url.ends_with("/deployments/shop")),
+        "{urls:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_the_cluster_cannot_give_is_told_before_the_first_write() {
+    let entra_only = World::with(json!({ "clusters": { CLUSTER: entra() } })).await;
+    for (credential, code) in [("admin", "KVTLS-E424"), ("user", "KVTLS-E423")] {
+        let line = format!("kubernetes   = {{ credential = \"{credential}\" }}");
+        let terraform = Terraform::new(&entra_only.deployer, &with_line(&line));
+        terraform.apply().await.fails_with(&[code, "Nothing was changed"]);
+        assert_eq!(terraform.state(SHOP).await, None, "{credential}");
+        is_untouched(&entra_only).await;
+    }
+    let without = World::start().await;
+    let terraform = Terraform::new(
+        &without.deployer,
+        &with_line("kubernetes   = { credential = \"entra\" }"),
+    );
+    terraform.apply().await.fails_with(&["KVTLS-E422"]);
+    is_untouched(&without).await;
+    let admin = Terraform::new(
+        &without.deployer,
+        &with_line("kubernetes   = { credential = \"admin\" }"),
+    );
+    admin.apply().await.succeeds();
+    admin.plan_is_empty().await;
+}
+
+/// Who is known and may not is told the command of the authorizer that refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_missing_in_the_cluster_is_told_with_its_command() {
+    let world = World::with(json!({
+        "clusters": { CLUSTER: entra() },
+        "principals": { "deployer": { "kubernetes": [] } },
+    }))
+    .await;
+    let terraform = world.quickstart();
+    let apply = terraform.apply().await.fails_with(&["KVTLS-E502"]);
+    apply.error(&["kubectl create rolebinding kvtls --namespace default", "403"]);
+    is_untouched(&world).await;
+}
+
+/// A private cluster is told from one that is down, and a proxy in its network leads in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_cluster_is_reached_through_a_proxy() {
+    let world = World::with(json!({ "clusters": { CLUSTER: { "private": true } } })).await;
+    let terraform = world.quickstart();
+    terraform.apply().await.fails_with(&["KVTLS-E606", "proxy_url"]);
+    is_untouched(&world).await;
+
+    let proxy = proxy_to(world.api_server()).await;
+    terraform.write(&with_line(&format!(
+        "kubernetes   = {{ proxy_url = \"{proxy}\" }}"
+    )));
+    terraform.apply().await.succeeds();
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+    terraform.destroy().await.succeeds();
+}
+
+/// A CONNECT proxy that leads to one place whatever is asked for.
+async fn proxy_to(server: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let server = server.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = client.read_u8().await else { return };
+                    head.push(byte);
+                }
+                let Ok(mut inside) = TcpStream::connect(server).await else {
+                    return;
+                };
+                if client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.is_ok() {
+                    drop(tokio::io::copy_bidirectional(&mut client, &mut inside).await);
+                }
+            });
+        }
+    });
+    format!("http://{address}")
+}
