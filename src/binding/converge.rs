@@ -3,22 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::desired::{Desired, ReadSecret, VerifyLevel};
+use futures_util::future::join_all;
+
+use super::desired::{Desired, Ingress, ReadSecret, VerifyLevel, Via};
 use super::error::{Cause, StepError};
 use super::execute::{Done, Executor, Limits};
 use super::findings::{Class, Finding, Hold, Known, judge, judge_absent};
+use super::gateway::{self, Attach, Gateway, Parent};
 use super::guard::{Announced, unannounced};
 use super::manifests;
 use super::observation::{Observation, Seen};
-use super::observe::{Question, observe, observe_served, published_address};
+use super::observe::{GatewayQuestion, Question, dialled, observe, observe_served, published_address};
 use super::plan::{Memory, Owned, addon_wish, plan, plan_absent};
 use super::preflight::ask::missing;
+use super::prove::worse;
 use super::step::{Step, object_key};
 use super::workload;
 use super::world::{Freshness, World};
 use crate::azure;
 use crate::k8s::ObjectRef;
-use crate::k8s::edge::Endpoint;
+use crate::k8s::edge::{Endpoint, Served};
 
 /// A plan that never completes would loop; two passes are the longest there is reason for, one is spare.
 const PASSES: usize = 3;
@@ -45,10 +49,8 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
     let mut objects = manifests::objects(desired);
     objects.extend(workload::account(desired));
     objects.extend(retired.iter().cloned());
-    let class = desired
-        .ingress
-        .as_ref()
-        .and_then(|wanted| wanted.class_name.clone());
+    let class = desired.ingress.as_ref().map(|wanted| wanted.class_name.clone());
+    let gateway = desired.gateway.as_ref().map(gateway_question);
     Question {
         cluster: desired.cluster.clone(),
         vault: desired.vault.clone(),
@@ -66,6 +68,7 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
             .collect(),
         namespace_exists: true,
         class,
+        gateway,
         other_classes: false,
         cluster_objects: desired.apply_manifests,
         read_secrets: desired.verify.read_secret != ReadSecret::Never,
@@ -259,6 +262,7 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         secrets: owned.secrets.clone(),
         namespace_exists: false,
         class: None,
+        gateway: None,
         other_classes: true,
         cluster_objects: owned.applied,
         read_secrets: false,
@@ -334,29 +338,23 @@ pub async fn refresh(
 ) -> Result<Observation, azure::Error> {
     let mut question = question(desired, retired, Freshness::Shared);
     question.namespace_exists = false;
-    question.class = None;
+    // How a redirect is asked for depends on the controller.
+    let redirects = |ingress: &Ingress| ingress.ssl_redirect.is_some();
+    if !desired.ingress.as_ref().is_some_and(redirects) {
+        question.class = None;
+    }
+    question.gateway = question
+        .gateway
+        .and_then(|gateway| gateway.parent)
+        .map(|parent| GatewayQuestion {
+            parent: Some(parent),
+            ..GatewayQuestion::default()
+        });
     question.secrets.clear();
     question.mounts_of = None;
     let mut observation = observe(world, &question).await?;
-    let ingress = desired
-        .ingress
-        .as_ref()
-        .map(|wanted| manifests::ingress(desired, &wanted.name));
-    let live = ingress.and_then(|ingress| observation.object(&object_key(&ingress)));
-    let proves_edge = matches!(desired.verify.level, VerifyLevel::Auto | VerifyLevel::Served);
-    let endpoint = match (&desired.verify.endpoint, live.and_then(published_address)) {
-        _ if !proves_edge || desired.ingress.is_none() => None,
-        (Some((address, port)), _) => Some(Endpoint {
-            address: address.clone(),
-            port: *port,
-        }),
-        (None, Some(address)) => Some(Endpoint { address, port: 443 }),
-        (None, None) => None,
-    };
-    if let Some(endpoint) = endpoint {
-        // A refresh dials briefly and never insists.
-        let hosts = desired.hosts().map(|(host, _)| host);
-        observation.served = observe_served(world, &endpoint, hosts, Duration::from_secs(3)).await;
+    if desired.dials_on_refresh() {
+        observation.served = look_at_edges(world, desired, &observation).await;
     }
     let proves = desired.verify.level != VerifyLevel::None;
     if proves && observation.cluster.present().is_some() && !edge_proves_secrets(desired, &observation) {
@@ -378,6 +376,92 @@ pub async fn refresh(
         observation.mounts = seen.mounts;
     }
     Ok(observation)
+}
+
+/// What to read of Gateway API before anything is written.
+fn gateway_question(wanted: &Gateway) -> GatewayQuestion {
+    match &wanted.parent {
+        Parent::Own { class } => GatewayQuestion {
+            served: true,
+            class: Some(class.clone()),
+            ..GatewayQuestion::default()
+        },
+        Parent::Foreign { attach, .. } => GatewayQuestion {
+            served: true,
+            parent: Some(wanted.publisher("")),
+            listener_sets: *attach == Attach::ListenerSet,
+            ..GatewayQuestion::default()
+        },
+    }
+}
+
+/// The address of an edge of this binding, as far as it was read: the Ingress's or the Gateway's.
+pub fn addresses(desired: &Desired, seen: &Observation) -> (Option<String>, Option<String>) {
+    let ingress = desired.ingress.as_ref().and_then(|wanted| {
+        let key = object_key(&manifests::ingress(desired, &wanted.name));
+        seen.object(&key).and_then(published_address)
+    });
+    let gateway = desired.gateway.as_ref().and_then(|wanted| {
+        let live = match wanted.parent {
+            Parent::Own { .. } => seen.object(&object_key(&wanted.publisher(&desired.namespace))),
+            Parent::Foreign { .. } => seen.gateway.known().and_then(|api| api.parent.as_ref()),
+        };
+        live.and_then(gateway::published_address)
+    });
+    (ingress, gateway)
+}
+
+/// Looks at every edge, briefly and without insisting; of what two show for a host, the worse counts.
+async fn look_at_edges(
+    world: &World,
+    desired: &Desired,
+    seen: &Observation,
+) -> BTreeMap<String, Seen<Served>> {
+    const LOOK: Duration = Duration::from_secs(3);
+    let at = |address: Option<String>| address.map(|address| Endpoint { address, port: 443 });
+    let all: Vec<&str> = desired.hosts().map(|(host, _)| host).collect();
+    let mut looks: Vec<(Endpoint, Vec<&str>)> = Vec::new();
+    if let Some((address, port)) = &desired.verify.endpoint {
+        let endpoint = Endpoint {
+            address: address.clone(),
+            port: *port,
+        };
+        looks.push((endpoint, all));
+    } else if desired.verify.via == Via::Dns {
+        looks.extend(
+            all.iter()
+                .filter_map(|host| Some((at(Some(dialled(host)))?, vec![*host]))),
+        );
+    } else {
+        let (ingress, gateway) = addresses(desired, seen);
+        let of_gateway = |host: &&&str| {
+            let rules = desired.gateway.iter().flat_map(|wanted| &wanted.rules);
+            rules.map(|rule| rule.host.as_str()).any(|known| known == **host)
+        };
+        let served_there: Vec<&str> = all.iter().filter(of_gateway).copied().collect();
+        looks.extend(at(ingress).map(|endpoint| (endpoint, all)));
+        looks.extend(at(gateway).map(|endpoint| (endpoint, served_there)));
+    }
+    let looking = looks
+        .into_iter()
+        .map(|(endpoint, hosts)| async move { observe_served(world, &endpoint, hosts, LOOK).await });
+    let mut served: BTreeMap<String, Seen<Served>> = BTreeMap::new();
+    for (host, look) in join_all(looking).await.into_iter().flatten() {
+        let wanted = wanted_leaf(desired, seen, &host);
+        let look = match served.remove(&host) {
+            Some(before) => worse(before, look, wanted.as_deref()),
+            None => look,
+        };
+        served.insert(host, look);
+    }
+    served
+}
+
+/// The thumbprint of the vault's certificate for a host.
+fn wanted_leaf(desired: &Desired, seen: &Observation, host: &str) -> Option<String> {
+    let (_, key) = desired.hosts().find(|(known, _)| *known == host)?;
+    let found = seen.certificates.get(key).and_then(Seen::present)?;
+    Some(found.leaf.thumbprint.to_string())
 }
 
 fn edge_proves_secrets(desired: &Desired, seen: &Observation) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::gateway::Gateway;
 use crate::azure::ids::{ClusterId, IdentityId, VaultId};
 
 /// One binding: certificates of one vault, served by one Ingress of one namespace.
@@ -24,6 +25,8 @@ pub struct Desired {
     pub access: Access,
     /// The Ingress, if there is to be one.
     pub ingress: Option<Ingress>,
+    /// The Gateway API part, if there is to be one.
+    pub gateway: Option<Gateway>,
     /// What must be proven.
     pub verify: Verify,
     /// When an end that comes near is told.
@@ -230,12 +233,23 @@ pub struct Ingress {
     pub class_name: Option<String>,
     /// Hosts and where their requests go, in order.
     pub rules: Vec<Rule>,
+    /// Secrets that somebody else keeps, for hosts that no certificate of this binding has.
+    pub extra_tls: Vec<ExtraTls>,
     /// Whether plain HTTP is redirected; `None` leaves it to the controller.
     pub ssl_redirect: Option<bool>,
     /// As written.
     pub annotations: BTreeMap<String, String>,
     /// As written.
     pub labels: BTreeMap<String, String>,
+}
+
+/// A Secret of somebody else, and the hosts it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraTls {
+    /// The hosts.
+    pub hosts: Vec<String>,
+    /// The Secret.
+    pub secret_name: String,
 }
 
 /// A host and its paths.
@@ -274,8 +288,12 @@ pub enum Port {
 pub struct Verify {
     /// How much.
     pub level: VerifyLevel,
-    /// Where to dial instead of the Ingress's own address.
+    /// By which way.
+    pub via: Via,
+    /// Where to dial instead.
     pub endpoint: Option<(String, u16)>,
+    /// Whether a refresh dials, too.
+    pub on_refresh: bool,
     /// How long each proof may take.
     pub timeout: Duration,
     /// When a Secret is read, which brings its key through this process's memory.
@@ -291,6 +309,19 @@ pub enum ReadSecret {
     Always,
     /// Never.
     Never,
+}
+
+/// By which way the edge is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// At its address; where that cannot be reached, the controller's pod explains, but does not prove.
+    Auto,
+    /// At its address.
+    Address,
+    /// At each host's own address.
+    Dns,
+    /// At the controller's pod, through the API server.
+    Tunnel,
 }
 
 /// How much is proven.
@@ -310,6 +341,21 @@ impl Desired {
     /// `{cluster_id}/namespaces/{ns}/bindings/{name}`.
     pub fn id(&self) -> String {
         binding_id(&self.cluster.to_string(), &self.namespace, &self.name)
+    }
+
+    /// Whether anything is to be served.
+    pub fn has_edge(&self) -> bool {
+        self.ingress.is_some() || self.gateway.is_some()
+    }
+
+    /// Whether a refresh looks at the edge. It never tunnels.
+    pub fn dials_on_refresh(&self) -> bool {
+        let verify = &self.verify;
+        let proves = matches!(verify.level, VerifyLevel::Auto | VerifyLevel::Served);
+        proves
+            && verify.on_refresh
+            && self.has_edge()
+            && (verify.via != Via::Tunnel || verify.endpoint.is_some())
     }
 
     /// Every host with the certificate that serves it, in order of the certificates' logical names.

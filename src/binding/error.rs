@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::diagnose::Diagnosis;
+use super::gateway::Problem;
 use super::step::Step;
 use super::world::ConnectError;
 use crate::azure::ids::ClusterId;
+use crate::k8s::ObjectRef;
 use crate::{azure, k8s};
 
 /// A step that did not come to its end. What was done before it is in the outcome beside this error.
@@ -49,6 +51,13 @@ pub enum Cause {
         thumbprint: String,
         /// Thumbprint of the vault's certificate.
         wanted: String,
+    },
+    /// A Gateway's controller says why it does not serve the binding.
+    EdgeRefuses {
+        /// The Gateway.
+        edge: ObjectRef,
+        /// What it says.
+        problems: Vec<Problem>,
     },
     /// The edge could not be asked, and it had to be.
     EdgeUnreachable {

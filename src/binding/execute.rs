@@ -11,18 +11,20 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::desired::{Connection, Desired, ReadSecret, VerifyLevel};
+use super::desired::{Connection, Desired, ReadSecret};
 use super::diagnose::{Diagnosis, diagnose, stale_secret};
 use super::error::{Cause, StepError};
+use super::gateway::Problem;
 use super::observation::Seen;
-use super::observe::{dialled, mount_messages, published_address};
+use super::observe::mount_messages;
 use super::order::waits_for;
+use super::prove::worse;
 use super::step::{Awaited, Step, object_key};
 use super::text::admission;
 use super::world::World;
 use crate::azure::ids::ClusterId;
 use crate::azure::{self, AddonWish, Role};
-use crate::k8s::edge::{Endpoint, Served, handshake};
+use crate::k8s::edge::Served;
 use crate::k8s::{CRD, Error as KubernetesError, Kubernetes, ObjectRef, SECRET, SPC_POD_STATUS};
 
 /// Until when steps may run, and what ends them earlier.
@@ -43,6 +45,8 @@ pub struct Done {
     pub admitted: BTreeMap<String, Value>,
     /// What the edge returned last, by host.
     pub served: BTreeMap<String, Seen<Served>>,
+    /// What a Gateway's controller says against it, although it serves.
+    pub problems: Vec<Problem>,
     /// Why the add-on could not be switched off, in Azure's words.
     pub addon_kept: Option<String>,
     /// Whether the add-on was off before these steps switched it on.
@@ -63,7 +67,15 @@ impl Done {
                 self.admitted.insert(key, admission);
             }
         }
-        self.served.extend(part.served);
+        // Of what two edges show for a host, the worse counts.
+        for (host, seen) in part.served {
+            let seen = match self.served.remove(&host) {
+                Some(before) => worse(before, seen, None),
+                None => seen,
+            };
+            self.served.insert(host, seen);
+        }
+        self.problems.extend(part.problems);
     }
 }
 
@@ -223,7 +235,7 @@ impl Executor<'_> {
                 remember_admitted(&mut done.admitted, object, manifest, &live);
             }
             Step::AwaitSynced { secrets, patience } => self.await_synced(secrets, *patience, done).await?,
-            Step::AwaitServed { ingress, hosts } => self.await_served(ingress, hosts, done).await?,
+            Step::AwaitServed { edge, hosts } => self.await_served(edge, hosts, done).await?,
             Step::Delete { object, uid } => {
                 let kubernetes = self.kubernetes().await?;
                 kubernetes.delete(object, Some(uid)).await?;
@@ -243,7 +255,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    async fn kubernetes(&self) -> Result<Kubernetes, Cause> {
+    pub(super) async fn kubernetes(&self) -> Result<Kubernetes, Cause> {
         let cluster = self
             .world
             .cluster(self.cluster, super::world::Freshness::Shared)
@@ -344,168 +356,6 @@ impl Executor<'_> {
                 })
             }
         }
-    }
-
-    async fn await_served(
-        &self,
-        ingress: &ObjectRef,
-        hosts: &[(String, Awaited)],
-        done: &mut Done,
-    ) -> Result<(), Cause> {
-        let Some(desired) = self.desired else {
-            return Ok(());
-        };
-        let deadline = Instant::now() + desired.verify.timeout;
-        let endpoint = match self.endpoint(desired, ingress, deadline).await? {
-            Ok(endpoint) => endpoint,
-            Err(reason) => {
-                done.served = hosts
-                    .iter()
-                    .map(|(host, _)| (host.clone(), Seen::NotSeen(reason.clone())))
-                    .collect();
-                return Self::judge_unreachable(desired, hosts, &reason);
-            }
-        };
-        for (host, awaited) in hosts {
-            let wanted = match &awaited.thumbprint {
-                Some(thumbprint) => Some(thumbprint.clone()),
-                None => self.synced_thumbprint(desired, awaited).await?,
-            };
-            let seen = self
-                .await_host(desired, &endpoint, host, wanted.as_deref(), deadline)
-                .await;
-            let verdict = Self::judge_host(desired, &endpoint, host, wanted.as_deref(), &seen);
-            done.served.insert(host.clone(), seen);
-            verdict?;
-        }
-        Ok(())
-    }
-
-    /// Where to dial: the configured endpoint, or the address the Ingress publishes, which is waited for.
-    async fn endpoint(
-        &self,
-        desired: &Desired,
-        ingress: &ObjectRef,
-        deadline: Instant,
-    ) -> Result<Result<Endpoint, String>, Cause> {
-        if let Some((address, port)) = &desired.verify.endpoint {
-            return Ok(Ok(Endpoint {
-                address: address.clone(),
-                port: *port,
-            }));
-        }
-        let kubernetes = self.kubernetes().await?;
-        let published = kubernetes.wait(ingress, |live| live.and_then(published_address));
-        match tokio::time::timeout_at(deadline, published).await {
-            Ok(address) => Ok(Ok(Endpoint {
-                address: address?,
-                port: 443,
-            })),
-            Err(_) => Ok(Err(format!(
-                "{ingress} has no address; does a controller serve its class?"
-            ))),
-        }
-    }
-
-    async fn synced_thumbprint(&self, desired: &Desired, awaited: &Awaited) -> Result<Option<String>, Cause> {
-        if desired.verify.read_secret == ReadSecret::Never {
-            return Ok(None);
-        }
-        let kubernetes = self.kubernetes().await?;
-        let secret = kubernetes
-            .secret_certificate(&desired.namespace, &awaited.secret_name)
-            .await?;
-        Ok(secret
-            .and_then(|secret| secret.leaf)
-            .map(|leaf| leaf.thumbprint.to_string()))
-    }
-
-    /// Asks the edge until it returns the wanted leaf. Without a single answer, `auto` gives up after a fifth of the
-    /// time: a runner that cannot reach the edge should not wait for it at every apply.
-    async fn await_host(
-        &self,
-        desired: &Desired,
-        endpoint: &Endpoint,
-        host: &str,
-        wanted: Option<&str>,
-        deadline: Instant,
-    ) -> Seen<Served> {
-        let patience = match desired.verify.level {
-            VerifyLevel::Auto => Instant::now() + desired.verify.timeout / 5,
-            VerifyLevel::Served | VerifyLevel::Synced | VerifyLevel::None => deadline,
-        };
-        let mut pause = Duration::from_millis(250);
-        loop {
-            let answer = handshake(
-                endpoint,
-                &dialled(host),
-                self.world.proxy(),
-                Duration::from_secs(5),
-            )
-            .await;
-            let now = Instant::now();
-            let seen = match answer {
-                Ok(served) => Seen::Known(served),
-                Err(error) => Seen::NotSeen(error.to_string()),
-            };
-            let (is_wanted, patience) = match &seen {
-                Seen::Known(served) => (
-                    wanted.is_none_or(|wanted| served.leaf.thumbprint.to_string() == wanted),
-                    deadline,
-                ),
-                Seen::NotSeen(_) | Seen::NotAsked => (false, patience.min(deadline)),
-            };
-            if is_wanted || now + pause > patience {
-                return seen;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(4));
-        }
-    }
-
-    fn judge_host(
-        desired: &Desired,
-        endpoint: &Endpoint,
-        host: &str,
-        wanted: Option<&str>,
-        seen: &Seen<Served>,
-    ) -> Result<(), Cause> {
-        match seen {
-            Seen::Known(served) => {
-                let thumbprint = served.leaf.thumbprint.to_string();
-                match wanted {
-                    Some(wanted) if wanted != thumbprint => Err(Cause::WrongCertificate {
-                        host: host.to_owned(),
-                        address: format!("{}:{}", endpoint.address, endpoint.port),
-                        subject: served.leaf.subject.clone(),
-                        thumbprint,
-                        wanted: wanted.to_owned(),
-                    }),
-                    _ => Ok(()),
-                }
-            }
-            Seen::NotSeen(reason) => {
-                Self::judge_unreachable(desired, &[], reason).map_err(|cause| match cause {
-                    Cause::EdgeUnreachable { reason, .. } => Cause::EdgeUnreachable {
-                        host: host.to_owned(),
-                        reason,
-                    },
-                    other => other,
-                })
-            }
-            Seen::NotAsked => Ok(()),
-        }
-    }
-
-    fn judge_unreachable(desired: &Desired, hosts: &[(String, Awaited)], reason: &str) -> Result<(), Cause> {
-        if desired.verify.level == VerifyLevel::Served {
-            let host = hosts.first().map(|(host, _)| host.clone()).unwrap_or_default();
-            return Err(Cause::EdgeUnreachable {
-                host,
-                reason: reason.to_owned(),
-            });
-        }
-        Ok(())
     }
 }
 
@@ -647,7 +497,7 @@ impl Step {
             Self::CreateNamespace { object, .. } => format!("create {object}"),
             Self::Apply { object, .. } => format!("apply {object}"),
             Self::AwaitSynced { .. } => "wait for the Secrets".to_owned(),
-            Self::AwaitServed { ingress, .. } => format!("verify what {ingress} serves"),
+            Self::AwaitServed { edge, .. } => format!("verify what {edge} serves"),
             Self::Finish { object, .. } => format!("mark {object} as complete"),
             Self::Delete { object, .. } => format!("delete {object}"),
             Self::AwaitGone { object } => format!("wait until {object} is gone"),

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::controllers::{Redirect, redirect};
 use super::desired::{Desired, Expiry, GrantScope, Identity, Mode};
+use super::gateway::{Attach, Parent};
 use super::grant;
 use super::manifests;
 use super::observation::{Observation, Seen};
@@ -155,6 +157,27 @@ pub enum Finding {
     RedirectUnknown {
         /// The controller.
         controller: Option<String>,
+        /// How it is told, where that is no annotation.
+        instead: Option<&'static str>,
+    },
+    /// The cluster does not know Gateway API.
+    GatewayApiMissing,
+    /// The Gateway class does not exist.
+    GatewayClassMissing {
+        /// Its name.
+        class: String,
+    },
+    /// Somebody else's Gateway does not exist.
+    GatewayMissing {
+        /// Which.
+        gateway: ObjectRef,
+    },
+    /// A ListenerSet is wished, and nothing takes it.
+    ListenerSetsRefused {
+        /// The Gateway.
+        gateway: ObjectRef,
+        /// Whether the cluster knows the kind at all.
+        served: bool,
     },
 }
 
@@ -206,6 +229,10 @@ impl Finding {
             | Self::GrantMissing { .. }
             | Self::CertificateMissing { .. }
             | Self::ClassMissing { .. }
+            | Self::GatewayApiMissing
+            | Self::GatewayClassMissing { .. }
+            | Self::GatewayMissing { .. }
+            | Self::ListenerSetsRefused { .. }
             | Self::AlreadyBound { same: true, .. }
             | Self::NamespaceMissing
             | Self::RightsMissing(_)
@@ -300,6 +327,8 @@ pub fn judge(desired: &Desired, seen: &Observation, known: &Known) -> Vec<Findin
         findings.push(Finding::NamespaceMissing);
     }
     judge_objects(desired, seen, known, &mut findings);
+    judge_controller(desired, seen, &mut findings);
+    judge_gateway(desired, seen, &mut findings);
     findings
 }
 
@@ -498,19 +527,67 @@ fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings:
             });
         }
     }
-    let Some(wanted) = &desired.ingress else { return };
-    let Seen::Known(controller) = &seen.controller else {
+}
+
+fn judge_controller(desired: &Desired, seen: &Observation, findings: &mut Vec<Finding>) {
+    let (Some(wanted), Seen::Known(controller)) = (&desired.ingress, &seen.controller) else {
         return;
     };
-    match (controller, &wanted.class_name) {
-        (None, Some(class)) => findings.push(Finding::ClassMissing { class: class.clone() }),
-        (Some(name), _) if manifests::NGINX_CONTROLLERS.contains(&name.as_str()) => {}
-        _ if wanted.ssl_redirect.is_some() => {
-            findings.push(Finding::RedirectUnknown {
-                controller: controller.clone(),
-            });
+    if let (None, Some(class)) = (controller, &wanted.class_name) {
+        findings.push(Finding::ClassMissing { class: class.clone() });
+        return;
+    }
+    let instead = match controller.as_deref().map(redirect) {
+        Some(Some(Redirect::Annotation(_))) => return,
+        Some(Some(Redirect::Elsewhere(how))) => Some(how),
+        Some(None) | None => None,
+    };
+    if wanted.ssl_redirect.is_some() {
+        findings.push(Finding::RedirectUnknown {
+            controller: controller.clone(),
+            instead,
+        });
+    }
+}
+
+fn judge_gateway(desired: &Desired, seen: &Observation, findings: &mut Vec<Finding>) {
+    let (Some(wanted), Seen::Known(api)) = (&desired.gateway, &seen.gateway) else {
+        return;
+    };
+    if !api.served {
+        findings.push(Finding::GatewayApiMissing);
+        return;
+    }
+    let (namespace, attach) = match &wanted.parent {
+        Parent::Own { class } => {
+            if api.class.is_none() {
+                findings.push(Finding::GatewayClassMissing { class: class.clone() });
+            }
+            return;
         }
-        _ => {}
+        Parent::Foreign {
+            namespace, attach, ..
+        } => (namespace, attach),
+    };
+    let gateway = wanted.publisher(&desired.namespace);
+    let Some(live) = &api.parent else {
+        findings.push(Finding::GatewayMissing { gateway });
+        return;
+    };
+    if *attach == Attach::Reference {
+        return;
+    }
+    // Whether a selector takes in the namespace is the controller's to say.
+    let lets_in = match live["spec"]["allowedListeners"]["namespaces"]["from"].as_str() {
+        Some("All" | "Selector") => true,
+        Some("Same") => *namespace == desired.namespace,
+        _ => false,
+    };
+    if !api.listener_sets || !lets_in {
+        findings.push(Finding::ListenerSetsRefused {
+            gateway,
+            served: api.listener_sets,
+        });
     }
 }
 

@@ -9,7 +9,7 @@ use time::macros::datetime;
 
 use super::desired::{
     Access, AddonPolicy, Certificate, Connection, Desired, Expiry, GrantScope, Identity, Ingress, Mode,
-    PathRule, Port, ReadSecret, Resources, Rule, Sync, Verify, VerifyLevel,
+    PathRule, Port, ReadSecret, Resources, Rule, Sync, Verify, VerifyLevel, Via,
 };
 use super::observation::{Observation, Seen};
 use super::plan::Memory;
@@ -64,13 +64,17 @@ pub(super) fn desired() -> Desired {
                 host: "myapp.example.com".to_owned(),
                 paths: vec![path],
             }],
+            extra_tls: Vec::new(),
             ssl_redirect: None,
             annotations: BTreeMap::new(),
             labels: BTreeMap::new(),
         }),
+        gateway: None,
         verify: Verify {
             level: VerifyLevel::Auto,
+            via: Via::Auto,
             endpoint: None,
+            on_refresh: true,
             timeout: Duration::from_secs(300),
             read_secret: ReadSecret::Apply,
         },

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::controllers::{Redirect, redirect};
 use super::desired::{Desired, Identity, Ingress, Port, Toleration};
+use super::gateway;
 use super::workload;
 use crate::azure::ids::{ClientId, VaultId};
 use crate::k8s::{DEPLOYMENT, INGRESS, NAMESPACE, ObjectRef, SECRET, SECRET_PROVIDER_CLASS};
@@ -75,7 +77,7 @@ pub fn secret(desired: &Desired, name: &str) -> ObjectRef {
     SECRET.named(&desired.namespace, name)
 }
 
-/// Every object of a binding: the SecretProviderClass first, the Ingress last.
+/// Every object of a binding: the SecretProviderClass first, the edge's last.
 pub fn objects(desired: &Desired) -> Vec<ObjectRef> {
     let mut objects = vec![secret_provider_class(desired), deployment(desired)];
     objects.extend(
@@ -84,6 +86,7 @@ pub fn objects(desired: &Desired) -> Vec<ObjectRef> {
             .iter()
             .map(|wanted| ingress(desired, &wanted.name)),
     );
+    objects.extend(gateway::objects(desired).into_iter().map(|(object, _)| object));
     objects
 }
 
@@ -271,14 +274,16 @@ fn toleration(it: &Toleration) -> Value {
     Value::Object(written)
 }
 
-/// The manifest of the Ingress, without stamps.
-pub fn ingress_manifest(desired: &Desired, wanted: &Ingress) -> Value {
-    let tls: Vec<Value> = desired
+/// The manifest of the Ingress, without stamps. `controller` is its class's, which decides how a redirect is asked for.
+pub fn ingress_manifest(desired: &Desired, wanted: &Ingress, controller: Option<&str>) -> Value {
+    let mut tls: Vec<Value> = desired
         .certificates
         .values()
         .filter(|certificate| !certificate.hosts.is_empty())
         .map(|certificate| json!({ "hosts": certificate.hosts, "secretName": certificate.secret_name }))
         .collect();
+    let extra = wanted.extra_tls.iter();
+    tls.extend(extra.map(|it| json!({ "hosts": it.hosts, "secretName": it.secret_name })));
     let rules: Vec<Value> = wanted.rules.iter().map(rule).collect();
     let mut spec = Map::new();
     if let Some(class) = &wanted.class_name {
@@ -287,8 +292,10 @@ pub fn ingress_manifest(desired: &Desired, wanted: &Ingress) -> Value {
     spec.insert("tls".to_owned(), json!(tls));
     spec.insert("rules".to_owned(), json!(rules));
     let mut annotations = wanted.annotations.clone();
-    if let Some(redirect) = wanted.ssl_redirect {
-        annotations.insert(SSL_REDIRECT.to_owned(), redirect.to_string());
+    if let (Some(wished), Some(Redirect::Annotation(name))) =
+        (wanted.ssl_redirect, controller.and_then(redirect))
+    {
+        annotations.insert(name.to_owned(), wished.to_string());
     }
     object(
         &ingress(desired, &wanted.name),
@@ -298,13 +305,11 @@ pub fn ingress_manifest(desired: &Desired, wanted: &Ingress) -> Value {
     )
 }
 
-/// ingress-nginx's annotation, which application routing's managed NGINX reads as well.
-pub const SSL_REDIRECT: &str = "nginx.ingress.kubernetes.io/ssl-redirect";
-/// Controllers that read [`SSL_REDIRECT`], by `IngressClass.spec.controller`.
-pub const NGINX_CONTROLLERS: [&str; 2] = ["k8s.io/ingress-nginx", "webapprouting.kubernetes.azure.com/nginx"];
-
 /// Labels of one object over those of all.
-fn with_defaults(desired: &Desired, labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(super) fn with_defaults(
+    desired: &Desired,
+    labels: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut all = desired.default_labels.clone();
     all.extend(labels.clone());
     all
@@ -329,7 +334,7 @@ fn rule(rule: &super::desired::Rule) -> Value {
     json!({ "host": rule.host, "http": { "paths": paths } })
 }
 
-fn object(
+pub(super) fn object(
     object: &ObjectRef,
     annotations: &BTreeMap<String, String>,
     mut labels: BTreeMap<String, String>,

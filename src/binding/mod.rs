@@ -16,12 +16,14 @@
 //! [`guard`], [`verify`], [`revoke`], [`workload`], [`diagnose`]. With the world: [`world`], [`observe`],
 //! [`execute`], [`preflight`], [`rehearse`], [`converge`].
 
+pub mod controllers;
 pub mod converge;
 pub mod desired;
 pub mod diagnose;
 pub mod error;
 pub mod execute;
 pub mod findings;
+pub mod gateway;
 pub mod grant;
 pub mod guard;
 pub mod manifests;
@@ -30,6 +32,7 @@ pub mod observe;
 pub mod order;
 pub mod plan;
 pub mod preflight;
+mod prove;
 pub mod rehearse;
 pub mod revoke;
 pub mod step;

@@ -53,6 +53,19 @@ impl<T> Seen<Option<T>> {
     }
 }
 
+/// Gateway API in a cluster, as far as it was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayApi {
+    /// Whether it is installed; true if nobody asked.
+    pub served: bool,
+    /// Whether ListenerSets are; true if nobody asked.
+    pub listener_sets: bool,
+    /// The class.
+    pub class: Option<Value>,
+    /// Somebody else's Gateway.
+    pub parent: Option<Value>,
+}
+
 /// The world around one binding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
@@ -80,6 +93,8 @@ pub struct Observation {
     pub objects: BTreeMap<String, Seen<Option<Value>>>,
     /// The controller of the Ingress class, if it was needed.
     pub controller: Seen<Option<String>>,
+    /// What there is of Gateway API, if it was needed.
+    pub gateway: Seen<GatewayApi>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Seen<Option<SecretCertificate>>>,
     /// Other bindings' and hand-made SecretProviderClasses of the whole cluster, if it was needed.
@@ -119,6 +134,7 @@ impl Observation {
             namespace: Seen::NotAsked,
             objects: BTreeMap::new(),
             controller: Seen::NotAsked,
+            gateway: Seen::NotAsked,
             secrets: BTreeMap::new(),
             other_classes: Seen::NotAsked,
             mounts: Seen::NotAsked,

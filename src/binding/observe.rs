@@ -13,15 +13,15 @@ use super::desired::{Identity, Mode};
 use super::error::kubernetes_said;
 use super::grant;
 use super::manifests;
-use super::observation::{Mount, Observation, Seen};
+use super::observation::{GatewayApi, Mount, Observation, Seen};
 use super::step::object_key;
 use super::world::{Connected, Freshness, World};
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{self, Cluster, Vault, VaultCertificate};
 use crate::k8s::edge::{Endpoint, Served, handshake};
 use crate::k8s::{
-    ApiServer, INGRESS_CLASS, Kind, Kubernetes, NAMESPACE, ObjectRef, POD, SECRET_PROVIDER_CLASS,
-    SPC_POD_STATUS,
+    ApiServer, GATEWAY, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, LISTENER_SET, NAMESPACE, ObjectRef,
+    POD, SECRET_PROVIDER_CLASS, SPC_POD_STATUS,
 };
 
 /// What to read. Each member costs at least one request, so ask for what a decision needs.
@@ -41,8 +41,10 @@ pub struct Question {
     pub secrets: Vec<String>,
     /// Whether the namespace's existence matters.
     pub namespace_exists: bool,
-    /// The Ingress class whose controller matters.
-    pub class: Option<String>,
+    /// The Ingress class whose controller matters; `Some(None)` is the cluster's default.
+    pub class: Option<Option<String>>,
+    /// What of Gateway API matters.
+    pub gateway: Option<GatewayQuestion>,
     /// Whether other SecretProviderClasses matter.
     pub other_classes: bool,
     /// The identity that reads.
@@ -59,6 +61,19 @@ pub struct Question {
     pub connection: Connection,
     /// Whether an earlier answer of this run will do.
     pub freshness: Freshness,
+}
+
+/// What to read of Gateway API beside one's own objects.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayQuestion {
+    /// Whether it is there at all.
+    pub served: bool,
+    /// A GatewayClass that must be there.
+    pub class: Option<String>,
+    /// Somebody else's Gateway.
+    pub parent: Option<ObjectRef>,
+    /// Whether ListenerSets are served.
+    pub listener_sets: bool,
 }
 
 /// Reads what `question` asks for.
@@ -99,12 +114,14 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
         namespace,
         objects,
         controller,
+        gateway,
         secrets,
         other_classes,
         account_users,
         mounts,
         server,
     } = objects;
+    observation.gateway = gateway;
     observation.account_users = account_users;
     observation.mounts = mounts;
     observation.server = server;
@@ -227,6 +244,7 @@ struct ClusterPart {
     namespace: Seen<bool>,
     objects: BTreeMap<String, Seen<Option<Value>>>,
     controller: Seen<Option<String>>,
+    gateway: Seen<GatewayApi>,
     secrets: BTreeMap<String, Seen<Option<crate::k8s::SecretCertificate>>>,
     other_classes: Seen<Vec<Value>>,
     account_users: Seen<Vec<String>>,
@@ -271,6 +289,7 @@ impl ClusterPart {
                 .map(|object| (object_key(object), no(why)))
                 .collect(),
             controller: Seen::NotAsked,
+            gateway: Seen::NotAsked,
             secrets: question
                 .secrets
                 .iter()
@@ -316,11 +335,12 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
             listed => told(listed, lost),
         }
     };
-    let (objects, secrets, namespace, controller, other_classes, account_users, mounts) = tokio::join!(
+    let (objects, secrets, namespace, controller, gateway, other_classes, account_users, mounts) = tokio::join!(
         objects,
         secrets,
         namespace,
-        read_controller(kubernetes, question.class.as_deref(), lost),
+        read_controller(kubernetes, question.class.as_ref(), lost),
+        read_gateway(kubernetes, question, lost),
         other_classes,
         read_account_users(kubernetes, question, lost),
         read_mounts(kubernetes, question, lost),
@@ -329,6 +349,7 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
         namespace,
         objects: objects.into_iter().collect(),
         controller,
+        gateway,
         secrets: secrets.into_iter().collect(),
         other_classes,
         account_users,
@@ -363,13 +384,77 @@ async fn read_account_users(
 
 async fn read_controller(
     kubernetes: &Kubernetes,
-    class: Option<&str>,
+    class: Option<&Option<String>>,
     lost: &AtomicBool,
 ) -> Seen<Option<String>> {
     let Some(class) = class else { return Seen::NotAsked };
-    let found = kubernetes.get(&INGRESS_CLASS.named("", class)).await;
+    let found = match class {
+        Some(class) => kubernetes.get(&INGRESS_CLASS.named("", class)).await,
+        None => default_class(kubernetes).await,
+    };
     let controller = |class: Value| class["spec"]["controller"].as_str().map(str::to_owned);
     told(found.map(|found| found.and_then(controller)), lost)
+}
+
+/// The Ingress class of Ingresses that name none.
+///
+/// # Errors
+/// Any of reading.
+pub async fn default_class(kubernetes: &Kubernetes) -> Result<Option<Value>, crate::k8s::Error> {
+    const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+    let classes = kubernetes.list(INGRESS_CLASS, None, "").await?;
+    Ok(classes
+        .into_iter()
+        .find(|class| class["metadata"]["annotations"][DEFAULT] == "true"))
+}
+
+async fn read_gateway(kubernetes: &Kubernetes, question: &Question, lost: &AtomicBool) -> Seen<GatewayApi> {
+    let Some(wanted) = &question.gateway else {
+        return Seen::NotAsked;
+    };
+    told(gateway_api(kubernetes, wanted, &question.namespace).await, lost)
+}
+
+async fn gateway_api(
+    kubernetes: &Kubernetes,
+    wanted: &GatewayQuestion,
+    namespace: &str,
+) -> Result<GatewayApi, crate::k8s::Error> {
+    // A list of what cannot be there tells whether the kind is served.
+    let served = async |asked: bool, kind: Kind| {
+        if !asked {
+            return Ok(true);
+        }
+        match kubernetes.list(kind, Some(namespace), "kvtls.io/none").await {
+            Ok(_) => Ok(true),
+            Err(crate::k8s::Error::NotServed { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    let class = async {
+        match &wanted.class {
+            Some(class) => kubernetes.get(&GATEWAY_CLASS.named("", class)).await,
+            None => Ok(None),
+        }
+    };
+    let parent = async {
+        match &wanted.parent {
+            Some(parent) => kubernetes.get(parent).await,
+            None => Ok(None),
+        }
+    };
+    let (is_served, listener_sets, class, parent) = tokio::join!(
+        served(wanted.served, GATEWAY),
+        served(wanted.listener_sets, LISTENER_SET),
+        class,
+        parent
+    );
+    Ok(GatewayApi {
+        served: is_served?,
+        listener_sets: listener_sets?,
+        class: class?,
+        parent: parent?,
+    })
 }
 
 /// Who mounts the SecretProviderClass, by the driver's own records; the sync pods are told from others by their label.
@@ -516,8 +601,15 @@ pub fn published_address(ingress: &Value) -> Option<String> {
 
 /// The kind of an object in `manifests`, by its name there.
 pub fn kind_named(kind: &str) -> Option<Kind> {
-    use crate::k8s::{DEPLOYMENT, INGRESS, SERVICE_ACCOUNT};
-    [SECRET_PROVIDER_CLASS, DEPLOYMENT, INGRESS, SERVICE_ACCOUNT]
-        .into_iter()
-        .find(|known| known.kind == kind)
+    let all = [
+        SECRET_PROVIDER_CLASS,
+        crate::k8s::DEPLOYMENT,
+        crate::k8s::INGRESS,
+        crate::k8s::SERVICE_ACCOUNT,
+        GATEWAY,
+        LISTENER_SET,
+        crate::k8s::HTTP_ROUTE,
+        crate::k8s::REFERENCE_GRANT,
+    ];
+    all.into_iter().find(|known| known.kind == kind)
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::desired::{Connection, Desired, Identity, Mode, VerifyLevel};
+use super::gateway;
 use super::grant;
 use super::manifests::{self, Facts};
 use super::observation::{Observation, Seen};
@@ -214,20 +215,7 @@ impl Objects<'_> {
                 patience: self.poll_interval(),
             });
         }
-        if let Some(wanted) = &self.desired.ingress {
-            let ingress = manifests::ingress(self.desired, &wanted.name);
-            self.push_apply(
-                steps,
-                &ingress,
-                &manifests::ingress_manifest(self.desired, wanted),
-            );
-            if matches!(self.desired.verify.level, VerifyLevel::Auto | VerifyLevel::Served) {
-                steps.push(Step::AwaitServed {
-                    ingress,
-                    hosts: self.awaited_hosts(),
-                });
-            }
-        }
+        self.push_edges(steps);
         for object in &self.memory.retired {
             if let Some(live) = self.seen.object(&object_key(object))
                 && self.is_ours(object, live)
@@ -248,6 +236,31 @@ impl Objects<'_> {
                 object: class,
                 manifest,
             });
+        }
+    }
+
+    /// The Ingress, then the Gateway's objects, each proven before anything old goes.
+    fn push_edges(&self, steps: &mut Vec<Step>) {
+        let proves = matches!(self.desired.verify.level, VerifyLevel::Auto | VerifyLevel::Served);
+        if let Some(wanted) = &self.desired.ingress {
+            let edge = manifests::ingress(self.desired, &wanted.name);
+            let controller = self.seen.controller.present().map(String::as_str);
+            let manifest = manifests::ingress_manifest(self.desired, wanted, controller);
+            self.push_apply(steps, &edge, &manifest);
+            if proves {
+                let hosts = self.awaited_hosts(|_| true);
+                steps.push(Step::AwaitServed { edge, hosts });
+            }
+        }
+        if let Some(wanted) = &self.desired.gateway {
+            for (object, manifest) in gateway::objects(self.desired) {
+                self.push_apply(steps, &object, &manifest);
+            }
+            if proves {
+                let hosts = self.awaited_hosts(|host| wanted.rules.iter().any(|rule| rule.host == host));
+                let edge = wanted.publisher(&self.desired.namespace);
+                steps.push(Step::AwaitServed { edge, hosts });
+            }
         }
     }
 
@@ -384,9 +397,10 @@ impl Objects<'_> {
         })
     }
 
-    fn awaited_hosts(&self) -> Vec<(String, Awaited)> {
+    fn awaited_hosts(&self, is_asked: impl Fn(&str) -> bool) -> Vec<(String, Awaited)> {
         self.desired
             .hosts()
+            .filter(|(host, _)| is_asked(host))
             .filter_map(|(host, key)| Some((host.to_owned(), self.awaited_of(key)?)))
             .collect()
     }
@@ -426,11 +440,12 @@ fn is_unused_account(owned: &Owned, seen: &Observation) -> bool {
 pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
     let mut steps = Vec::new();
     let rank = |kind: &Kind| match kind.kind {
-        "Ingress" => 0,
-        "Deployment" => 1,
+        "Ingress" | "HTTPRoute" => 0,
+        "Gateway" | "ListenerSet" | "ReferenceGrant" => 1,
+        "Deployment" => 2,
         // Its pods are gone by then; others' may use it still.
-        "ServiceAccount" => 2,
-        _ => 3,
+        "ServiceAccount" => 3,
+        _ => 4,
     };
     let mut objects: Vec<(&ObjectRef, &Value)> = owned
         .objects
@@ -442,7 +457,7 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
     objects.sort_by_key(|(object, _)| rank(&object.kind));
     let removes_mount = objects.iter().any(|(object, _)| object.kind.kind == "Deployment");
     for (object, live) in &objects {
-        if rank(&object.kind) < 3 {
+        if rank(&object.kind) < 4 {
             steps.push(Step::Delete {
                 object: (*object).clone(),
                 uid: uid(live),
@@ -462,7 +477,7 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
         }));
     }
     for (object, live) in &objects {
-        if rank(&object.kind) == 3 {
+        if rank(&object.kind) == 4 {
             steps.push(Step::Delete {
                 object: (*object).clone(),
                 uid: uid(live),

@@ -73,8 +73,8 @@ pub enum Step {
     },
     /// Wait until a handshake at the edge returns the vault's certificate.
     AwaitServed {
-        /// The Ingress that publishes the address.
-        ingress: ObjectRef,
+        /// The Ingress or Gateway that publishes the address.
+        edge: ObjectRef,
         /// Host, logical name of its certificate, Secret, thumbprint to wait for.
         hosts: Vec<(String, Awaited)>,
     },

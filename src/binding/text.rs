@@ -82,10 +82,13 @@ fn project_list(live: &[Value], mask: &[Value]) -> Vec<Value> {
 }
 
 /// The key by which Kubernetes merges a list of this shape, for the lists in our manifests: containers and volumes
-/// by name, volume mounts by path. `rules`, `tls`, `paths`, `secretObjects` and `data` are atomic.
+/// and listeners by name, volume mounts by path. `rules`, `tls`, `paths`, `secretObjects` and `data` are atomic, and so
+/// are references to other objects, which have a name and a kind.
 fn merge_key(items: &[Value]) -> Option<&'static str> {
     let all_have = |key: &str| !items.is_empty() && items.iter().all(|item| item[key].is_string());
-    if all_have("mountPath") {
+    if all_have("kind") {
+        None
+    } else if all_have("mountPath") {
         Some("mountPath")
     } else if all_have("name") {
         Some("name")

@@ -188,7 +188,9 @@ fn is_current(desired: &Desired, status: &CertificateStatus) -> bool {
         VerifyLevel::None => true,
         VerifyLevel::Synced => status.synced.is_some() && same(&status.synced),
         VerifyLevel::Auto | VerifyLevel::Served => {
-            status.synced.is_some() && same(&status.synced) && same(&status.served)
+            // Where no refresh looks at the edge, only the Secret tells.
+            let looked = desired.dials_on_refresh();
+            status.synced.is_some() && same(&status.synced) && (!looked || same(&status.served))
         }
     }
 }
@@ -260,8 +262,12 @@ fn phase(
     if !holds(|it| &it.synced) {
         return Some(Phase::Objects);
     }
-    if desired.ingress.is_none() || matches!(desired.verify.level, VerifyLevel::Synced | VerifyLevel::None) {
+    if !desired.has_edge() || matches!(desired.verify.level, VerifyLevel::Synced | VerifyLevel::None) {
         return Some(Phase::Synced);
+    }
+    if !desired.dials_on_refresh() && seen.served.is_empty() {
+        // Nobody looked, so what was proven before stands.
+        return None;
     }
     Some(if holds(|it| &it.served) {
         Phase::Served

@@ -211,19 +211,42 @@ impl Kubernetes {
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(ask.content_type));
         }
-        if let Some(source) = &self.token {
-            let token = source.token().await.map_err(Failure::Token)?;
-            let header = HeaderValue::from_str(&format!("Bearer {token}"));
-            let mut header = header
-                .ok()
-                .ok_or_else(|| Failure::Token("the token cannot be sent in a header".to_owned()))?;
-            header.set_sensitive(true);
+        if let Some(header) = self.bearer().await? {
             request.headers_mut().insert(AUTHORIZATION, header);
         }
         self.client
             .send(request)
             .await
             .map_err(|error| Failure::NoAnswer(Arc::new(error)))
+    }
+
+    async fn bearer(&self) -> Result<Option<HeaderValue>, Failure> {
+        let Some(source) = &self.token else {
+            return Ok(None);
+        };
+        let token = source.token().await.map_err(Failure::Token)?;
+        let header = HeaderValue::from_str(&format!("Bearer {token}"));
+        let mut header = header
+            .ok()
+            .ok_or_else(|| Failure::Token("the token cannot be sent in a header".to_owned()))?;
+        header.set_sensitive(true);
+        Ok(Some(header))
+    }
+
+    /// The header that says who asks, where it is a token.
+    pub(super) async fn authorization(
+        &self,
+        verb: &'static str,
+        object: &ObjectRef,
+    ) -> Result<Option<HeaderValue>, Error> {
+        let ask = Ask::about(verb, Method::GET, object);
+        self.bearer()
+            .await
+            .map_err(|failure| self.unreachable(&ask, failure))
+    }
+
+    pub(super) fn client(&self) -> &kube::Client {
+        &self.client
     }
 
     fn unreachable(&self, ask: &Ask<'_>, failure: Failure) -> Error {

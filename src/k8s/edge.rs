@@ -12,7 +12,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
@@ -107,15 +107,41 @@ pub async fn handshake(
     timeout: Duration,
 ) -> Result<Served, EdgeError> {
     let name = server_name(host)?;
-    let all = Box::pin(async {
+    let address = authority(endpoint);
+    let all = async {
         let stream = connect(endpoint, proxy).await?;
-        shake_hands(endpoint, host, name, stream).await
-    });
-    tokio::time::timeout(timeout, all)
+        shake_hands(&address, host, name, stream).await
+    };
+    within(timeout, &address, all).await
+}
+
+/// The same over a connection that is there already; `address` names it in errors.
+///
+/// # Errors
+/// [`EdgeError`] says how far it came.
+pub async fn handshake_over<S>(
+    address: &str,
+    host: &str,
+    stream: S,
+    timeout: Duration,
+) -> Result<Served, EdgeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let name = server_name(host)?;
+    within(timeout, address, shake_hands(address, host, name, stream)).await
+}
+
+async fn within(
+    timeout: Duration,
+    address: &str,
+    all: impl Future<Output = Result<Served, EdgeError>>,
+) -> Result<Served, EdgeError> {
+    tokio::time::timeout(timeout, Box::pin(all))
         .await
         .unwrap_or_else(|_elapsed| {
             Err(EdgeError::Timeout {
-                address: authority(endpoint),
+                address: address.to_owned(),
                 seconds: timeout.as_secs(),
             })
         })
@@ -228,15 +254,17 @@ async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-async fn shake_hands(
-    endpoint: &Endpoint,
+async fn shake_hands<S>(
+    address: &str,
     host: &str,
     name: ServerName<'static>,
-    stream: TcpStream,
-) -> Result<Served, EdgeError> {
-    let address = authority(endpoint);
+    stream: S,
+) -> Result<Served, EdgeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let failed = |reason: String| EdgeError::Handshake {
-        address: address.clone(),
+        address: address.to_owned(),
         host: host.to_owned(),
         reason,
     };
@@ -251,7 +279,7 @@ async fn shake_hands(
         .first()
         .ok_or_else(|| failed("it sent no certificate".to_owned()))?;
     let leaf = Leaf::from_der(first).map_err(|error| EdgeError::Certificate {
-        address: address.clone(),
+        address: address.to_owned(),
         host: host.to_owned(),
         reason: error.to_string(),
     })?;

@@ -16,6 +16,7 @@ pub mod ownership;
 mod proxy;
 mod secret;
 mod status;
+mod tunnel;
 mod verbs;
 mod watch;
 
@@ -24,8 +25,9 @@ pub use client::Kubernetes;
 pub use connect::{ApiServer, ConnectSettings, TokenSource};
 pub use error::Error;
 pub use objects::{
-    CRD, CSI_DRIVER, DAEMON_SET, DEPLOYMENT, EVENT, INGRESS, INGRESS_CLASS, Kind, NAMESPACE, ObjectRef, POD,
-    REPLICA_SET, SECRET, SECRET_PROVIDER_CLASS, SERVICE, SERVICE_ACCOUNT, SPC_POD_STATUS,
+    CRD, CSI_DRIVER, DAEMON_SET, DEPLOYMENT, EVENT, GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, INGRESS,
+    INGRESS_CLASS, Kind, LISTENER_SET, NAMESPACE, ObjectRef, POD, REFERENCE_GRANT, REPLICA_SET, SECRET,
+    SECRET_PROVIDER_CLASS, SERVICE, SERVICE_ACCOUNT, SPC_POD_STATUS,
 };
 pub use proxy::ProxySettings;
 pub use secret::SecretCertificate;

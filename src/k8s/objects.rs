@@ -58,6 +58,16 @@ kinds! {
     INGRESS = "networking.k8s.io" "v1" "Ingress" "ingresses" true;
     /// Which controller serves an Ingress.
     INGRESS_CLASS = "networking.k8s.io" "v1" "IngressClass" "ingressclasses" false;
+    /// Which controller serves a Gateway.
+    GATEWAY_CLASS = "gateway.networking.k8s.io" "v1" "GatewayClass" "gatewayclasses" false;
+    /// Listeners and the Secrets that serve them.
+    GATEWAY = "gateway.networking.k8s.io" "v1" "Gateway" "gateways" true;
+    /// Listeners that join somebody else's Gateway; served from Gateway API 1.5 on.
+    LISTENER_SET = "gateway.networking.k8s.io" "v1" "ListenerSet" "listenersets" true;
+    /// Hosts, paths and where their requests go.
+    HTTP_ROUTE = "gateway.networking.k8s.io" "v1" "HTTPRoute" "httproutes" true;
+    /// What other namespaces may refer to; in the version that every release serves.
+    REFERENCE_GRANT = "gateway.networking.k8s.io" "v1beta1" "ReferenceGrant" "referencegrants" true;
     /// Certificate and key, as the edge reads them.
     SECRET = "" "v1" "Secret" "secrets" true;
     /// A namespace.

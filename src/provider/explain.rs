@@ -12,7 +12,9 @@ pub(super) mod vaults;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::explain_gateway;
 use crate::azure;
+use crate::binding::controllers::is_fake;
 use crate::binding::desired::Desired;
 use crate::binding::error::{Cause, StepError, kubernetes_said};
 use crate::binding::findings::{Class, Finding, Flaw};
@@ -239,11 +241,22 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         Finding::TrustFull { count } => access::trust_full(*count, desired),
         Finding::NewerVersion { key, version, newest } => access::newer_version(key, version, newest, desired),
         Finding::ClusterNotReady { state } => access::not_ready(state, desired),
-        Finding::RedirectUnknown { controller } => Diagnostic::error(
+        Finding::GatewayApiMissing
+        | Finding::GatewayClassMissing { .. }
+        | Finding::GatewayMissing { .. }
+        | Finding::ListenerSetsRefused { .. } => explain_gateway::finding(finding, desired),
+        Finding::RedirectUnknown { controller, instead } => Diagnostic::error(
             "Controller has no known redirect setting",
             format!(
-                "ssl_redirect is set, and kvtls does not know how {} is told.",
-                controller.as_ref().map_or("this Ingress class's controller".to_owned(), |name| format!("\"{name}\""))
+                "ssl_redirect is set, and {}.",
+                instead.map_or_else(
+                    || {
+                        let known = controller.as_ref().map(|name| format!("\"{name}\""));
+                        let name = known.unwrap_or_else(|| "this Ingress class's controller".to_owned());
+                        format!("kvtls does not know how {name} is told")
+                    },
+                    str::to_owned
+                )
             ),
             "Remove ssl_redirect and write the controller's own annotation in  ingress.annotations.",
         )
@@ -340,7 +353,7 @@ pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
                  vault's certificate has {wanted}. {}",
                 changed.sentence()
             ),
-            if subject.contains("Fake Certificate") || subject.contains("TRAEFIK DEFAULT CERT") {
+            if is_fake(subject) {
                 "This is the controller's own certificate: it has not taken the Ingress or its Secret. Look at the \
                  controller's log and at  kubectl describe ingress."
             } else {
@@ -353,10 +366,12 @@ pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
         Cause::EdgeUnreachable { host, reason } => Diagnostic::error(
             "Edge could not be verified",
             format!("verify.level is \"served\" and \"{host}\" could not be asked: {reason}. {}", changed.sentence()),
-            "Run Terraform where the edge is reachable, set  verify.endpoint, or choose  verify = { level = \"auto\" }.",
+            "Run Terraform where the edge is reachable, set  verify.endpoint, look through the API server with  verify = { \
+             via = \"tunnel\" } , or choose  level = \"auto\".",
         )
         .at(AttributePath::of("verify"))
         .code("KVTLS-E603"),
+        Cause::EdgeRefuses { edge, problems } => explain_gateway::refuses(edge, problems, &changed.sentence()),
         Cause::Undecided { missing } => cluster::undecided(missing, &error.cluster, changed),
         Cause::Stopped => Diagnostic::error(
             "Apply was stopped",
@@ -694,7 +709,7 @@ pub fn unverified(host: &str, reason: &str) -> Diagnostic {
         format!(
             "The Secret holds the vault's certificate; what \"{host}\" serves could not be seen: {reason}."
         ),
-        "To insist, set  verify = { level = \"served\" }; to dial elsewhere, set  verify.endpoint.",
+        "To insist, set  verify = { level = \"served\" }; to dial elsewhere, set  verify.endpoint  or  verify.via.",
     )
     .at(AttributePath::of("verify"))
     .code("KVTLS-W601")

@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod data;
 pub mod environment;
 pub mod explain;
+mod explain_gateway;
 mod identity;
 pub mod ingress_binding;
 pub mod key_vault;

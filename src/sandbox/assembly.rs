@@ -146,7 +146,7 @@ pub(crate) struct Running {
 }
 
 /// How long [`Running::settle`] waits, really, where nobody says how long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Running {
     async fn start(options: Options) -> Result<Arc<Self>, StartError> {

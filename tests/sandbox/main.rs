@@ -13,5 +13,6 @@ mod faults;
 mod front;
 mod identities;
 mod kubernetes;
+mod mounts;
 mod process;
 mod vault;

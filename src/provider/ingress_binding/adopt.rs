@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::import::{Found, Place, access, hosts, missing, read};
+use super::import::{Found, Place, access, extra_tls, hosts, missing, read};
 use crate::binding::desired::binding_id;
 use crate::binding::error::kubernetes_said;
 use crate::binding::manifests;
@@ -88,6 +88,8 @@ pub(super) async fn adopt(place: &Place<'_>, name: &str) -> Result<Adopted, Diag
             name: class_name.to_owned(),
             vault,
             certificates: certificates(&class, &ingress),
+            extra_tls: extra_tls(&ingress, &class),
+            gateway: Value::Null,
             access: access(&Json::Null),
             ingress: Some(ingress),
             deployment: None,

@@ -22,6 +22,7 @@ use crate::framework::{ApplyRequest, ApplyResponse, Deadline, Diagnostic, Diagno
 use crate::k8s::{SECRET_PROVIDER_CLASS, SERVICE_ACCOUNT};
 use crate::provider::Defaults;
 use crate::provider::explain::{self, Changed, Stage};
+use crate::provider::explain_gateway;
 
 /// Creates or updates.
 pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> ApplyResponse {
@@ -331,6 +332,7 @@ fn tell(desired: &Desired, outcome: &Outcome) -> Diagnostics {
         diagnostics.extend(failures(&outcome.done));
         return diagnostics;
     }
+    diagnostics.extend(explain_gateway::complains(&outcome.done.problems));
     let unseen = outcome
         .done
         .served
@@ -475,6 +477,11 @@ fn owned(state: &Value, instance: &str, kept: &Kept, defaults: &Defaults) -> Res
     if let Some(name) = state.get("ingress").get("name").as_str() {
         let key = format!("Ingress/{name}");
         objects.extend(owned_objects(text("namespace"), [key.as_str()]));
+    }
+    if let Some(name) = state.get("gateway").get("name").as_str() {
+        let keys =
+            ["Gateway", "ListenerSet", "HTTPRoute", "ReferenceGrant"].map(|kind| format!("{kind}/{name}"));
+        objects.extend(owned_objects(text("namespace"), keys.iter().map(String::as_str)));
     }
     let root = Reader::root(state);
     let identity = match root.opt_object("access")? {

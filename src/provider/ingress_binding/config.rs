@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::gateway;
 use super::objects;
 use super::schema::{certificate_name, certificate_vault, endpoint};
 use crate::azure::duration;
 use crate::azure::ids::{ClusterId, IdentityId, VaultId};
 use crate::binding::desired::{
-    Access, AddonPolicy, Certificate, Desired, Expiry, GrantScope, Identity, Ingress, Mode, PathRule, Port,
-    Rule, Verify, VerifyLevel, Workload, binding_id,
+    Access, AddonPolicy, Certificate, Desired, Expiry, ExtraTls, GrantScope, Identity, Ingress, Mode,
+    PathRule, Port, Rule, Verify, VerifyLevel, Via, Workload, binding_id,
 };
 use crate::framework::object::{Known, Reader};
 use crate::framework::{AttributePath, Diagnostic, Diagnostics, Value};
@@ -80,30 +81,48 @@ pub(super) fn fill(config: &Value, planned: &mut Value) {
             },
         );
     }
+    gateway::fill(config, planned);
 }
 
-fn member<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+pub(super) fn member<'a>(value: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     value.as_map_mut().and_then(|members| members.get_mut(name))
 }
 
+/// The hosts of all rules and listeners, each once; unknown if it is not known which there are.
 fn rule_hosts(config: &Value) -> Value {
-    match config.get("ingress") {
-        Value::Null => Value::List(Vec::new()),
-        Value::Unknown => Value::Unknown,
-        ingress => match ingress.get("rules") {
-            Value::List(rules) => {
-                let mut hosts: Vec<Value> = Vec::new();
-                for rule in rules {
-                    let host = rule.get("host").clone();
-                    if !hosts.contains(&host) {
-                        hosts.push(host);
-                    }
-                }
-                Value::List(hosts)
+    let mut hosts: Vec<Value> = Vec::new();
+    for (edge, member) in [
+        ("ingress", "rules"),
+        ("gateway", "listeners"),
+        ("gateway", "rules"),
+    ] {
+        let things: Vec<&Value> = match config.get(edge).get(member) {
+            Value::Null if !config.get(edge).is_unknown() => continue,
+            Value::List(items) => items.iter().collect(),
+            Value::Map(members) => members.values().collect(),
+            _ => return Value::Unknown,
+        };
+        for thing in things {
+            let host = thing.get("host").clone();
+            if !hosts.contains(&host) && !is_extra(config, &host) {
+                hosts.push(host);
             }
-            _ => Value::Unknown,
-        },
+        }
     }
+    Value::List(hosts)
+}
+
+/// Whether somebody else's Secret serves this host.
+fn is_extra(config: &Value, host: &Value) -> bool {
+    let extra = config
+        .get("ingress")
+        .get("extra_tls")
+        .as_list()
+        .unwrap_or_default();
+    let mut hosts = extra
+        .iter()
+        .flat_map(|entry| entry.get("hosts").as_list().unwrap_or_default());
+    hosts.any(|known| known == host && !host.is_unknown())
 }
 
 /// The binding's ID, if all of it is known.
@@ -117,7 +136,7 @@ pub(super) fn id(value: &Value) -> Option<String> {
 /// # Errors
 /// If a value contradicts another.
 pub(super) fn parse(planned: &Value, defaults: &Defaults) -> Result<Option<Desired>, Diagnostics> {
-    const CONFIGURED: [&str; 15] = [
+    const CONFIGURED: [&str; 16] = [
         "name",
         "cluster_id",
         "key_vault_id",
@@ -126,6 +145,7 @@ pub(super) fn parse(planned: &Value, defaults: &Defaults) -> Result<Option<Desir
         "addon",
         "access",
         "ingress",
+        "gateway",
         "verify",
         "expiry",
         "create_namespace",
@@ -168,6 +188,19 @@ fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic
     }
     let addon = root.object("addon")?;
     let verify = root.object("verify")?;
+    let ingress = root
+        .opt_object("ingress")?
+        .map(|ingress| read_ingress(&ingress))
+        .transpose()?;
+    let certificate_of = |host: &str| {
+        let has = |certificate: &Certificate| certificate.hosts.iter().any(|known| known == host);
+        let mut having = certificates.iter().filter(|(_, certificate)| has(certificate));
+        having.next().map(|(key, _)| key.clone())
+    };
+    let gateway = root
+        .opt_object("gateway")?
+        .map(|gateway| gateway::read(&gateway, certificate_of))
+        .transpose()?;
     let apply_manifests = root.opt_bool("apply_manifests")?.unwrap_or(true);
     Ok(Desired {
         name: root.string("name")?.to_owned(),
@@ -184,10 +217,8 @@ fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic
             disable_if_unused: addon.string("on_destroy")? == "disable_if_unused",
         },
         access: read_access(&root.object("access")?)?,
-        ingress: root
-            .opt_object("ingress")?
-            .map(|ingress| read_ingress(&ingress))
-            .transpose()?,
+        ingress,
+        gateway,
         verify: Verify {
             level: match verify.string("level")? {
                 // Nothing can be proven of what is not applied.
@@ -197,7 +228,15 @@ fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic
                 "none" => VerifyLevel::None,
                 _ => VerifyLevel::Auto,
             },
+            // States from before these attributes have none of them.
+            via: match verify.opt_string("via")? {
+                Some("address") => Via::Address,
+                Some("dns") => Via::Dns,
+                Some("tunnel") => Via::Tunnel,
+                _ => Via::Auto,
+            },
             endpoint: verify.opt_string("endpoint")?.and_then(endpoint),
+            on_refresh: verify.opt_bool("on_refresh")?.unwrap_or(true),
             timeout: duration::parse(verify.string("timeout")?).unwrap_or(Duration::from_secs(300)),
             read_secret: objects::read_read_secret(&verify)?,
         },
@@ -265,9 +304,10 @@ fn mode(text: &str) -> Mode {
     }
 }
 
-fn read_ingress(ingress: &Reader<'_>) -> Result<Ingress, Diagnostic> {
+/// The rules of an `ingress` or a `gateway`.
+pub(super) fn read_rules(edge: &Reader<'_>) -> Result<Vec<Rule>, Diagnostic> {
     let mut rules = Vec::new();
-    for rule in ingress.list("rules")? {
+    for rule in edge.list("rules")? {
         let mut paths = Vec::new();
         for path in rule.list("paths")? {
             let port = path.string("port")?;
@@ -285,10 +325,24 @@ fn read_ingress(ingress: &Reader<'_>) -> Result<Ingress, Diagnostic> {
             paths,
         });
     }
+    Ok(rules)
+}
+
+fn read_ingress(ingress: &Reader<'_>) -> Result<Ingress, Diagnostic> {
+    let mut extra_tls = Vec::new();
+    if !ingress.at("extra_tls").is_null() {
+        for entry in ingress.list("extra_tls")? {
+            extra_tls.push(ExtraTls {
+                hosts: entry.strings("hosts")?,
+                secret_name: entry.string("secret_name")?.to_owned(),
+            });
+        }
+    }
     Ok(Ingress {
         name: ingress.string("name")?.to_owned(),
         class_name: ingress.opt_string("class_name")?.map(str::to_owned),
-        rules,
+        rules: read_rules(ingress)?,
+        extra_tls,
         ssl_redirect: ingress.opt_bool("ssl_redirect")?,
         annotations: ingress.string_map("annotations")?,
         labels: ingress.string_map("labels")?,
@@ -303,6 +357,11 @@ pub(super) fn contradictions(value: &Value) -> Diagnostics {
     secret_names(&root, &certificates, &mut diagnostics);
     vault_references(&root, &certificates, &mut diagnostics);
     hosts(&root, &certificates, &mut diagnostics);
+    if let Known::Known(gateway) = root.known_object("gateway") {
+        let keys: BTreeSet<&str> = certificates.iter().map(|(key, _)| *key).collect();
+        let known = root.known_map("certificates").known().map(|_| &keys);
+        gateway::contradictions(&gateway, known, &mut diagnostics);
+    }
     versions(&certificates, &mut diagnostics);
     workload(&root, &mut diagnostics);
     rendering(&root, &mut diagnostics);
@@ -464,7 +523,7 @@ fn vault_references(root: &Reader<'_>, certificates: &[(&str, Reader<'_>)], diag
 }
 
 fn hosts(root: &Reader<'_>, certificates: &[(&str, Reader<'_>)], diagnostics: &mut Diagnostics) {
-    let has_edge = !root.at("ingress").is_null();
+    let has_edge = !root.at("ingress").is_null() || !root.at("gateway").is_null();
     let mut covered: BTreeMap<&str, &str> = BTreeMap::new();
     let mut complete = true;
     for (key, certificate) in certificates {
@@ -508,25 +567,70 @@ fn hosts(root: &Reader<'_>, certificates: &[(&str, Reader<'_>)], diagnostics: &m
 }
 
 fn rules_are_covered(root: &Reader<'_>, covered: &BTreeMap<&str, &str>, diagnostics: &mut Diagnostics) {
-    let Known::Known(ingress) = root.known_object("ingress") else {
-        return;
-    };
-    let mut seen = BTreeSet::new();
-    for rule in ingress.known_list("rules").known().unwrap_or_default() {
-        let Known::Known(host) = rule.known_string("host") else {
-            continue;
+    let mut edges = Vec::new();
+    let mut extra = BTreeSet::new();
+    if let Known::Known(ingress) = root.known_object("ingress") {
+        let Some(others) = extra_hosts(&ingress, covered, diagnostics) else {
+            return;
         };
+        extra = others;
+        let rules = ingress.known_list("rules").known().unwrap_or_default();
+        edges.extend(rules.iter().filter_map(|rule| match rule.known_string("host") {
+            Known::Known(host) => Some((host, rule.at("host"))),
+            Known::Null | Known::Unknown => None,
+        }));
+    }
+    edges.retain(|(host, _)| !extra.contains(host));
+    if let Known::Known(gateway) = root.known_object("gateway") {
+        edges.extend(gateway::hosts(&gateway));
+    }
+    let mut seen = BTreeSet::new();
+    for (host, at) in edges {
         if !covered.contains_key(host) && seen.insert(host) {
             diagnostics.push(
                 Diagnostic::error(
                     "Host has no certificate",
-                    format!("The rule for \"{host}\" would serve the controller's own certificate."),
-                    format!("Add \"{host}\" to the hosts of a certificate, or remove the rule."),
+                    format!("No certificate would be served for \"{host}\", or the controller's own."),
+                    format!("Add \"{host}\" to the hosts of a certificate, or remove it here."),
                 )
-                .at(rule.path().attribute("host")),
+                .at(at.path().clone()),
             );
         }
     }
+}
+
+/// The hosts that Secrets of others serve; nothing if it is not known which. One that a certificate has, too, is an
+/// error.
+fn extra_hosts<'a>(
+    ingress: &Reader<'a>,
+    covered: &BTreeMap<&str, &str>,
+    diagnostics: &mut Diagnostics,
+) -> Option<BTreeSet<&'a str>> {
+    let mut extra = BTreeSet::new();
+    let entries = match ingress.known_list("extra_tls") {
+        Known::Known(entries) => entries,
+        Known::Null => return Some(extra),
+        Known::Unknown => return None,
+    };
+    for entry in entries {
+        for item in entry.known_list("hosts").known()? {
+            let Known::Known(host) = item.as_known_string() else {
+                return None;
+            };
+            if let Some(key) = covered.get(host) {
+                diagnostics.push(
+                    Diagnostic::error(
+                        "Host has two certificates",
+                        format!("\"{host}\" stands in extra_tls and in \"{key}\"."),
+                        "Leave it in one of them.",
+                    )
+                    .at(item.path().clone()),
+                );
+            }
+            extra.insert(host);
+        }
+    }
+    Some(extra)
 }
 
 #[cfg(test)]

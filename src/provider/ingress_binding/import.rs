@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use super::import_gateway;
 use super::schema::schema;
 use super::state::Kept;
 use super::{adopt, objects};
 use crate::azure::Cluster;
 use crate::azure::ids::{ClusterId, VaultId};
+use crate::binding::controllers::redirect_annotations;
 use crate::binding::error::kubernetes_said;
 use crate::binding::manifests::{self, MANAGED_BY};
 use crate::binding::world::{Freshness, World};
@@ -60,6 +62,10 @@ pub(super) struct Found {
     pub(super) name: String,
     pub(super) vault: VaultId,
     pub(super) certificates: Value,
+    /// Entries of the Ingress's `tls` with Secrets of others.
+    pub(super) extra_tls: Value,
+    /// The `gateway` attribute.
+    pub(super) gateway: Value,
     /// Who reads the vault.
     pub(super) access: Value,
     pub(super) ingress: Option<Json>,
@@ -113,7 +119,7 @@ pub(super) async fn import(world: &World, defaults: &Defaults, id: &str) -> Resu
         diagnostics.push(adopted.told);
         adopted.found
     } else {
-        find_binding(&place, &named.name, id).await?
+        find_binding(&place, &named.name, id, defaults).await?
     };
     Ok(Imported {
         state: state(&place, &cluster, &found, defaults),
@@ -122,14 +128,20 @@ pub(super) async fn import(world: &World, defaults: &Defaults, id: &str) -> Resu
     })
 }
 
-async fn find_binding(place: &Place<'_>, name: &str, id: &str) -> Result<Found, Diagnostic> {
+async fn find_binding(
+    place: &Place<'_>,
+    name: &str,
+    id: &str,
+    defaults: &Defaults,
+) -> Result<Found, Diagnostic> {
     let namespace = place.namespace;
     let class = SECRET_PROVIDER_CLASS.named(namespace, name);
     let deployment = DEPLOYMENT.named(namespace, name);
-    let (class, deployment, ingress) = tokio::join!(
+    let (class, deployment, ingress, gateway) = tokio::join!(
         read(&place.kubernetes, &class),
         read(&place.kubernetes, &deployment),
         find_ingress(&place.kubernetes, namespace, id),
+        import_gateway::find(&place.kubernetes, namespace, id),
     );
     let class =
         class?.ok_or_else(|| missing(&format!("There is no SecretProviderClass {namespace}/{name}.")))?;
@@ -146,6 +158,7 @@ async fn find_binding(place: &Place<'_>, name: &str, id: &str) -> Result<Found, 
             ))
         })?;
     let ingress = ingress?;
+    let gateway = gateway.map_err(|error| missing(&kubernetes_said(&error)))?;
     Ok(Found {
         id: id.to_owned(),
         instance: manifests::annotation(&class, manifests::INSTANCE)
@@ -153,7 +166,13 @@ async fn find_binding(place: &Place<'_>, name: &str, id: &str) -> Result<Found, 
             .to_owned(),
         name: name.to_owned(),
         vault,
-        certificates: certificates(&class, ingress.as_ref()),
+        certificates: certificates(&class, ingress.as_ref(), gateway.as_ref()),
+        extra_tls: ingress
+            .as_ref()
+            .map_or(Value::Null, |ingress| extra_tls(ingress, &class)),
+        gateway: gateway
+            .as_ref()
+            .map_or(Value::Null, |found| found.value(defaults)),
         access: access(&class),
         ingress,
         deployment: deployment?,
@@ -190,15 +209,17 @@ fn state(place: &Place<'_>, cluster: &Cluster, found: &Found, defaults: &Default
         ),
         (
             "ingress",
-            found
-                .ingress
-                .as_ref()
-                .map_or(Value::Null, |ingress| ingress_value(ingress, defaults)),
+            found.ingress.as_ref().map_or(Value::Null, |ingress| {
+                ingress_value(ingress, found.extra_tls.clone(), defaults)
+            }),
         ),
+        ("gateway", found.gateway.clone()),
         (
             "verify",
             Value::object([
                 ("level", Value::from("auto")),
+                ("via", Value::from("auto")),
+                ("on_refresh", Value::from(true)),
                 ("endpoint", Value::Null),
                 ("timeout", Value::from("5m")),
                 ("read_secret", Value::from("apply")),
@@ -250,20 +271,30 @@ async fn find_ingress(
 }
 
 /// The certificates of a SecretProviderClass of ours: aliases are logical names, hosts stand in the Ingress.
-fn certificates(class: &Json, ingress: Option<&Json>) -> Value {
+fn certificates(class: &Json, ingress: Option<&Json>, gateway: Option<&import_gateway::Found>) -> Value {
     let names = vault_names(
         class["spec"]["parameters"]["objects"]
             .as_str()
             .unwrap_or_default(),
     );
-    let secrets = class["spec"]["secretObjects"].as_array().into_iter().flatten();
-    Value::object(secrets.filter_map(|secret| {
+    let secrets = class["spec"]["secretObjects"].as_array();
+    let is_only = secrets.is_some_and(|all| all.len() == 1);
+    Value::object(secrets.into_iter().flatten().filter_map(|secret| {
         let key = secret["data"][0]["objectName"].as_str()?;
         let secret_name = secret["secretName"].as_str()?;
         let (name, version) = names.get(key).cloned().unwrap_or((key.to_owned(), None));
+        let mut hosts = hosts(ingress, secret_name);
+        for host in gateway
+            .into_iter()
+            .flat_map(|found| found.hosts(secret_name, is_only))
+        {
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
         let certificate = Value::object([
             ("certificate", Value::from(name)),
-            ("hosts", Value::from(hosts(ingress, secret_name))),
+            ("hosts", Value::from(hosts)),
             ("secret_name", Value::from(secret_name)),
             ("version", Value::from(version)),
         ]);
@@ -324,7 +355,34 @@ pub(super) fn hosts(ingress: Option<&Json>, secret_name: &str) -> Vec<String> {
         .collect()
 }
 
-fn ingress_value(ingress: &Json, defaults: &Defaults) -> Value {
+/// The entries of `tls` whose Secret is none of ours.
+pub(super) fn extra_tls(ingress: &Json, class: &Json) -> Value {
+    let ours = |secret: &Json| {
+        let all = class["spec"]["secretObjects"].as_array().into_iter().flatten();
+        all.into_iter().any(|object| object["secretName"] == *secret)
+    };
+    let extra: Vec<Value> = ingress["spec"]["tls"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|entry| !ours(&entry["secretName"]))
+        .map(|entry| {
+            let hosts = entry["hosts"].as_array().into_iter().flatten();
+            let hosts = hosts.filter_map(|host| host.as_str().map(Value::from));
+            Value::object([
+                ("hosts", Value::List(hosts.collect())),
+                ("secret_name", Value::from(entry["secretName"].as_str())),
+            ])
+        })
+        .collect();
+    if extra.is_empty() {
+        Value::Null
+    } else {
+        Value::List(extra)
+    }
+}
+
+fn ingress_value(ingress: &Json, extra_tls: Value, defaults: &Defaults) -> Value {
     let text = |value: &Json| Value::from(value.as_str());
     let strings = |value: &Json, keep: &dyn Fn(&str, &str) -> bool| {
         let kept: BTreeMap<String, String> = value
@@ -370,19 +428,21 @@ fn ingress_value(ingress: &Json, defaults: &Defaults) -> Value {
             ])
         });
     let annotations = &ingress["metadata"]["annotations"];
-    let redirect = annotations[manifests::SSL_REDIRECT]
-        .as_str()
-        .and_then(|text| text.parse::<bool>().ok());
+    let redirects: Vec<&str> = redirect_annotations().collect();
+    let redirect = redirects
+        .iter()
+        .find_map(|name| annotations[*name].as_str()?.parse::<bool>().ok());
     Value::object([
         ("name", text(&ingress["metadata"]["name"])),
         ("class_name", text(&ingress["spec"]["ingressClassName"])),
         ("rules", Value::List(rules.collect())),
+        ("extra_tls", extra_tls),
         ("ssl_redirect", Value::from(redirect)),
         (
             "annotations",
             strings(annotations, &|name, _| {
                 !name.starts_with(manifests::BOOKKEEPING)
-                    && name != manifests::SSL_REDIRECT
+                    && !redirects.contains(&name)
                     && name != KUBECTLS_OWN
             }),
         ),

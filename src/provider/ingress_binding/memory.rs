@@ -71,7 +71,7 @@ impl Memories {
 /// Whether a creation had not come to its end in this phase.
 pub(super) fn is_unfinished(phase: &str, state: &Value) -> bool {
     let level = state.get("verify").get("level").as_str().unwrap_or("auto");
-    let has_edge = !state.get("ingress").is_null();
+    let has_edge = !state.get("ingress").is_null() || !state.get("gateway").is_null();
     match (phase, level) {
         ("pending" | "azure", _) => true,
         ("objects", level) => level != "none",

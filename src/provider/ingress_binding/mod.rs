@@ -3,7 +3,9 @@
 mod adopt;
 mod apply;
 mod config;
+mod gateway;
 mod import;
+mod import_gateway;
 mod memory;
 pub(super) mod objects;
 mod plan;

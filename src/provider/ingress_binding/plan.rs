@@ -8,6 +8,7 @@ use super::state::{self, Kept, same_text};
 use super::{IngressBinding, config};
 use crate::azure::Cluster;
 use crate::azure::duration;
+use crate::binding::controllers;
 use crate::binding::converge::question;
 use crate::binding::desired::{Desired, Mode};
 use crate::binding::findings::{Finding, Known, judge};
@@ -25,7 +26,7 @@ use crate::binding::text::yaml;
 use crate::binding::workload;
 use crate::binding::world::{Freshness, World};
 use crate::framework::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
-use crate::provider::explain;
+use crate::provider::{explain, explain_gateway};
 
 /// The plan of a creation, an update or a removal.
 pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> PlanResponse {
@@ -111,7 +112,7 @@ async fn plan_create(
     let secret_names = secret_names(&planned);
     set(&mut planned, "secret_names", secret_names);
     let manifests = desired.map_or(Value::Unknown, |desired| {
-        let mut manifests = manifests(desired, None, None, None);
+        let mut manifests = manifests(desired, [None; 4]);
         if let (Some((key, text)), Some(all)) = (account(desired, None, &Value::Null), manifests.as_map_mut())
         {
             all.insert(key, text);
@@ -231,23 +232,41 @@ fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &m
     set(planned, "secret_names", state::secret_names(desired));
     let client_id = reader.as_ref().map(|(client_id, _)| client_id.as_str());
     let tenant_id = kept.tenant_id.as_deref().filter(|_| same_vault);
-    let mut manifests = manifests(desired, client_id, tenant_id, kept.cloud_name.as_deref());
+    let same_class = prior.get("ingress").get("class_name") == planned.get("ingress").get("class_name");
+    let controller = kept.controller.as_deref().filter(|_| same_class);
+    let mut manifests = manifests(
+        desired,
+        [client_id, tenant_id, kept.cloud_name.as_deref(), controller],
+    );
     if let (Some((key, text)), Some(all)) = (account(desired, client_id, prior), manifests.as_map_mut()) {
         all.insert(key, text);
     }
     set(planned, "manifests", manifests);
     let edge = |value: &Value| {
-        (
-            value.get("ingress").get("name").clone(),
-            value.get("ingress").get("class_name").clone(),
-        )
+        [
+            ("ingress", "name"),
+            ("ingress", "class_name"),
+            ("gateway", "name"),
+            ("gateway", "class_name"),
+            ("gateway", "parent"),
+            ("gateway", "addresses"),
+        ]
+        .map(|(edge, member)| value.get(edge).get(member).clone())
     };
     // An Ingress that is made anew publishes its address anew; one that stays keeps it, or DNS records would churn.
     let ingress = format!(
         "Ingress/{}",
         planned.get("ingress").get("name").as_str().unwrap_or_default()
     );
-    let made_anew = prior.get("manifests").get(&ingress).is_null() && !planned.get("ingress").is_null();
+    let gateway = format!(
+        "Gateway/{}",
+        planned.get("gateway").get("name").as_str().unwrap_or_default()
+    );
+    let is_new = |key: &str, attribute: &str| {
+        prior.get("manifests").get(key).is_null() && !planned.get(attribute).is_null()
+    };
+    let own_gateway = planned.get("gateway").get("class_name").as_str().is_some();
+    let made_anew = is_new(&ingress, "ingress") || (own_gateway && is_new(&gateway, "gateway"));
     if edge(prior) != edge(planned) || made_anew {
         set(planned, "addresses", Value::Unknown);
     }
@@ -305,13 +324,8 @@ fn wished_addon(desired: &Desired, prior: &Value, is_on: bool) -> Value {
     ])
 }
 
-fn manifests(
-    desired: &Desired,
-    client_id: Option<&str>,
-    tenant_id: Option<&str>,
-    cloud: Option<&str>,
-) -> Value {
-    let wanted = state::wanted(desired, client_id, tenant_id, cloud);
+fn manifests(desired: &Desired, [client_id, tenant_id, cloud, controller]: [Option<&str>; 4]) -> Value {
+    let wanted = state::wanted(desired, client_id, tenant_id, cloud, controller);
     Value::object(
         wanted
             .into_iter()
@@ -415,6 +429,7 @@ async fn tell_update(
             client_id.as_deref(),
             kept.tenant_id.as_deref(),
             kept.cloud_name.as_deref(),
+            kept.controller.as_deref(),
         );
         let changes = |key: &str| prior.get("manifests").get(key) != planned.get("manifests").get(key);
         rehearse_all(&world, desired, &wanted, changes, diagnostics).await;
@@ -465,6 +480,10 @@ async fn look(
     for finding in judge(desired, &seen, &known) {
         diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
     }
+    let controller = seen.controller.present();
+    if let Some((what, way_out)) = controller.and_then(|controller| controllers::advice(controller)) {
+        diagnostics.push(explain_gateway::has_no_future(what, way_out));
+    }
     let next = crate::binding::plan::plan(desired, &seen, &Steps::default());
     tell_rights(world, desired, &seen, &next, diagnostics).await;
     let is_off = seen
@@ -479,7 +498,13 @@ async fn look(
         let reader = grant::reader(&desired.access.identity, &seen);
         let tenant_id = seen.vault.present().map(|vault| vault.tenant_id.as_str());
         let client_id = reader.as_ref().map(|reader| reader.client_id.0.as_str());
-        let wanted = state::wanted(desired, client_id, tenant_id, None);
+        let wanted = state::wanted(
+            desired,
+            client_id,
+            tenant_id,
+            None,
+            controller.map(String::as_str),
+        );
         rehearse_all(world, desired, &wanted, |_| true, diagnostics).await;
     } else {
         diagnostics.push(explain::blind_spots(&spots, blind_plan_fails));
@@ -557,6 +582,7 @@ async fn look_again(
     question.secrets.clear();
     question.namespace_exists = false;
     question.class = None;
+    question.gateway = None;
     question.cluster_objects = false;
     // Errors were told by the refresh.
     let Ok(mut seen) = observe(world, &question).await else {

@@ -1,5 +1,6 @@
 //! The attributes of `kvtls_ingress_binding`, with what they accept. The source of its page in `docs/`.
 
+use super::gateway;
 use super::objects;
 use crate::azure::duration;
 use crate::azure::ids::{ClusterId, IdentityId, VaultId};
@@ -95,6 +96,7 @@ pub(super) fn schema() -> Schema {
             ("addon", addon()),
             ("access", access()),
             ("ingress", ingress()),
+            ("gateway", gateway::attribute()),
             ("verify", verify()),
             ("expiry", expiry()),
             ("timeouts", timeouts()),
@@ -134,10 +136,16 @@ pub(super) fn schema() -> Schema {
                     Nesting::Single,
                     Computed,
                     "Where the edge is reached.",
-                    [(
-                        "ingress",
-                        computed("The address that the Ingress publishes, for a DNS record."),
-                    )],
+                    [
+                        (
+                            "ingress",
+                            computed("The address that the Ingress publishes, for a DNS record."),
+                        ),
+                        (
+                            "gateway",
+                            computed("The address that the Gateway publishes, for a DNS record."),
+                        ),
+                    ],
                 ),
             ),
             ("status", status()),
@@ -355,7 +363,19 @@ fn expiry() -> Attribute {
     )
 }
 
-fn ingress() -> Attribute {
+/// `rules`, with the path types that the edge knows; a port is a number where the edge cannot look up a name.
+pub(super) fn rules(path_types: &'static [&'static str], numbers: bool) -> Attribute {
+    let port = if numbers {
+        Attribute::string(Required, "The Service's port.").valid(text("a port number", "80", |it| {
+            it.parse::<u16>().is_ok_and(|port| port > 0)
+        }))
+    } else {
+        Attribute::string(Required, "The Service's port, by number or name.").valid(text(
+            "a port number or name",
+            "80",
+            is_port,
+        ))
+    };
     let path = Attribute::nested(
         Nesting::List,
         Required,
@@ -373,7 +393,7 @@ fn ingress() -> Attribute {
                 "path_type",
                 Attribute::string(OptionalComputed, "`Prefix` unless set.")
                     .default("Prefix")
-                    .valid(one_of(&["Prefix", "Exact", "ImplementationSpecific"])),
+                    .valid(one_of(path_types)),
             ),
             (
                 "service",
@@ -383,18 +403,11 @@ fn ingress() -> Attribute {
                     is_label,
                 )),
             ),
-            (
-                "port",
-                Attribute::string(Required, "The Service's port, by number or name.").valid(text(
-                    "a port number or name",
-                    "80",
-                    is_port,
-                )),
-            ),
+            ("port", port),
         ],
     )
     .valid(length_between(1, 100));
-    let rule = Attribute::nested(
+    Attribute::nested(
         Nesting::List,
         Required,
         "The hosts and where their requests go.",
@@ -403,7 +416,10 @@ fn ingress() -> Attribute {
             ("paths", path),
         ],
     )
-    .valid(length_between(1, 100));
+    .valid(length_between(1, 100))
+}
+
+fn ingress() -> Attribute {
     Attribute::nested(
         Nesting::Single,
         Optional,
@@ -425,12 +441,18 @@ fn ingress() -> Attribute {
                     is_subdomain,
                 )),
             ),
-            ("rules", rule),
+            (
+                "rules",
+                rules(&["Prefix", "Exact", "ImplementationSpecific"], false),
+            ),
+            ("extra_tls", extra_tls()),
             (
                 "ssl_redirect",
                 Attribute::bool(
                     Optional,
-                    "Whether plain HTTP is redirected; the controller's own way unless set.",
+                    "Whether plain HTTP is redirected, written as the annotation of the class's controller \
+                     (ingress-nginx, application routing, Application Gateway, HAProxy); the controller's own way unless \
+                     set.",
                 ),
             ),
             (
@@ -443,6 +465,31 @@ fn ingress() -> Attribute {
             ),
         ],
     )
+}
+
+fn extra_tls() -> Attribute {
+    Attribute::nested(
+        Nesting::List,
+        Optional,
+        "Secrets that somebody else keeps, another binding for example, for hosts that no certificate here has.",
+        [
+            (
+                "hosts",
+                Attribute::value(Type::list(Type::String), Required, "The hosts.")
+                    .valid(length_between(1, 100))
+                    .valid(each(host)),
+            ),
+            (
+                "secret_name",
+                Attribute::string(Required, "The Secret, in the binding's namespace.").valid(text(
+                    "a DNS subdomain",
+                    "\"api-tls\"",
+                    is_subdomain,
+                )),
+            ),
+        ],
+    )
+    .valid(length_between(1, 100))
 }
 
 fn verify() -> Attribute {
@@ -462,14 +509,34 @@ fn verify() -> Attribute {
                 .valid(one_of(&["auto", "served", "synced", "none"])),
             ),
             (
+                "via",
+                Attribute::string(
+                    OptionalComputed,
+                    "Where a handshake is made. `address`: at the address that Ingress or Gateway publish. `dns`: at each \
+                     host's own. `tunnel`: in a pod of the controller, through the API server, where the address cannot be \
+                     reached. `auto`: as `address`, and what the pod serves is told beside an address that cannot be \
+                     reached. `auto` unless set.",
+                )
+                .default("auto")
+                .valid(one_of(&["auto", "address", "dns", "tunnel"])),
+            ),
+            (
                 "endpoint",
                 Attribute::string(
                     Optional,
-                    "`host:port` to dial instead of the address that the Ingress publishes, as with curl --connect-to.",
+                    "`host:port` to dial instead, as with curl --connect-to; wins over `via`.",
                 )
                 .valid(text("a host and a port", "\"10.1.2.3:443\"", |it| endpoint(it).is_some())),
             ),
             ("read_secret", objects::read_secret()),
+            (
+                "on_refresh",
+                Attribute::bool(
+                    OptionalComputed,
+                    "Whether a refresh looks, too, for at most 3 seconds; it never tunnels. True unless set.",
+                )
+                .default(true),
+            ),
             (
                 "timeout",
                 Attribute::string(OptionalComputed, "How long each proof may take. `5m` unless set.")
@@ -648,7 +715,7 @@ fn invalid_id(error: &str, wanted: &str, path: &AttributePath) -> Diagnostic {
     .code("KVTLS-E001")
 }
 
-fn host(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+pub(super) fn host(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
     match value.as_str().map(Host::parse) {
         Some(Err(error)) => {
             let mut diagnostic = unexpected(
@@ -668,7 +735,7 @@ pub(super) fn annotations(value: &Value, path: &AttributePath) -> Vec<Diagnostic
     refused_keys(value, path, |key| {
         if key.starts_with("kvtls.io/") {
             Some("kvtls keeps its own bookkeeping there")
-        } else if key == "kubernetes.azure.com/tls-cert-keyvault-uri" {
+        } else if key.starts_with("kubernetes.azure.com/tls-cert-") {
             Some("application routing would manage the same certificate, and the two would fight")
         } else {
             None
@@ -745,7 +812,7 @@ pub(super) fn endpoint(text: &str) -> Option<(String, u16)> {
     (!host.is_empty() && !host.contains(['/', ' ', '@'])).then(|| (host.to_owned(), port))
 }
 
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text
             .bytes()
@@ -758,7 +825,7 @@ fn is_short_label(text: &str) -> bool {
     text.len() <= 40 && is_label(text)
 }
 
-fn is_subdomain(text: &str) -> bool {
+pub(super) fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 

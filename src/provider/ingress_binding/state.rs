@@ -9,12 +9,12 @@ use time::format_description::well_known::Rfc3339;
 use crate::azure::duration;
 use crate::azure::ids::ClientId;
 use crate::azure::{FederatedCredential, Role};
-use crate::binding::converge::owned_objects;
+use crate::binding::converge::{self, owned_objects};
 use crate::binding::desired::{Desired, Mode};
+use crate::binding::gateway::{self, Parent};
 use crate::binding::grant::{self, Grant};
 use crate::binding::manifests::{self, Facts};
 use crate::binding::observation::{Observation, Seen};
-use crate::binding::observe::published_address;
 use crate::binding::step::object_key;
 use crate::binding::text::{shown, yaml};
 use crate::binding::verify::{CertificateStatus, Phase, Status, Version, status};
@@ -30,6 +30,8 @@ pub(super) struct Kept {
     pub(super) tenant_id: Option<String>,
     /// The cloud's name as the driver's Azure provider wants it; none for the public cloud.
     pub(super) cloud_name: Option<String>,
+    /// The controller of the Ingress's class, where the manifest depends on it.
+    pub(super) controller: Option<String>,
     /// Whether the vault uses roles.
     pub(super) rbac: Option<bool>,
     /// Client ID and object ID of the workload identity, by its resource ID.
@@ -70,6 +72,7 @@ impl Kept {
         Self {
             tenant_id: get("tenant_id").as_str().map(str::to_owned),
             cloud_name: get("cloud_name").as_str().map(str::to_owned),
+            controller: get("controller").as_str().map(str::to_owned),
             rbac: get("rbac").as_bool(),
             workload: serde_json::from_value(get("workload")).unwrap_or_default(),
             switched_addon_on: get("switched_addon_on").as_bool().unwrap_or_default(),
@@ -86,6 +89,7 @@ impl Kept {
         let all = [
             ("tenant_id", json!(self.tenant_id)),
             ("cloud_name", json!(self.cloud_name)),
+            ("controller", json!(self.controller)),
             ("rbac", json!(self.rbac)),
             ("workload", json!(self.workload)),
             ("switched_addon_on", json!(self.switched_addon_on.then_some(true))),
@@ -130,6 +134,9 @@ pub(super) fn observed(
             found.client_id.0.clone(),
             found.principal_id.0.clone(),
         ));
+    }
+    if let Seen::Known(controller) = &seen.controller {
+        kept.controller.clone_from(controller);
     }
     if let Some(server) = &seen.server {
         kept.server = Some(server.clone());
@@ -396,12 +403,13 @@ pub(super) fn secret_names(desired: &Desired) -> Value {
     )
 }
 
-/// The manifests of a binding, without stamps; the SecretProviderClass only if what it needs is known.
+/// The manifests of a binding, without stamps; the SecretProviderClass and the Ingress only if what they need is known.
 pub(super) fn wanted(
     desired: &Desired,
     client_id: Option<&str>,
     tenant_id: Option<&str>,
     cloud_name: Option<&str>,
+    controller: Option<&str>,
 ) -> BTreeMap<String, Option<serde_json::Value>> {
     let facts = client_id.zip(tenant_id).map(|(client_id, tenant_id)| Facts {
         client_id: ClientId(client_id.to_owned()),
@@ -414,12 +422,12 @@ pub(super) fn wanted(
     let deployment = manifests::deployment_manifest(desired);
     wanted.insert(object_key(&manifests::deployment(desired)), Some(deployment));
     if let Some(ingress) = &desired.ingress {
-        let manifest = manifests::ingress_manifest(desired, ingress);
-        wanted.insert(
-            object_key(&manifests::ingress(desired, &ingress.name)),
-            Some(manifest),
-        );
+        let known = ingress.ssl_redirect.is_none() || controller.is_some();
+        let manifest = known.then(|| manifests::ingress_manifest(desired, ingress, controller));
+        wanted.insert(object_key(&manifests::ingress(desired, &ingress.name)), manifest);
     }
+    let gateway = gateway::objects(desired).into_iter();
+    wanted.extend(gateway.map(|(object, manifest)| (object_key(&object), Some(manifest))));
     wanted
 }
 
@@ -492,6 +500,7 @@ fn manifests(
         client_id,
         kept.tenant_id.as_deref(),
         kept.cloud_name.as_deref(),
+        kept.controller.as_deref(),
     );
     if !desired.apply_manifests {
         return rendered(base.get("manifests"), &wanted);
@@ -559,16 +568,36 @@ fn manifests(
 }
 
 fn addresses(desired: &Desired, seen: &Observation, prior: &Value) -> Value {
-    let ingress = desired
+    let (ingress, gateway) = converge::addresses(desired, seen);
+    let ingress_key = desired
         .ingress
         .as_ref()
         .map(|wanted| object_key(&manifests::ingress(desired, &wanted.name)));
-    let address = match ingress.map(|key| seen.objects.get(&key)) {
-        None | Some(Some(Seen::Known(None))) => Value::Null,
-        Some(Some(Seen::Known(Some(live)))) => Value::from(published_address(live)),
-        Some(_) => or_null(prior.get("addresses").get("ingress")),
+    let ingress_seen = ingress_key.is_none_or(|key| is_seen(seen, &key));
+    let gateway_seen = match &desired.gateway {
+        None => true,
+        Some(wanted) => match wanted.parent {
+            Parent::Own { .. } => is_seen(seen, &object_key(&wanted.publisher(&desired.namespace))),
+            Parent::Foreign { .. } => seen.gateway.known().is_some(),
+        },
     };
-    Value::object([("ingress", address)])
+    let told = |name: &str, is_seen: bool, address: Option<String>| {
+        if is_seen {
+            Value::from(address)
+        } else {
+            or_null(prior.get("addresses").get(name))
+        }
+    };
+    Value::object([
+        ("ingress", told("ingress", ingress_seen, ingress)),
+        ("gateway", told("gateway", gateway_seen, gateway)),
+    ])
+}
+
+fn is_seen(seen: &Observation, key: &str) -> bool {
+    seen.objects
+        .get(key)
+        .is_some_and(|object| object.known().is_some())
 }
 
 const PHASES: [(&str, Phase); 6] = [

@@ -20,6 +20,13 @@ const LISTS: &[(&str, &str)] = &[
     ("DaemonSet", "/apis/apps/v1/daemonsets"),
     ("Ingress", "/apis/networking.k8s.io/v1/ingresses"),
     ("IngressClass", "/apis/networking.k8s.io/v1/ingressclasses"),
+    ("Gateway", "/apis/gateway.networking.k8s.io/v1/gateways"),
+    ("ListenerSet", "/apis/gateway.networking.k8s.io/v1/listenersets"),
+    ("HTTPRoute", "/apis/gateway.networking.k8s.io/v1/httproutes"),
+    (
+        "ReferenceGrant",
+        "/apis/gateway.networking.k8s.io/v1beta1/referencegrants",
+    ),
     (
         "SecretProviderClass",
         "/apis/secrets-store.csi.x-k8s.io/v1/secretproviderclasses",

@@ -28,6 +28,16 @@ const AFTER_NO_FILES: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(1000);
 
+/// Looks that are far off happen together, for every moment at which something is due costs a stop of the clock.
+fn together(due: OffsetDateTime, pause: Duration) -> OffsetDateTime {
+    const SLOT: i64 = 15;
+    if pause < AFTER_SUCCESS {
+        return due;
+    }
+    let past = due.unix_timestamp().rem_euclid(SLOT);
+    due + time::Duration::seconds(SLOT - past)
+}
+
 /// The controller.
 pub(in crate::sandbox::actors) struct SecretSync {
     cluster: Arc<Cluster>,
@@ -141,7 +151,7 @@ impl SecretSync {
         } else {
             0
         };
-        item.due = pause.map(|pause| now + pause);
+        item.due = pause.map(|pause| together(now + pause, pause));
         if let Some(due) = item.due {
             next.at(due, || format!("makes the Secrets of {}", key(status)));
         }

@@ -21,7 +21,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
 /// The kinds that own or are owned here.
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::Pod,
     Kind::Service,
     Kind::Secret,
@@ -39,6 +39,7 @@ const KINDS: [Kind; 17] = [
     Kind::Gateway,
     Kind::HttpRoute,
     Kind::ListenerSet,
+    Kind::ReferenceGrant,
 ];
 
 /// The garbage collector.
@@ -67,6 +68,7 @@ impl Actor for Garbage {
         Topic::Objects(Kind::Gateway),
         Topic::Objects(Kind::HttpRoute),
         Topic::Objects(Kind::ListenerSet),
+        Topic::Objects(Kind::ReferenceGrant),
     ];
 
     async fn pass(&mut self) -> Result<Next, ApiError> {
