@@ -35,6 +35,8 @@ const CONTROLLERS: &[&str] = &["kube-controller-manager", "kube-scheduler", "kub
 /// One API, asked as its administrator, by certificate.
 struct Api {
     client: Client,
+    /// Shows no certificate: a token counts only then.
+    bare: Client,
     server: String,
     labels: BTreeMap<String, String>,
     saved: BTreeMap<String, String>,
@@ -52,16 +54,15 @@ impl Api {
             data(&user["user"]["client-key-data"]),
         ];
         let cluster = &config["clusters"][0]["cluster"];
-        let authority = Certificate::from_pem(&data(&cluster["certificate-authority-data"])).unwrap();
-        let client = Client::builder()
-            .tls_certs_only([authority])
-            .identity(Identity::from_pem(&pair.concat()).unwrap())
-            .no_proxy()
-            .http1_only()
-            .timeout(Duration::from_secs(30))
-            .build();
+        let builder = || {
+            let authority = Certificate::from_pem(&data(&cluster["certificate-authority-data"])).unwrap();
+            let builder = Client::builder().tls_certs_only([authority]);
+            builder.no_proxy().http1_only().timeout(Duration::from_secs(30))
+        };
+        let identity = Identity::from_pem(&pair.concat()).unwrap();
         Self {
-            client: client.unwrap(),
+            client: builder().identity(identity).build().unwrap(),
+            bare: builder().build().unwrap(),
             server: cluster["server"].as_str().unwrap().to_owned(),
             labels: BTreeMap::new(),
             saved: BTreeMap::new(),
@@ -75,7 +76,12 @@ impl Api {
         let url = format!("{}{}", self.server, self.filled(text("path")));
         let agent = step["agent"].as_str().unwrap_or("script/1");
         let accept = step["accept"].as_str().unwrap_or("application/json");
-        let mut request = self.client.request(method, url);
+        let client = if step.get("token").is_some() {
+            &self.bare
+        } else {
+            &self.client
+        };
+        let mut request = client.request(method, url);
         request = request.header("user-agent", agent).header("accept", accept);
         if let Some(token) = step["token"].as_str() {
             request = request.bearer_auth(self.filled(token));
@@ -137,10 +143,15 @@ impl Api {
         match value {
             Value::Object(members) => {
                 let mut kept = Map::new();
+                let owner = members
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .unwrap_or("the answer")
+                    .to_owned();
                 for (name, value) in members {
                     let value = match &value {
                         Value::String(text) if NAMED.contains(&name.as_str()) && !text.is_empty() => {
-                            json!(self.label(&name, text))
+                            json!(self.label(&name, &owner, text))
                         }
                         Value::String(_) | Value::Array(_) if DROPPED.contains(&name.as_str()) => json!("…"),
                         Value::Array(entries) if name == "managedFields" => {
@@ -156,6 +167,7 @@ impl Api {
                 Value::Object(kept)
             }
             Value::Array(items) => items.into_iter().map(|item| self.masked(item)).collect(),
+            Value::String(text) if is_age(&text) => json!("an age"),
             Value::String(text) => {
                 let known = self.labels.iter().filter(|(known, _)| known.len() > 20);
                 json!(known.fold(text, |text, (known, label)| text.replace(known.as_str(), label)))
@@ -164,18 +176,35 @@ impl Api {
         }
     }
 
-    fn label(&mut self, name: &str, value: &str) -> String {
-        let next = format!("{name} {}", self.labels.len());
-        self.labels.entry(value.to_owned()).or_insert(next).clone()
+    /// The same value has the same name, and another of the same object another.
+    fn label(&mut self, name: &str, owner: &str, value: &str) -> String {
+        if let Some(known) = self.labels.get(value) {
+            return known.clone();
+        }
+        let start = format!("{name} of {owner} ");
+        let earlier = self
+            .labels
+            .values()
+            .filter(|label| label.starts_with(&start))
+            .count();
+        let label = format!("{start}{}", earlier + 1);
+        self.labels.insert(value.to_owned(), label.clone());
+        label
     }
 }
 
-/// Replaces what is at a pointer; `*` is every item of a list.
+/// Whether this is a time of a table, which goes on between two questions.
+fn is_age(text: &str) -> bool {
+    let number = text.strip_suffix('s').unwrap_or_default();
+    !number.is_empty() && number.chars().all(|digit| digit.is_ascii_digit())
+}
+
+/// Takes away what is at a pointer; `*` is every item of a list.
 fn mask(value: &mut Value, pointer: &str) {
     let Some((first, rest)) = pointer.trim_start_matches('/').split_once('/') else {
         let last = pointer.trim_start_matches('/').replace("~1", "/");
-        if let Some(found) = value.get_mut(&last) {
-            *found = json!("…");
+        if let Some(members) = value.as_object_mut() {
+            members.remove(&last);
         }
         return;
     };
@@ -221,7 +250,7 @@ async fn both_answer_alike() {
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
-    let (mut found, mut asked) = (String::new(), 0);
+    let (mut found, mut asked, mut known_to_differ) = (String::new(), 0, 0);
     for file in files {
         let group = file.file_stem().unwrap().to_string_lossy().into_owned();
         let steps: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(&file).unwrap())
@@ -238,6 +267,18 @@ async fn both_answer_alike() {
             let (one, other) = tokio::join!(left.play(step), right.play(step));
             let mut differ = String::new();
             differences("", &one, &other, &mut differ);
+            // What is known to differ must differ, or the mark has to go.
+            if let Some(known) = step["known"].as_str() {
+                known_to_differ += 1;
+                if differ.is_empty() {
+                    writeln!(
+                        found,
+                        "{group} {index}: no longer differs ({known}): take the mark away\n"
+                    )
+                    .unwrap();
+                }
+                continue;
+            }
             if !differ.is_empty() {
                 let (what, why) = (step["path"].as_str().unwrap_or_default(), &step["why"]);
                 writeln!(found, "{group} {index}: {} {what} {why}\n{differ}", step["do"]).unwrap();
@@ -249,6 +290,10 @@ async fn both_answer_alike() {
     assert!(
         found.is_empty(),
         "of {asked} requests these are answered differently:\n{found}"
+    );
+    assert!(
+        known_to_differ < asked / 10,
+        "{known_to_differ} of {asked} are known to differ"
     );
     assert!(asked > 100, "only {asked} requests were compared");
 }

@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -162,6 +161,7 @@ impl ControlPlane {
         let tls = Arc::clone(&settings.hooks_tls);
         hooks::serve(Arc::clone(&plane.hooks), listener, tls, ends).map_err(|error| text(&error))?;
         plane.ready().await?;
+        plane.aggregate_roles().await;
         Ok(plane)
     }
 
@@ -245,6 +245,37 @@ impl ControlPlane {
         let _removed = fs::remove_dir_all(&self.folder).is_ok();
     }
 
+    /// Fills the roles that are made of others, as a controller of every cluster does: without it `view`, `edit` and
+    /// `admin` allow nothing. Roles that come later are not followed.
+    async fn aggregate_roles(&self) {
+        const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+        let (_, list) = self.ask(Method::GET, ROLES).await;
+        let roles = list["items"].as_array().cloned().unwrap_or_default();
+        let mut gathered = BTreeMap::<&str, Vec<Value>>::new();
+        // The selectors of these three name one label each, and `admin` selects what `edit` is made of.
+        for target in ["view", "edit", "admin"] {
+            let label = format!("rbac.authorization.k8s.io/aggregate-to-{target}");
+            let chosen = roles
+                .iter()
+                .filter(|role| role["metadata"]["labels"][&label] == "true");
+            let mut rules = Vec::new();
+            for role in chosen {
+                let name = role["metadata"]["name"].as_str().unwrap_or_default();
+                match gathered.get(name) {
+                    Some(earlier) => rules.extend(earlier.iter().cloned()),
+                    None => rules.extend(role["rules"].as_array().cloned().unwrap_or_default()),
+                }
+            }
+            let patch = json!({"rules": rules});
+            let path = format!("{ROLES}/{target}?fieldManager=kube-controller-manager");
+            let (status, _) = self.send(Method::PATCH, &path, Some(&patch)).await;
+            if !status.is_success() {
+                tracing::error!(target, %status, "a role could not be put together");
+            }
+            gathered.insert(target, rules);
+        }
+    }
+
     async fn pod(&self, namespace: &str, name: &str) -> Option<Value> {
         let (status, pod) = self
             .ask(
@@ -257,7 +288,15 @@ impl ControlPlane {
 
     /// Asks as `system:masters`, past the journal.
     async fn ask(&self, method: Method, path: &str) -> (StatusCode, Value) {
-        let request = Request::builder().method(method).uri(path).body(Bytes::new());
+        self.send(method, path, None).await
+    }
+
+    async fn send(&self, method: Method, path: &str, patch: Option<&Value>) -> (StatusCode, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        if patch.is_some() {
+            request = request.header("content-type", "application/merge-patch+json");
+        }
+        let request = request.body(patch.map(Value::to_string).unwrap_or_default().into());
         let Ok(request) = request else {
             return (StatusCode::BAD_REQUEST, Value::Null);
         };

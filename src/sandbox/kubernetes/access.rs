@@ -1,6 +1,6 @@
 //! Who may do what: role-based access control.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::refusal::{Outcome, Refusal};
 use super::request::Call;
@@ -81,7 +81,7 @@ pub(super) fn authorize_path(store: &Store, call: &Call) -> Outcome<()> {
         "forbidden: User {:?} cannot {} path {:?}",
         call.user.name, deed.verb, call.path
     );
-    Err(Refusal::new(403, "Forbidden", why).with_detail("causes", json!([])))
+    Err(Refusal::new(403, "Forbidden", why).with_no_details())
 }
 
 /// Why a deed is allowed, in RBAC's words; `None` if it is not.

@@ -1,5 +1,7 @@
 //! Admission: what the cluster adds to objects, and what it does not let in.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
@@ -43,6 +45,13 @@ pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Optio
 
 /// What the original says about a new object that it takes nevertheless.
 pub(super) fn warnings(kind: &Kind, object: &Value) -> Option<String> {
+    if kind.is("", "secrets") && object["type"] == "kubernetes.io/tls" {
+        let certificate = STANDARD
+            .decode(text_at(object, &["data", "tls.crt"]))
+            .unwrap_or_default();
+        let is_pem = String::from_utf8_lossy(&certificate).contains("-----BEGIN CERTIFICATE-----");
+        return (!is_pem).then(|| "tls: failed to find any PEM data in certificate input".to_owned());
+    }
     let named = at(
         object,
         &["metadata", "annotations", "kubernetes.io/ingress.class"],

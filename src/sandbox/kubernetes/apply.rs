@@ -36,13 +36,7 @@ pub(super) fn apply(
     let me = writer.owner(true);
     let fields = writer.within_reach(&fields_of(of, wanted));
     let last = all.get(&me).cloned();
-    let unchanged = last
-        .as_ref()
-        .is_some_and(|last| last.fields == fields && last.api_version == writer.api_version);
-    let time = last
-        .as_ref()
-        .and_then(|last| last.time.clone())
-        .filter(|_| unchanged);
+    let time = last.as_ref().and_then(|last| last.time.clone());
     all.insert(
         me.clone(),
         Owned {
@@ -57,9 +51,8 @@ pub(super) fn apply(
     drop_null_members(&mut merged);
     yield_fields(of, &bare, &merged, &mut all, &me, force)?;
     let changed = bare != merged;
-    if let Some(mine) = all.get_mut(&me)
-        && (changed || mine.time.is_none())
-    {
+    // Who only shares what is there gets no time.
+    if let Some(mine) = all.get_mut(&me).filter(|_| changed) {
         mine.time = Some(writer.now.to_owned());
     }
     set_owners(&mut merged, &all);

@@ -95,7 +95,7 @@ fn defined(definition: &Value) -> Kind {
     let mut versions: Vec<_> = all
         .iter()
         .filter(|version| version["served"] == true)
-        .map(|version| served(&group, &kind, version))
+        .map(|version| served(&group, &kind, version, &storage))
         .collect();
     versions.sort_by_key(|version| std::cmp::Reverse(priority(&version.name)));
     Kind {
@@ -115,7 +115,7 @@ fn defined(definition: &Value) -> Kind {
     }
 }
 
-fn served(group: &str, kind: &str, version: &Value) -> Version {
+fn served(group: &str, kind: &str, version: &Value, storage: &str) -> Version {
     let name = text_at(version, &["name"]).to_owned();
     let schema = at(version, &["schema", "openAPIV3Schema"]);
     let path = |scale: &Value, member: &str| -> Option<Vec<String>> {
@@ -137,7 +137,7 @@ fn served(group: &str, kind: &str, version: &Value) -> Version {
     let deprecated = (version["deprecated"] == true).then(|| {
         let own = text_at(version, &["deprecationWarning"]);
         if own.is_empty() {
-            format!("{group}/{name} {kind} is deprecated")
+            format!("{group}/{name} {kind} is deprecated; use {group}/{storage} {kind}")
         } else {
             own.to_owned()
         }

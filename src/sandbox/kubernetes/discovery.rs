@@ -204,7 +204,11 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Outcome<Value> {
         list.push(json!({"name": plural, "singularName": kind.to_lowercase(), "namespaced": namespaced, "kind": kind, "verbs": ["create"]}));
     }
     if list.is_empty() {
-        return Err(Refusal::no_such_path());
+        return Err(if kinds.has_built_in(group) {
+            Refusal::no_such_resource()
+        } else {
+            Refusal::no_such_path()
+        });
     }
     let group_version = if group.is_empty() {
         version.to_owned()

@@ -144,6 +144,11 @@ impl Kinds {
         self.0.get(&(group.to_owned(), plural.to_owned())).cloned()
     }
 
+    /// Whether a group has kinds that no definition brought.
+    pub(super) fn has_built_in(&self, group: &str) -> bool {
+        self.iter().any(|kind| kind.group == group && !kind.custom)
+    }
+
     /// Every kind, by group.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Kind>> {
         self.0.values()

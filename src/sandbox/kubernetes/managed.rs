@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::fields::{Fields, compare, fields_of};
+use super::fields::{Fields, compare};
 use super::schema::Type;
 use super::store::{metadata_mut, unset_meta};
 
@@ -171,6 +171,9 @@ pub(super) fn record_update(of: &Type, before: &Value, after: &mut Value, writer
         .and_then(Value::as_array);
     let reset =
         sent.is_some_and(|entries| !entries.is_empty() && entries.iter().all(|entry| *entry == json!({})));
+    // An object that nobody is recorded for is not followed until somebody applies to it.
+    let is_new = before.pointer("/metadata/uid").is_none();
+    let followed = is_new || !owners(before).is_empty();
     let mut all = owners(after);
     if all.is_empty() && !reset {
         all = owners(before);
@@ -202,7 +205,7 @@ pub(super) fn record_update(of: &Type, before: &Value, after: &mut Value, writer
         api_version: writer.api_version.to_owned(),
     };
     all.insert(me, owned);
-    if reset && mine.is_empty() {
+    if (reset && mine.is_empty()) || !followed {
         all.clear();
     }
     set_owners(after, &all);
@@ -216,7 +219,10 @@ pub(super) fn before_first_apply(of: &Type, live: &Value, writer: &Writer<'_>) -
         api_version: writer.api_version.to_owned(),
         subresource: String::new(),
     };
-    let fields = writer.within_reach(&fields_of(of, live));
+    let mut written = live.clone();
+    unset_meta(&mut written, "managedFields");
+    let blank = json!({"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": {}});
+    let fields = writer.within_reach(&compare(of, &blank, &written).added);
     let owned = Owned {
         fields,
         api_version: writer.api_version.to_owned(),

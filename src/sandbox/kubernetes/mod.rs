@@ -34,6 +34,7 @@ mod server;
 mod shaping;
 mod store;
 mod stream;
+mod table;
 mod validation;
 mod watch;
 mod writes;

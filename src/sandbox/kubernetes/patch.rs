@@ -25,13 +25,17 @@ pub(super) fn patched(call: &Call, kind: &Kind, version: &Version, live: &Value)
             strategic(&version.of, &mut object, &body);
             Ok(object)
         }
-        _ => {
-            let mut known = vec!["application/json-patch+json", "application/merge-patch+json"];
-            if !kind.custom {
-                known.push("application/strategic-merge-patch+json");
-            }
-            known.push("application/apply-patch+yaml");
+        "application/strategic-merge-patch+json" => {
+            let known = [
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/apply-patch+yaml",
+            ];
             Err(Refusal::unsupported_media_type(&known.join(", ")))
+        }
+        _ => {
+            let refusal = Refusal::new(415, "UnsupportedMediaType", "415: Unsupported Media Type");
+            Err(refusal.with_no_details())
         }
     }
 }
@@ -43,7 +47,7 @@ fn json_patched(live: &Value, body: Value) -> Outcome<Value> {
     json_patch::patch(&mut object, &patch).map_err(|error| {
         tracing::debug!(%error, "a JSON patch does not fit");
         let message = "the server rejected our request due to an error in our request";
-        Refusal::new(422, "Invalid", message)
+        Refusal::new(422, "Invalid", message).with_no_details()
     })?;
     if !object.is_object() {
         let cause = Cause::invalid("patch", &object, "the result is not an object");
@@ -136,6 +140,11 @@ fn strategic_list(of: &Type, object: &mut Value, changes: &[Value]) {
     } else {
         object.as_array().cloned().unwrap_or_default()
     };
+    let order_before = items.clone();
+    let named = |item: &Value| match element(item_type, &listing, item) {
+        Some(key) => format!("{key:?}"),
+        None => item.to_string(),
+    };
     for change in changes.iter().filter(|change| !replaces(change, "replace")) {
         let key = element(item_type, &listing, change);
         let found = items
@@ -154,6 +163,7 @@ fn strategic_list(of: &Type, object: &mut Value, changes: &[Value]) {
             None => items.push(change.clone()),
         }
     }
+    let items = in_order(items, &order_before, changes, named);
     let list = Value::Array(items);
     if listing == Listing::Set {
         let unique: Vec<_> = index(item_type, &listing, Some(&list))
@@ -166,4 +176,37 @@ fn strategic_list(of: &Type, object: &mut Value, changes: &[Value]) {
         }
     }
     *object = list;
+}
+
+/// The original's order of a merged list: what the patch names comes in the patch's order, and before whatever the
+/// server had later, or did not have at all.
+fn in_order(
+    items: Vec<Value>,
+    before: &[Value],
+    changes: &[Value],
+    named: impl Fn(&Value) -> String,
+) -> Vec<Value> {
+    let place = |list: &[Value], item: &Value| {
+        let name = named(item);
+        list.iter().position(|other| named(other) == name)
+    };
+    let (mut patched, kept): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| place(changes, item).is_some());
+    patched.sort_by_key(|item| place(changes, item));
+    let mut all = Vec::new();
+    let (mut patched, mut kept) = (patched.into_iter().peekable(), kept.into_iter().peekable());
+    loop {
+        let next = match (kept.peek(), patched.peek()) {
+            (Some(left), Some(right)) => match (place(before, left), place(before, right)) {
+                (Some(left), Some(right)) if left < right => kept.next(),
+                _ => patched.next(),
+            },
+            (Some(_), None) => kept.next(),
+            (None, _) => patched.next(),
+        };
+        match next {
+            Some(item) => all.push(item),
+            None => return all,
+        }
+    }
 }

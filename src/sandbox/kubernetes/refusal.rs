@@ -19,6 +19,8 @@ struct Inner {
     message: String,
     details: Map<String, Value>,
     plain: bool,
+    /// Shows `details` though there are none.
+    bare: bool,
 }
 
 /// One field that is wrong: why, where, and what is said about it.
@@ -119,6 +121,7 @@ impl Refusal {
             message: message.into(),
             details: Map::new(),
             plain: false,
+            bare: false,
         }))
     }
 
@@ -127,6 +130,16 @@ impl Refusal {
         let mut refusal = Self::new(404, "NotFound", "404 page not found");
         refusal.0.plain = true;
         refusal
+    }
+
+    /// 404 of a resource that a known version does not have.
+    pub(super) fn no_such_resource() -> Self {
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
+        .with_no_details()
     }
 
     /// 400.
@@ -173,7 +186,7 @@ impl Refusal {
     /// 405.
     pub(super) fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self::new(405, "MethodNotAllowed", message)
+        Self::new(405, "MethodNotAllowed", message).with_no_details()
     }
 
     /// 406.
@@ -235,6 +248,12 @@ impl Refusal {
         self
     }
 
+    /// `details` is there, and empty.
+    pub(super) fn with_no_details(mut self) -> Self {
+        self.0.bare = true;
+        self
+    }
+
     /// Adds a member to `details`.
     pub(super) fn with_detail(mut self, key: &str, value: Value) -> Self {
         self.0.details.insert(key.to_owned(), value);
@@ -250,7 +269,7 @@ impl Refusal {
         if !self.0.reason.is_empty() {
             status["reason"] = Value::from(self.0.reason);
         }
-        if !self.0.details.is_empty() {
+        if self.0.bare || !self.0.details.is_empty() {
             status["details"] = Value::Object(self.0.details.clone());
         }
         status

@@ -134,6 +134,8 @@ pub(super) enum Form {
     Metadata,
     /// `PartialObjectMetadataList`, which stands for a list.
     MetadataList,
+    /// `Table`, rows for people.
+    Table,
 }
 
 /// A request, taken apart.
@@ -234,6 +236,7 @@ impl Call {
                 None => Some(Form::Whole),
                 Some("PartialObjectMetadata") => Some(Form::Metadata),
                 Some("PartialObjectMetadataList") => Some(Form::MetadataList),
+                Some("Table") => Some(Form::Table),
                 Some(_) => None,
             }
         });
@@ -242,7 +245,7 @@ impl Call {
 
     /// Whether only metadata is wanted.
     pub(super) fn partial(&self) -> bool {
-        self.form() != Form::Whole
+        matches!(self.form(), Form::Metadata | Form::MetadataList)
     }
 
     /// The body as JSON (or YAML, where a client may send it).

@@ -6,6 +6,9 @@ use super::kinds::Kind;
 use super::refusal::{Outcome, Refusal};
 use super::store::{at, text_at};
 
+/// Kinds that select by more than name and namespace.
+const OWN_SELECTORS: &[&str] = &["pods", "nodes", "events", "secrets", "namespaces", "services"];
+
 /// What a list or watch is restricted to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selector {
@@ -52,7 +55,14 @@ impl Selector {
                 Refusal::bad_request(format!("invalid selector: '{term}'; can't understand '{term}'"))
             })?;
             if !supports(kind, key) {
-                let message = format!("field label not supported: {key}");
+                // Kinds with selectors of their own say it in their own words.
+                let message = if OWN_SELECTORS.contains(&kind.plural.as_str()) {
+                    format!("field label not supported: {key}")
+                } else {
+                    format!(
+                        "{key:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    )
+                };
                 return Err(Refusal::bad_request(message));
             }
             parsed.push((key.to_owned(), equal, value.to_owned()));

@@ -13,6 +13,7 @@ use super::kinds::{Kind, Version};
 use super::refusal::{Outcome, Refusal};
 use super::request::{Call, Form, Query};
 use super::store::Store;
+use super::table::Columns;
 use super::writes::{Reply, Write};
 use super::{access, authentication, bootstrap, discovery, reviews, stream, watch};
 use crate::sandbox::clock::Clock;
@@ -241,7 +242,14 @@ impl ApiServer {
             return Ok(answer_json(StatusCode::OK, &document));
         }
         let found = self.with_store(|store| discovery::answer(&store.kinds, path, &call.accept, &self.name));
-        let (value, media) = found.unwrap_or_else(|| Err(Refusal::no_such_path()))?;
+        let (value, media) = found.unwrap_or_else(|| {
+            let group = match path.split('/').nth(1) {
+                Some("api") => Some(""),
+                Some("apis") => path.split('/').nth(2),
+                _ => None,
+            };
+            Err(group.map_or_else(Refusal::no_such_path, |group| self.nothing_at(group)))
+        })?;
         let mut answer = answer_json(StatusCode::OK, &value);
         answer
             .headers_mut()
@@ -249,14 +257,23 @@ impl ApiServer {
         Ok(answer)
     }
 
+    /// Built-in groups say that they lack something; paths of all others are nobody's.
+    fn nothing_at(&self, group: &str) -> Refusal {
+        if self.with_store(|store| store.kinds.has_built_in(group)) {
+            Refusal::no_such_resource()
+        } else {
+            Refusal::no_such_path()
+        }
+    }
+
     fn kind_of(&self, call: &Call) -> Outcome<(Arc<Kind>, Version)> {
         let target = &call.target;
         let kind = self.with_store(|store| store.kinds.find(&target.group, &target.resource));
-        let kind = kind.ok_or_else(Refusal::no_such_path)?;
+        let kind = kind.ok_or_else(|| self.nothing_at(&target.group))?;
         let version = kind
             .version(&target.version)
             .cloned()
-            .ok_or_else(Refusal::no_such_path)?;
+            .ok_or_else(|| self.nothing_at(&target.group))?;
         if !kind.namespaced && !target.place().is_empty() {
             return Err(Refusal::no_such_path());
         }
@@ -292,7 +309,6 @@ impl ApiServer {
         let named = !target.name.is_empty();
         let plain = target.subresource.is_empty();
         match (call.method.as_str(), named) {
-            ("GET", true) if plain && call.query.flag("watch") => watch::watch(self, call, kind, version),
             ("GET", false) if call.query.flag("watch") => watch::watch(self, call, kind, version),
             ("GET", true) => {
                 let object = self.with_store(|store| store.get(kind, target.place(), &target.name));
@@ -302,6 +318,12 @@ impl ApiServer {
                         "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
                         kind.go_type("")
                     )));
+                }
+                if call.form() == Form::Table {
+                    let columns = self.with_store(|store| Columns::of(store, kind, version, call.now));
+                    let metadata = json!({"resourceVersion": super::store::meta(&object, "resourceVersion")});
+                    let table = columns.table(std::iter::once(&*object), &metadata, true);
+                    return Ok(answer_json(StatusCode::OK, &table));
                 }
                 Ok(answer_json(
                     StatusCode::OK,

@@ -87,6 +87,40 @@ pub(super) fn drop_nulls(of: &Type, value: &mut Value) {
     }
 }
 
+/// Lists that built-in kinds write though they are empty: their absence would be invalid.
+const WRITTEN_EMPTY: &[&str] = &["containers", "sources", "ports", "rules", "paths"];
+
+/// Takes out maps and lists that are empty, which is how built-in kinds are written.
+pub(super) fn drop_empties(of: &Type, value: &mut Value) {
+    match (of.view(), value) {
+        (View::Struct(inner), Value::Object(members)) => {
+            for (name, member) in members.iter_mut() {
+                if let Some(of) = inner.fields.get(name) {
+                    drop_empties(of, member);
+                }
+            }
+            members.retain(|name, member| {
+                let of = inner.fields.get(name).map(Type::view);
+                let is_empty = match (of, &*member) {
+                    (Some(View::Map(_)), Value::Object(members)) => members.is_empty(),
+                    (Some(View::List(..)), Value::Array(items)) => {
+                        items.is_empty() && !WRITTEN_EMPTY.contains(&name.as_str())
+                    }
+                    _ => false,
+                };
+                !is_empty
+            });
+        }
+        (View::Map(of), Value::Object(members)) => {
+            members.values_mut().for_each(|member| drop_empties(of, member));
+        }
+        (View::List(of, _), Value::Array(items)) => {
+            items.iter_mut().for_each(|item| drop_empties(of, item));
+        }
+        _ => {}
+    }
+}
+
 /// Writes quantities in their one form; texts that are none stay for validation.
 pub(super) fn normalise(of: &Type, value: &mut Value) {
     match (of.view(), value) {

@@ -52,6 +52,12 @@ pub(super) fn types(kind: &Kind, version: &Version, object: &Value) -> Outcome<(
             "object" => "struct",
             other => other,
         };
+        // A map's own keys are not part of the name.
+        let path = if kind.is("", "configmaps") || kind.is("", "secrets") {
+            path.split('.').next().unwrap_or_default()
+        } else {
+            path
+        };
         format!(
             "json: cannot unmarshal {} into Go struct field {}.{path} of type {go}",
             go_word(value),
@@ -147,13 +153,35 @@ pub(super) fn check(
     required(&version.of, object, "", kind.custom, &mut causes);
     let own = |causes: &mut Vec<Cause>| match (kind.group.as_str(), kind.plural.as_str()) {
         ("", "secrets") => check_secret(object, live, causes),
-        ("", "configmaps") => check_immutable(object, live, causes),
+        ("", "configmaps") => {
+            check_keys(object, causes);
+            check_immutable(object, live, causes);
+        }
+        ("rbac.authorization.k8s.io", "clusterrolebindings")
+            if object["roleRef"]["kind"] != "ClusterRole" =>
+        {
+            let known = ["ClusterRole".to_owned()];
+            causes.push(Cause::unsupported(
+                "roleRef.kind",
+                &object["roleRef"]["kind"],
+                &known,
+            ));
+        }
         ("", "services") => network::check_service(object, live, causes),
         ("", "pods") => pods::check_pod(object, live, causes),
         ("apps", plural) => pods::check_workload(plural, object, live, causes),
         ("networking.k8s.io", "ingresses") => network::check_ingress(object, causes),
         ("networking.k8s.io", "ingressclasses") => {
             immutable(object, live, &["spec", "controller"], causes);
+            let controller = text_at(object, &["spec", "controller"]);
+            if live.is_none() && !controller.is_empty() && !controller.contains('/') {
+                let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+                causes.push(Cause::invalid(
+                    "spec.controller",
+                    &object["spec"]["controller"],
+                    why,
+                ));
+            }
         }
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings")
             if live.is_some_and(|live| live["roleRef"] != object["roleRef"]) =>
@@ -246,6 +274,25 @@ fn check_immutable(object: &Value, live: Option<&Value>, causes: &mut Vec<Cause>
     for member in ["data", "binaryData"] {
         if live.get(member) != object.get(member) {
             causes.push(Cause::forbidden(member, WHY));
+        }
+    }
+}
+
+/// Keys become file names.
+fn check_keys(object: &Value, causes: &mut Vec<Cause>) {
+    const WHY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  \
+                       or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+    for member in ["data", "binaryData"] {
+        let entries = object.get(member).and_then(Value::as_object);
+        for (key, _) in entries.into_iter().flatten() {
+            let good = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+            if key.is_empty() || !key.chars().all(good) {
+                causes.push(Cause::invalid(
+                    format!("{member}[{key}]"),
+                    &Value::from(key.as_str()),
+                    WHY,
+                ));
+            }
         }
     }
 }

@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::kinds::{Kind, Version};
-use super::refusal::{Outcome, Refusal};
+use super::refusal::{Cause, Outcome, Refusal};
 use super::request::{Call, Form};
 use super::selectors::Selector;
 use super::server::ApiServer;
-use super::store::{Happened, Object, Place, Store, meta};
+use super::store::{Happened, Object, Place, Store, meta, set_meta};
+use super::table::Columns;
 use crate::sandbox::http::Answer;
 
 /// How often, really, an idle watch says how far it got.
@@ -57,10 +58,27 @@ fn revision_asked(call: &Call) -> Outcome<Option<u64>> {
     match call.query.get("resourceVersion") {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_ignored: std::num::ParseIntError| {
-            let why = format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
+            let why = format!("invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax");
             Refusal::new(400, "BadRequest", why)
         }),
     }
+}
+
+/// `resourceVersionMatch` says how a version is meant, so it needs one; initial events need it.
+fn check_match(call: &Call, watches: bool) -> Outcome<()> {
+    let matching = call.query.get("resourceVersionMatch");
+    let initial = !call.query.get("sendInitialEvents").is_empty();
+    let why = if watches && initial && matching != "NotOlderThan" {
+        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+    } else if watches && !initial && !matching.is_empty() {
+        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+    } else if !watches && !matching.is_empty() && call.query.get("resourceVersion").is_empty() {
+        "resourceVersionMatch is forbidden unless resourceVersion is provided"
+    } else {
+        return Ok(());
+    };
+    let cause = Cause::forbidden("resourceVersionMatch", why);
+    Err(Refusal::invalid("ListOptions.meta.k8s.io", "", &[cause]))
 }
 
 fn too_old(asked: u64, oldest: u64) -> Refusal {
@@ -69,6 +87,7 @@ fn too_old(asked: u64, oldest: u64) -> Refusal {
 
 /// Answers a list.
 pub(super) fn list(store: &Store, call: &Call, kind: &Kind, version: &Version) -> Outcome<Value> {
+    check_match(call, false)?;
     let selector = selector(call, kind)?;
     let asked = revision_asked(call)?;
     let mut revision = store.revision();
@@ -135,14 +154,30 @@ pub(super) fn list(store: &Store, call: &Call, kind: &Kind, version: &Version) -
     let partial = call.partial();
     let (mut items, mut last) = (Vec::new(), None);
     for (at, object) in matching.by_ref().take(limit) {
-        items.push(shown(kind, version, object, partial));
+        let mut item = shown(kind, version, object, partial);
+        // The list says what its items are.
+        if let Some(members) = item.as_object_mut().filter(|_| !partial && !kind.custom) {
+            members.remove("apiVersion");
+            members.remove("kind");
+        }
+        items.push(item);
         last = Some(at.clone());
     }
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     let remaining = matching.count();
     if let Some((namespace, name)) = last.filter(|_| remaining > 0) {
         metadata["continue"] = Value::from(STANDARD.encode(json!([revision, namespace, name]).to_string()));
-        metadata["remainingItemCount"] = Value::from(remaining);
+        // A selection is not counted.
+        if call.query.get("labelSelector").is_empty() && call.query.get("fieldSelector").is_empty() {
+            metadata["remainingItemCount"] = Value::from(remaining);
+        }
+    }
+    if kind.custom && !partial && metadata.get("continue").is_none() {
+        metadata["continue"] = Value::from("");
+    }
+    if call.form() == Form::Table {
+        let columns = Columns::of(store, kind, version, call.now);
+        return Ok(columns.table(items.iter(), &metadata, true));
     }
     let (kind_name, api_version) = if partial {
         (
@@ -167,6 +202,9 @@ struct Watch {
     selector: Selector,
     place: String,
     partial: bool,
+    /// Rows instead of objects; the columns are told once.
+    table: Option<Columns>,
+    told_columns: bool,
     bookmarks: bool,
     /// The revision up to which everything was told.
     told: u64,
@@ -185,6 +223,7 @@ pub(super) fn watch(
     kind: &Arc<Kind>,
     version: &Version,
 ) -> Outcome<Answer> {
+    check_match(call, true)?;
     let selector = selector(call, kind)?;
     let asked = revision_asked(call)?;
     let place = call.target.place().to_owned();
@@ -192,6 +231,9 @@ pub(super) fn watch(
     let initial = call.query.flag("sendInitialEvents");
     let changed = server.subscribe();
     let mut pending = Vec::new();
+    let table = (call.form() == Form::Table)
+        .then(|| server.with_store(|store| Columns::of(store, kind, version, call.now)));
+    let mut told_columns = false;
     let told = server.with_store(|store| {
         let from_now = asked.is_none_or(|asked| asked == 0);
         if let Some(asked) = asked.filter(|_| !from_now && !initial)
@@ -205,12 +247,15 @@ pub(super) fn watch(
         if wanted || initial {
             for ((namespace, _), object) in store.all(&kind.group, &kind.plural) {
                 if (place.is_empty() || *namespace == place) && selector.covers(object) {
-                    write_event(&mut pending, "ADDED", &shown(kind, version, object, partial));
+                    let object = shown(kind, version, object, partial);
+                    let object = row(table.as_ref(), &mut told_columns, object);
+                    write_event(&mut pending, "ADDED", &object);
                 }
             }
             if initial {
                 let annotations = json!({"k8s.io/initial-events-end": "true"});
                 let bookmark = bookmark(kind, version, store.revision(), partial, Some(annotations));
+                let bookmark = row(table.as_ref(), &mut told_columns, bookmark);
                 write_event(&mut pending, "BOOKMARK", &bookmark);
             }
             return store.revision();
@@ -235,6 +280,8 @@ pub(super) fn watch(
         selector,
         place,
         partial,
+        table,
+        told_columns,
         bookmarks: call.query.flag("allowWatchBookmarks"),
         told,
         until: now + lifetime.map_or(LIFETIME, Duration::from_secs),
@@ -278,6 +325,7 @@ impl Watch {
                     self.next_bookmark = Instant::now() + BOOKMARK;
                     if self.bookmarks {
                         let event = bookmark(&self.kind, &self.version, self.told, self.partial, None);
+                        let event = row(self.table.as_ref(), &mut self.told_columns, event);
                         write_event(&mut self.pending, "BOOKMARK", &event);
                     }
                 }
@@ -312,7 +360,19 @@ impl Watch {
                     (true, false) => "DELETED",
                     (false, false) => continue,
                 };
-                let object = shown(&self.kind, &self.version, &change.object, self.partial);
+                let mut object = shown(&self.kind, &self.version, &change.object, self.partial);
+                // What left the selection is told as it was, at the version of the change.
+                if let (true, false, Some(was), true) = (
+                    before,
+                    after,
+                    &change.before,
+                    change.happened != Happened::Deleted,
+                ) {
+                    let version = meta(&object, "resourceVersion").to_owned();
+                    object = shown(&self.kind, &self.version, was, self.partial);
+                    set_meta(&mut object, "resourceVersion", version);
+                }
+                let object = row(self.table.as_ref(), &mut self.told_columns, object);
                 write_event(&mut self.pending, event, &object);
             }
             self.told = self.told.max(store.revision());
@@ -330,15 +390,22 @@ fn bookmark(
     partial: bool,
     annotations: Option<Value>,
 ) -> Value {
-    let mut metadata = BTreeMap::from([
-        ("resourceVersion", Value::from(revision.to_string())),
-        ("creationTimestamp", Value::Null),
-    ]);
+    let mut metadata = BTreeMap::from([("resourceVersion", Value::from(revision.to_string()))]);
     if let Some(annotations) = annotations {
         metadata.insert("annotations", annotations);
     }
     let object = json!({"metadata": metadata});
     shown(kind, version, &object, partial)
+}
+
+/// The object, or a table of it alone.
+fn row(table: Option<&Columns>, told: &mut bool, object: Value) -> Value {
+    let Some(columns) = table else {
+        return object;
+    };
+    let metadata = json!({"resourceVersion": meta(&object, "resourceVersion")});
+    let first = !std::mem::replace(told, true);
+    columns.table(std::iter::once(&object), &metadata, first)
 }
 
 fn write_event(into: &mut Vec<u8>, event: &str, object: &Value) {

@@ -80,9 +80,9 @@ impl<'a> Write<'a> {
             let cause = Cause {
                 reason: "FieldValueInvalid",
                 field: "metadata.resourceVersion".to_owned(),
-                message: "Invalid value: 0x0: must be specified for an update".to_owned(),
+                message: "Invalid value: 0: must be specified for an update".to_owned(),
             };
-            return Err(Refusal::invalid(&self.kind.dotted_kind(), &name, &[cause]));
+            return Err(Refusal::invalid(&self.kind.resource(), &name, &[cause]));
         }
         let object = self.modify(&old, object, false)?;
         Ok(self.reply(200, &object))
@@ -136,16 +136,17 @@ impl<'a> Write<'a> {
         } else if said != name {
             return Err(self.misnamed(&wanted));
         }
+        // Messages name the namespace only if the patch does.
+        let place = match meta(&wanted, "namespace") {
+            "" => format!("/{name}"),
+            namespace => format!("{namespace}/{name}"),
+        };
         self.place(&mut wanted)?;
         let errors = apply::mistyped(&self.version.of, &wanted);
         if !errors.is_empty() {
             let of = match (self.kind.group.as_str(), self.version.name.as_str()) {
                 ("", version) => format!("/{version}, Kind={kind}"),
                 _ => format!("{api_version}, Kind={kind}"),
-            };
-            let place = match meta(&wanted, "namespace") {
-                "" => format!("/{name}"),
-                namespace => format!("{namespace}/{name}"),
             };
             let said = match errors.as_slice() {
                 [one] => one.clone(),
@@ -185,11 +186,13 @@ impl<'a> Write<'a> {
         };
         let live = watch::shown(self.kind, self.version, &old, false);
         let said = meta(&wanted, "resourceVersion");
-        if !said.is_empty() && said != meta(&live, "resourceVersion") {
-            return Err(self.stale(&name));
-        }
+        let is_stale = !said.is_empty() && said != meta(&live, "resourceVersion");
         unset_meta(&mut wanted, "resourceVersion");
         let object = apply::apply(&self.version.of, &live, &wanted, &writer, force)?;
+        // Conflicts are found before the version is compared.
+        if is_stale {
+            return Err(self.stale(&name));
+        }
         let object = self.decode(object, true)?;
         let object = self.modify(&old, object, true)?;
         Ok(self.reply(200, &object))

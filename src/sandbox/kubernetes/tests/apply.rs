@@ -429,7 +429,7 @@ async fn an_unknown_field_is_the_original_s_500() {
     assert_eq!(got.body.get("reason"), None);
     assert_eq!(
         got.refused(500),
-        "failed to create typed patch object (default/web; apps/v1, Kind=Deployment): .spec.x: field not declared in schema"
+        "failed to create typed patch object (/web; apps/v1, Kind=Deployment): .spec.x: field not declared in schema"
     );
 }
 
@@ -444,7 +444,7 @@ async fn a_wrong_type_is_the_original_s_500() {
         .refused(500);
     assert_eq!(
         message,
-        "failed to create typed patch object (default/web; apps/v1, Kind=Deployment): .spec.replicas: expected numeric (int or float), got string"
+        "failed to create typed patch object (/web; apps/v1, Kind=Deployment): .spec.replicas: expected numeric (int or float), got string"
     );
 }
 

@@ -174,7 +174,7 @@ async fn custom_objects_take_no_strategic_patch_and_need_a_version_to_be_put() {
         .await
         .refused(422);
     assert!(
-        message.contains("metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"),
+        message.contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update"),
         "{message}"
     );
 }

@@ -79,7 +79,7 @@ pub(super) fn check_ingress(object: &Value, causes: &mut Vec<Cause>) {
         .unwrap_or_default();
     if rules.is_empty() && spec.get("defaultBackend").is_none() {
         let why = "either `defaultBackend` or `rules` must be specified";
-        causes.push(Cause::invalid("spec", &Value::from(Vec::<Value>::new()), why));
+        causes.push(Cause::invalid("spec", &Value::Null, why));
     }
     if let Some(backend) = spec.get("defaultBackend") {
         check_backend(backend, "spec.defaultBackend", causes);
@@ -201,10 +201,7 @@ fn check_backend(backend: &Value, path: &str, causes: &mut Vec<Cause>) {
             );
             match number {
                 None if port.is_empty() => {
-                    causes.push(Cause::required(
-                        format!("{path}.service"),
-                        "port name or number is required",
-                    ));
+                    causes.push(Cause::required(path, "port name or number is required"));
                 }
                 Some(_) if !port.is_empty() => {
                     let why = "cannot set both port name & port number";

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Write;
 use crate::sandbox::kubernetes::refusal::{Cause, Outcome, Refusal};
-use crate::sandbox::kubernetes::shaping::{drop_nulls, fill_in, normalise, prune};
+use crate::sandbox::kubernetes::shaping::{drop_empties, drop_nulls, fill_in, normalise, prune};
 use crate::sandbox::kubernetes::store::{meta, set_meta, unset_meta};
 use crate::sandbox::kubernetes::{defaults, validation};
 
@@ -31,15 +31,12 @@ impl Write<'_> {
             .unwrap_or_default();
         let said_kind = members.get("kind").and_then(Value::as_str).unwrap_or_default();
         if required && (said.is_empty() || said_kind.is_empty()) {
-            let missing = if said_kind.is_empty() {
-                "Kind"
+            let why = if said_kind.is_empty() {
+                format!("Object 'Kind' is missing in '{}'", Value::Object(members.clone()))
             } else {
-                "apiVersion"
+                format!("invalid object type: /, Kind={said_kind}")
             };
-            return Err(Refusal::bad_request(format!(
-                "Object '{missing}' is missing in '{}'",
-                Value::Object(members.clone())
-            )));
+            return Err(Refusal::bad_request(why));
         }
         if !said.is_empty() && said != api_version {
             return Err(Refusal::bad_request(format!(
@@ -48,8 +45,10 @@ impl Write<'_> {
         }
         if !said_kind.is_empty() && said_kind != kind {
             return Err(Refusal::bad_request(format!(
-                "{said_kind} in version {:?} cannot be handled as a {kind}: converting ({said_kind}) to ({kind}): unknown conversion",
-                self.version.name
+                "{said_kind} in version {:?} cannot be handled as a {kind}: converting ({version}.{said_kind}) to ({to}): unknown conversion",
+                self.version.name,
+                version = self.version.name,
+                to = self.kind.go_type("").trim_start_matches('*'),
             )));
         }
         members.insert("apiVersion".to_owned(), Value::from(api_version));
@@ -96,6 +95,9 @@ impl Write<'_> {
         validation::types(self.kind, self.version, &object)?;
         drop_nulls(&self.version.of, &mut object);
         defaults::before_schema(self.kind, &mut object);
+        if !self.kind.custom {
+            drop_empties(&self.version.of, &mut object);
+        }
         normalise(&self.version.of, &mut object);
         fill_in(&self.version.of, &mut object);
         defaults::after_schema(self.kind, &mut object);

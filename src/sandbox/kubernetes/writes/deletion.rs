@@ -14,8 +14,8 @@ use crate::sandbox::kubernetes::{crd, defaults, watch};
 impl Write<'_> {
     /// DELETE of one object.
     pub(in crate::sandbox::kubernetes) fn delete(mut self) -> Outcome<Reply> {
-        let old = self.find()?;
         let options = self.delete_options()?;
+        let old = self.find()?;
         let object = self.delete_object(&old, &options)?;
         let code = 200;
         Ok(match object {
@@ -106,7 +106,8 @@ impl Write<'_> {
                     "Precondition failed: {words} in precondition: {wanted}, {words} in object meta: {}",
                     meta(old, member)
                 );
-                return Err(Refusal::conflict(&resource, &name, &why));
+                let refusal = Refusal::conflict(&resource, &name, &why);
+                return Err(refusal.about(&self.kind.dotted_kind(), &name));
             }
         }
         if self.kind.is("", "namespaces")
@@ -129,7 +130,16 @@ impl Write<'_> {
         if !stays {
             let removed = self.store.remove(self.kind, &namespace, &name);
             crd::removed(self.store, self.kind, old, self.call.now);
-            let shown = self.kind.is("", "pods") || self.kind.is("", "services");
+            const SHOWN: &[(&str, &str)] = &[
+                ("", "pods"),
+                ("", "services"),
+                ("", "serviceaccounts"),
+                ("", "resourcequotas"),
+                ("storage.k8s.io", "csidrivers"),
+                ("storage.k8s.io", "csinodes"),
+                ("apiextensions.k8s.io", "customresourcedefinitions"),
+            ];
+            let shown = SHOWN.iter().any(|(group, plural)| self.kind.is(group, plural));
             return Ok(removed.filter(|_| shown || grace == Some(0) && marked));
         }
         let seconds = grace.unwrap_or_default();

@@ -27,8 +27,6 @@ impl Write<'_> {
         let name = meta(&object, "name").to_owned();
         let resource = self.kind.resource();
         self.check_namespace(&object)?;
-        admission::mutate(self.store, self.kind, &mut object, None)?;
-        self.warnings.extend(admission::warnings(self.kind, &object));
         if !applied {
             let now = self.call.stamp();
             let api_version = self.kind.api_version(&self.version.name);
@@ -40,6 +38,9 @@ impl Write<'_> {
                 &self.writer(&now, &api_version),
             );
         }
+        // What admission adds is nobody's.
+        admission::mutate(self.store, self.kind, &mut object, None)?;
+        self.warnings.extend(admission::warnings(self.kind, &object));
         for member in [
             "selfLink",
             "deletionTimestamp",
@@ -131,9 +132,6 @@ impl Write<'_> {
         keep_system_fields(&live, &mut new);
         self.separate(&live, &mut new);
         defaults::on_update(self.kind, &live, &mut new);
-        if call.target.subresource.is_empty() {
-            admission::mutate(self.store, self.kind, &mut new, Some(&live))?;
-        }
         if applied {
             let all = owners(&before_admission);
             set_owners(&mut new, &all);
@@ -152,6 +150,9 @@ impl Write<'_> {
                 &self.writer(&now, &api_version),
             );
         }
+        if call.target.subresource.is_empty() {
+            admission::mutate(self.store, self.kind, &mut new, Some(&live))?;
+        }
         self.count_generation(&live, &mut new);
         validation::check(self.store, self.kind, self.version, &new, Some(&live))?;
         admission::judge(self.store, self.kind, &new)?;
@@ -168,9 +169,9 @@ impl Write<'_> {
                 .unwrap_or_default()
                 == 0;
         if gone {
-            let removed = self.store.remove(self.kind, meta(old, "namespace"), &name);
+            self.store.remove(self.kind, meta(old, "namespace"), &name);
             crd::removed(self.store, self.kind, old, call.now);
-            return Ok(removed.unwrap_or_else(|| Arc::new(new)));
+            return Ok(Arc::new(new));
         }
         crd::before_storing(self.store, self.kind, &mut new, call.now);
         let stored = self.store.put(self.kind, self.as_stored(new));
