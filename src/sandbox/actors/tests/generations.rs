@@ -218,6 +218,8 @@ async fn nodes_and_images_go_wrong_when_staged() {
     );
 
     rig.actors.stage(&json!({"node_not_ready": true}));
+    // A scheduler that asks before the node has said so would still find it ready.
+    rig.settle().await;
     rig.create(PODS, pod("node", "tls")).await;
     rig.settle().await;
     let nodes = rig.items(NODES).await;
