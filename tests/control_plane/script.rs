@@ -29,6 +29,8 @@ const DROPPED: &[&str] = &[
     "lastUpdateTime",
     "selfLink",
 ];
+/// Whose versions change when controllers say how far they are, which is sooner in one world than in the other.
+const CONTROLLED: &[&str] = &["Deployment", "ReplicaSet", "DaemonSet", "Pod"];
 /// Whose entries in `managedFields` come when they come.
 const CONTROLLERS: &[&str] = &["kube-controller-manager", "kube-scheduler", "kubelet"];
 
@@ -148,7 +150,15 @@ impl Api {
                     .and_then(Value::as_str)
                     .unwrap_or("the answer")
                     .to_owned();
-                for (name, value) in members {
+                let kind = members.get("kind").and_then(Value::as_str);
+                let controlled = kind.is_some_and(|kind| CONTROLLED.contains(&kind));
+                for (name, mut value) in members {
+                    if controlled
+                        && name == "metadata"
+                        && let Some(metadata) = value.as_object_mut()
+                    {
+                        metadata.remove("resourceVersion");
+                    }
                     let value = match &value {
                         Value::String(text) if NAMED.contains(&name.as_str()) && !text.is_empty() => {
                             json!(self.label(&name, &owner, text))

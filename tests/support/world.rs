@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use kvtls::sandbox::demo::QUICKSTART;
 use kvtls::sandbox::demo::cli::Scratch;
@@ -417,7 +418,13 @@ async fn open(dir: &Path, members: Value) -> Sandbox {
         ..Options::default()
     })
     .await;
-    started.unwrap_or_else(|error| panic!("the sandbox does not start: {error:?}"))
+    let sandbox = started.unwrap_or_else(|error| panic!("the sandbox does not start: {error:?}"));
+    if matches!(control_plane(), ControlPlaneKind::Real) {
+        // Definitions of custom resources take a moment there, and what needs them comes after. Where a world's own
+        // trouble keeps it busy, the test begins all the same.
+        let _busy = sandbox.settle(Duration::from_secs(30)).await;
+    }
+    sandbox
 }
 
 /// `KVTLS_CONTROL_PLANE=real`, which `cargo control-plane` sets, gives every world a kube-apiserver.

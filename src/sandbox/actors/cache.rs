@@ -78,8 +78,9 @@ pub(super) struct Cache {
 #[derive(Default)]
 struct Store {
     objects: BTreeMap<String, Arc<Value>>,
-    /// UIDs an actor deleted, until the watch says so too: late events must not bring them back.
-    buried: HashSet<String>,
+    /// UIDs of what was deleted. They never return, and neither a late event nor the late answer to a write that came
+    /// before the deletion may bring them back.
+    gone: HashSet<String>,
     /// Whether a first list has arrived.
     listed: bool,
 }
@@ -118,7 +119,7 @@ impl Cache {
     pub(super) fn observe(&self, kind: Kind, object: Value) -> Arc<Value> {
         let object = Arc::new(object);
         let mut store = self.lock(kind);
-        if store.buried.contains(uid(&object)) {
+        if store.gone.contains(uid(&object)) {
             return object;
         }
         let key = key(&object);
@@ -134,46 +135,10 @@ impl Cache {
         object
     }
 
-    /// An actor deleted the object, and it is gone.
-    pub(super) fn bury(&self, kind: Kind, object: &Value) {
-        self.remove(kind, object, true);
-    }
-
-    /// The watch says that the object is gone.
+    /// The object is gone: a watch says so, or a question after its deletion.
     pub(super) fn forget(&self, kind: Kind, object: &Value) {
-        self.remove(kind, object, false);
-    }
-
-    /// A whole list: what is not in it is gone.
-    pub(super) fn replace(&self, kind: Kind, items: Vec<Value>) {
         let mut store = self.lock(kind);
-        store.objects = items
-            .into_iter()
-            .map(|item| (key(&item), Arc::new(item)))
-            .collect();
-        store.buried.clear();
-        store.listed = true;
-        drop(store);
-        self.bell.ring(Topic::Objects(kind));
-    }
-
-    /// Whether the cache holds exactly these objects at these versions.
-    pub(super) fn matches(&self, kind: Kind, items: &[Value]) -> bool {
-        let store = self.lock(kind);
-        store.objects.len() == items.len()
-            && items.iter().all(|item| {
-                let known = store.objects.get(&key(item));
-                known.is_some_and(|known| uid(known) == uid(item) && version(known) == version(item))
-            })
-    }
-
-    fn remove(&self, kind: Kind, object: &Value, by_us: bool) {
-        let mut store = self.lock(kind);
-        if by_us {
-            store.buried.insert(uid(object).to_owned());
-        } else {
-            store.buried.remove(uid(object));
-        }
+        store.gone.insert(uid(object).to_owned());
         let key = key(object);
         let known = store
             .objects
@@ -184,6 +149,45 @@ impl Cache {
             drop(store);
             self.bell.ring(Topic::Objects(kind));
         }
+    }
+
+    /// A whole list: what is not in it is gone.
+    pub(super) fn replace(&self, kind: Kind, items: Vec<Value>) {
+        let mut store = self.lock(kind);
+        store.objects = items
+            .into_iter()
+            .filter(|item| !store.gone.contains(uid(item)))
+            .map(|item| (key(&item), Arc::new(item)))
+            .collect();
+        store.listed = true;
+        drop(store);
+        self.bell.ring(Topic::Objects(kind));
+    }
+
+    /// How the cache differs from exactly these objects at these versions: the first object that does.
+    pub(super) fn difference(&self, kind: Kind, items: &[Value]) -> Option<String> {
+        let store = self.lock(kind);
+        let plural = kind.place().plural;
+        let mut surplus: BTreeMap<_, _> = store.objects.iter().collect();
+        for item in items {
+            let key = key(item);
+            let at = version(item);
+            match surplus.remove(&key) {
+                None => return Some(format!("{plural} {key}: unknown here, version {at} in the API")),
+                Some(known) if uid(known) != uid(item) => {
+                    return Some(format!("{plural} {key}: an earlier one of that name is known"));
+                }
+                Some(known) if version(known) != at => {
+                    let known = version(known);
+                    return Some(format!(
+                        "{plural} {key}: version {known} is known, {at} in the API"
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        let (key, _) = surplus.first_key_value()?;
+        Some(format!("{plural} {key}: known here, gone from the API"))
     }
 
     fn lock(&self, kind: Kind) -> MutexGuard<'_, Store> {
@@ -211,20 +215,42 @@ mod tests {
         cache.observe(Kind::Pod, pod("1", 4));
         cache.observe(Kind::Pod, pod("1", 5));
         assert_eq!(bell.count(&pods), 1);
-        assert!(cache.matches(Kind::Pod, &[pod("1", 5)]));
+        assert_eq!(cache.difference(Kind::Pod, &[pod("1", 5)]), None);
         assert_eq!(cache.within(Kind::Pod, "a").len(), 1);
         assert_eq!(cache.within(Kind::Pod, "b").len(), 0);
     }
 
     #[test]
-    fn a_late_event_does_not_bring_back_what_an_actor_deleted() {
+    fn what_is_gone_does_not_come_back() {
         let cache = Cache::new(Arc::new(Bell::new()));
         cache.observe(Kind::Pod, pod("1", 5));
-        cache.bury(Kind::Pod, &pod("1", 5));
+        cache.forget(Kind::Pod, &pod("1", 7));
+        // The answer to a write that came before the deletion, read after it; then a list as old as that.
         cache.observe(Kind::Pod, pod("1", 6));
-        assert_eq!(cache.all(Kind::Pod).len(), 0);
-        cache.forget(Kind::Pod, &pod("1", 6));
-        cache.observe(Kind::Pod, pod("2", 7));
-        assert_eq!(cache.all(Kind::Pod).len(), 1);
+        assert_eq!(cache.difference(Kind::Pod, &[]), None);
+        cache.replace(Kind::Pod, vec![pod("1", 6)]);
+        assert_eq!(cache.difference(Kind::Pod, &[]), None);
+        cache.observe(Kind::Pod, pod("2", 8));
+        assert_eq!(cache.difference(Kind::Pod, &[pod("2", 8)]), None);
+    }
+
+    #[test]
+    fn a_difference_names_the_object_and_both_versions() {
+        let cache = Cache::new(Arc::new(Bell::new()));
+        let behind = |items: &[Value]| cache.difference(Kind::Pod, items).unwrap_or_default();
+        assert_eq!(
+            behind(&[pod("1", 5)]),
+            "pods a/p: unknown here, version 5 in the API"
+        );
+        cache.observe(Kind::Pod, pod("1", 5));
+        assert_eq!(
+            behind(&[pod("1", 6)]),
+            "pods a/p: version 5 is known, 6 in the API"
+        );
+        assert_eq!(
+            behind(&[pod("2", 6)]),
+            "pods a/p: an earlier one of that name is known"
+        );
+        assert_eq!(behind(&[]), "pods a/p: known here, gone from the API");
     }
 }

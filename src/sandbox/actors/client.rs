@@ -169,23 +169,20 @@ impl Client {
             options["gracePeriodSeconds"] = 0.into();
         }
         let path = kind.path(namespace(object), name(object));
-        match self
+        let deleted = self
             .call(Method::DELETE, &path, Some("application/json"), Some(&options))
-            .await
-        {
-            // The answer does not tell an object that lingers (grace, finalizers) from one that is gone: ask.
-            Ok(_) => {
+            .await;
+        match deleted {
+            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+            // The answer does not tell an object that lingers (grace, finalizers) from one that is gone, nor a conflict
+            // about a successor from one about a write at the same time: ask.
+            _ => {
                 let left = self.get(kind, namespace(object), name(object)).await?;
                 if left.is_none_or(|left| uid(&left) != uid(object)) {
-                    self.cache.bury(kind, object);
+                    self.cache.forget(kind, object);
                 }
                 Ok(())
             }
-            Err(error) if error.is_not_found() || error.is_conflict() => {
-                self.cache.bury(kind, object);
-                Ok(())
-            }
-            Err(error) => Err(error),
         }
     }
 

@@ -187,13 +187,18 @@ impl Actors {
     /// later (a lag, a back-off, a poll) does not count. The error says who is still busy.
     pub(crate) async fn settle(&self, timeout: Duration) -> Result<(), Vec<String>> {
         let observer = self.observer.as_ref().map_err(|error| vec![error.clone()])?;
-        let quiet = self.until_quiet(observer);
+        let mut behind = None;
+        let quiet = self.until_quiet(observer, &mut behind);
         match tokio::time::timeout(timeout, Box::pin(quiet)).await {
             Ok(()) => Ok(()),
             Err(_elapsed) => {
                 let busy = self.busy();
                 Err(if busy.is_empty() {
-                    vec!["reflectors".to_owned()]
+                    let name = &self.cluster.name;
+                    vec![match behind {
+                        Some(behind) => format!("reflectors of {name}: {behind}"),
+                        None => format!("reflectors of {name}"),
+                    }]
                 } else {
                     busy
                 })
@@ -231,7 +236,8 @@ impl Actors {
         })
     }
 
-    async fn until_quiet(&self, observer: &Client) {
+    /// Tells on the way what of the cache was last seen behind the API.
+    async fn until_quiet(&self, observer: &Client, behind: &mut Option<String>) {
         let mut states = self.cluster.pulse.listen();
         let mut changes = self.cluster.bell.listen();
         loop {
@@ -239,10 +245,11 @@ impl Actors {
             changes.mark_unchanged();
             if self.busy().is_empty() {
                 let mut verified = self.verified.lock().await;
-                let current = reflector::is_current(observer, &self.cluster.cache, &mut verified).await;
-                if matches!(current, Ok(true)) && self.busy().is_empty() {
+                let found = reflector::behind(observer, &self.cluster.cache, &mut verified).await;
+                if matches!(found, Ok(None)) && self.busy().is_empty() {
                     return;
                 }
+                *behind = found.unwrap_or_else(|error| Some(error.to_string()));
             }
             // An API that does not answer changes nothing; look again before long.
             let again = tokio::time::sleep(Duration::from_millis(20));

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::cache::{Bell, Cache, Topic};
 use super::client::{ApiError, Client};
 use super::kinds::Kind;
-use super::objects::{int, list, text};
+use super::objects::{int, is_deleting, list, text};
 
 /// How long to wait, really, before trying an API again that does not answer.
 pub(super) struct Backoff(Duration);
@@ -62,6 +62,11 @@ pub(super) async fn reflect(kind: Kind, client: Arc<Client>, cache: Arc<Cache>, 
             }
             Err(error) if error.is_not_found() && kind.is_custom() => {
                 cache.replace(kind, Vec::new());
+                // A definition may be established a moment before its kind is served.
+                if is_defined(kind, &cache) {
+                    backoff.pause().await;
+                    continue;
+                }
                 let mut rung = bell.listen();
                 while bell.count(&[Topic::Objects(Kind::CustomResourceDefinition)]) == definitions {
                     if rung.changed().await.is_err() {
@@ -72,6 +77,18 @@ pub(super) async fn reflect(kind: Kind, client: Arc<Client>, cache: Arc<Cache>, 
             Err(_) => backoff.pause().await,
         }
     }
+}
+
+/// Whether a definition, as far as is known here, says that the kind is served.
+fn is_defined(kind: Kind, cache: &Cache) -> bool {
+    let place = kind.place();
+    let (group, version) = place.api_version.split_once('/').unwrap_or_default();
+    let name = format!("{}.{group}", place.plural);
+    let definition = cache.get(Kind::CustomResourceDefinition, "", &name);
+    definition.is_some_and(|definition| {
+        let mut versions = list(&definition, "/spec/versions").iter();
+        !is_deleting(&definition) && versions.any(|known| known["name"] == version && known["served"] == true)
+    })
 }
 
 /// Watches until a new list is needed.
@@ -128,27 +145,28 @@ fn accept(kind: Kind, cache: &Cache, version: &mut String, mut event: Value) -> 
     None
 }
 
-/// Whether the cache is as the API would list it now. An unchanged store version answers for all kinds at once.
-pub(super) async fn is_current(
+/// What of the cache is not as the API would list it now; nothing when it is. An unchanged store version answers for all
+/// kinds at once.
+pub(super) async fn behind(
     client: &Client,
     cache: &Cache,
     known: &mut Option<String>,
-) -> Result<bool, ApiError> {
+) -> Result<Option<String>, ApiError> {
     let probe = client.versions("/api/v1/namespaces?limit=1").await?;
     let now = text(&probe, "/metadata/resourceVersion").to_owned();
     if known.as_ref() == Some(&now) {
-        return Ok(true);
+        return Ok(None);
     }
     for kind in Kind::ALL {
-        let same = match client.versions(&kind.path("", "")).await {
-            Ok(answer) => cache.matches(kind, list(&answer, "/items")),
-            Err(error) if error.is_not_found() && kind.is_custom() => cache.matches(kind, &[]),
+        let difference = match client.versions(&kind.path("", "")).await {
+            Ok(answer) => cache.difference(kind, list(&answer, "/items")),
+            Err(error) if error.is_not_found() && kind.is_custom() => cache.difference(kind, &[]),
             Err(error) => return Err(error),
         };
-        if !same {
-            return Ok(false);
+        if difference.is_some() {
+            return Ok(difference);
         }
     }
     *known = Some(now);
-    Ok(true)
+    Ok(None)
 }

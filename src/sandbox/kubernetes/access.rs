@@ -145,9 +145,8 @@ fn bindings(store: &Store, user: &Identity, namespace: &str) -> Vec<Binding> {
             name.to_owned()
         };
         let words = format!(
-            "{kind} {full:?} of {role_kind} {role:?} to {} {:?}",
-            text_at(subject, &["kind"]),
-            text_at(subject, &["name"])
+            "{kind} {full:?} of {role_kind} {role:?} to {}",
+            described(subject, namespace)
         );
         let rules = role_object
             .as_ref()
@@ -185,6 +184,16 @@ fn role_rules(store: &Store, role: &Value) -> Vec<Value> {
         }
     }
     rules
+}
+
+/// A subject in RBAC's words.
+fn described(subject: &Value, namespace: &str) -> String {
+    let (kind, name) = (text_at(subject, &["kind"]), text_at(subject, &["name"]));
+    match (kind, text_at(subject, &["namespace"])) {
+        ("ServiceAccount", "") => format!("{kind} \"{name}/{namespace}\""),
+        ("ServiceAccount", place) => format!("{kind} \"{name}/{place}\""),
+        _ => format!("{kind} {name:?}"),
+    }
 }
 
 fn names(subject: &Value, user: &Identity, namespace: &str) -> bool {

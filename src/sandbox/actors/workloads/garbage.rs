@@ -211,7 +211,7 @@ impl Garbage {
                 .await?
                 .is_none()
         {
-            self.cluster.cache.bury(kind, object);
+            self.cluster.cache.forget(kind, object);
         }
         Ok(())
     }

@@ -121,7 +121,7 @@ impl Namespaces {
             .call(Method::PUT, &path, content, Some(&ended))
             .await?;
         if self.client.get(Kind::Namespace, "", name(space)).await?.is_none() {
-            self.cluster.cache.bury(Kind::Namespace, space);
+            self.cluster.cache.forget(Kind::Namespace, space);
         }
         Ok(())
     }
