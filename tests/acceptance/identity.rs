@@ -511,7 +511,7 @@ async fn s22_a_throttled_subscription_is_waited_for_together() {
     let world = World::start().await;
     let fault = json!({
         "match": { "plane": "arm", "as": "deployer" },
-        "do": { "throttle": { "after": 1, "code": "SubscriptionRequestsThrottled", "retry_after": 60 } },
+        "do": { "throttle": { "after": 3, "code": "SubscriptionRequestsThrottled", "retry_after": 180 } },
     });
     let many = QUICKSTART
         .replace(
@@ -544,8 +544,8 @@ async fn s22_a_throttled_subscription_is_waited_for_together() {
     for (refused, _) in asked.iter().filter(|(_, refused)| *refused) {
         let early = asked
             .iter()
-            .find(|(at, _)| (15..50).contains(&(*at - *refused).whole_seconds()));
-        assert_eq!(early, None, "somebody did not wait\n{}", plan.evidence());
+            .find(|(at, _)| (60..150).contains(&(*at - *refused).whole_seconds()));
+        assert_eq!(early, None, "somebody did not wait: {asked:#?}");
     }
 }
 
