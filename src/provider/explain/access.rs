@@ -302,7 +302,8 @@ pub(super) fn ends_too_soon(current: &str, end: time::OffsetDateTime) -> Diagnos
     Diagnostic::error(
         "Certificate ends within expiry.fail",
         format!("{current} ends on {}, which is within  expiry.fail.", day(end)),
-        "Renew it in the vault, or raise the limit in  expiry = { fail = … }.",
+        "Renew it in the vault, or raise the limit in  expiry = { fail = … }. Before it destroys, Terraform plans as ever, so \
+         with this limit reached:  terraform destroy -refresh=false",
     )
     .code("KVTLS-E306")
 }
