@@ -1,5 +1,8 @@
 //! Role assignments: who may do what where. Found by content, named by content, removed by ID.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
 use azure_core::http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -14,6 +17,12 @@ const API_VERSION: &str = "2022-04-01";
 /// The namespace of assignment names; chosen once at random, and never to change, or a repeated apply would not find
 /// its own work.
 const NAMES: Uuid = Uuid::from_u128(0x8f0b_6c1e_53a7_4d42_9d0e_2b6a_7c14_90f3);
+
+/// One lock an assignment for the whole process, and whether this process has asked for it before: bindings that are
+/// made at once need the same one, and one write is enough for all.
+static ASKED: LazyLock<Mutex<HashMap<String, Asked>>> = LazyLock::new(Mutex::default);
+
+type Asked = Arc<tokio::sync::Mutex<bool>>;
 
 /// Tries while Entra ID does not show a principal yet that AKS made seconds ago.
 const TRIES_FOR_A_NEW_PRINCIPAL: u32 = 6;
@@ -140,6 +149,18 @@ impl Azure {
                 "description": description,
             }
         }));
+        // A panic elsewhere does not make a map of locks wrong.
+        let asked = ASKED
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(id.to_ascii_lowercase())
+            .or_default()
+            .clone();
+        let mut asked = asked.lock().await;
+        if *asked && let Some((found, _)) = self.made_after_all(&id).await? {
+            return Ok((found, false));
+        }
+        *asked = true;
         let mut tries = 0;
         loop {
             tries += 1;

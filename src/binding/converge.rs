@@ -182,6 +182,7 @@ async fn cannot_begin(world: &World, desired: &Desired, seen: &Observation) -> O
             object: manifests::secret_provider_class(desired),
             manifest: serde_json::Value::Null,
             bookkeeping: false,
+            is_new: true,
         },
         cause,
     })

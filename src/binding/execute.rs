@@ -76,6 +76,8 @@ impl Done {
             self.served.insert(host, seen);
         }
         self.problems.extend(part.problems);
+        self.addon_kept = self.addon_kept.take().or(part.addon_kept);
+        self.addon_switched_on |= part.addon_switched_on;
     }
 }
 

@@ -10,8 +10,8 @@ use crate::k8s::{ObjectRef, SECRET_PROVIDER_CLASS};
 /// Whether `later` may begin only when `earlier`, which stands before it in the plan, is done.
 pub fn waits_for(later: &Step, earlier: &Step) -> bool {
     let independent = match (earlier, later) {
-        // Nothing here reads the vault: a SecretProviderClass only says what a mount would read.
-        (earlier, Step::Apply { object, .. }) if is_grant(earlier) => is_class(object),
+        // A new SecretProviderClass only says what a mount would read; one that is there is read by pods that run.
+        (earlier, Step::Apply { object, is_new, .. }) if is_grant(earlier) => *is_new && is_class(object),
         // An add-on that is switched on for the first time ends its pass; here only its rotation changes.
         (Step::SwitchAddon { .. }, later) => {
             is_grant(later) || matches!(later, Step::Apply { .. } | Step::CreateNamespace { .. })

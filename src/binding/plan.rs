@@ -286,6 +286,7 @@ impl Objects<'_> {
             object: object.clone(),
             manifest: wanted,
             bookkeeping,
+            is_new: self.seen.object(&key).is_none(),
         });
     }
 

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::desired::Identity;
 use super::grant;
+use super::manifests;
 use super::observation::{Observation, Seen};
 use super::plan::{Owned, OwnedGrant};
 use super::step::Step;
@@ -42,7 +43,10 @@ fn revocation(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Option<S
         "role_assignment" => revoke_role(owned, grant, seen),
         "access_policy" => {
             let vault = seen.vault.present()?;
-            is_unused(owned, grant, seen)?;
+            if !vault.rbac {
+                // Where roles count, nobody reads by a policy.
+                is_unused(owned, grant, seen)?;
+            }
             let principal = PrincipalId(grant.principal_id.clone());
             let holds = vault
                 .policies
@@ -140,9 +144,15 @@ fn is_unused(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Option<()
         (_, None) => return None,
         (named, Some(classes)) => classes
             .iter()
+            .filter(|class| !is_own(class, owned))
             .any(|class| reads(class, owned.vault.name(), &grant.scope, named)),
     };
     (!used).then_some(())
+}
+
+/// Whether it is this very instance's SecretProviderClass: on its way out, or read through another grant by now.
+fn is_own(class: &Value, owned: &Owned) -> bool {
+    !owned.instance.is_empty() && manifests::annotation(class, manifests::INSTANCE) == Some(&owned.instance)
 }
 
 fn named<'a>(owned: &Owned, grant: &OwnedGrant, seen: &'a Observation) -> Named<'a> {

@@ -63,6 +63,8 @@ pub enum Step {
         manifest: Value,
         /// Whether only bookkeeping differs: nothing that a plan would show.
         bookkeeping: bool,
+        /// Whether nothing is there yet, so that nobody reads it before what follows.
+        is_new: bool,
     },
     /// Wait until the Secrets hold the vault's certificates.
     AwaitSynced {

@@ -167,8 +167,7 @@ async fn s16_a_foreign_operation_is_waited_out() {
         .await;
     let terraform = world.quickstart();
     let before = world.now_in_journal().await;
-    let apply = terraform.apply().await.succeeds();
-    assert!(!apply.evidence().contains("409"), "{}", apply.evidence());
+    terraform.apply().await.succeeds();
     let refused: Vec<Value> = world
         .journal_after(before)
         .await

@@ -82,8 +82,11 @@ async fn a_right_that_is_missing_in_the_cluster_is_told_with_its_command() {
     }))
     .await;
     let terraform = world.quickstart();
-    let apply = terraform.apply().await.fails_with(&["KVTLS-E502"]);
-    apply.error(&["kubectl create rolebinding kvtls --namespace default", "403"]);
+    let apply = terraform.apply().await.fails_with(&["KVTLS-E501"]);
+    apply.error(&[
+        "kubectl create rolebinding kvtls --namespace default",
+        "managedClusters/myAKSCluster/namespaces/default",
+    ]);
     is_untouched(&world).await;
 }
 

@@ -40,5 +40,6 @@ mod objects;
 mod preflight;
 mod resume;
 mod teardown;
+mod validity;
 mod verify;
 mod workload;

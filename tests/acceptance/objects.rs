@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::terraform::{SHOP, Terraform};
-use crate::world::{CERTIFICATE, CLUSTER, DEPLOYMENT, INGRESS, World};
+use crate::world::{CERTIFICATE, CLUSTER, DEPLOYMENT, INGRESS, SECRET_PROVIDER_CLASS, World};
 
 fn with_line(line: &str) -> String {
     QUICKSTART.replacen("certificates = {", &format!("{line}\n  certificates = {{"), 1)
@@ -256,5 +256,96 @@ async fn an_incomplete_apply_may_be_a_warning() {
     world.release(&id).await;
     terraform.apply().await.succeeds();
     assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+}
+
+/// Somebody switches the add-on off and on: it comes back with another identity, and the binding follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn s25_an_add_on_that_comes_back_with_another_identity_is_followed() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let before = terraform.state(SHOP).await.expect("the shop")["addon_identity"].clone();
+    let path = format!("{SECRET_PROVIDER_CLASS}?propagationPolicy=Background");
+    world.kubernetes(Method::DELETE, &path, None).await;
+    world.settle().await;
+    for enabled in [false, true] {
+        world
+            .change_addon(|addon| addon["enabled"] = json!(enabled))
+            .await;
+        world.settle().await;
+    }
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
+    let changes = terraform.changes().await;
+    assert_eq!(changes[0].actions, ["update"], "{changes:#?}");
+    terraform.apply().await.succeeds();
+    let after = terraform.state(SHOP).await.expect("the shop");
+    assert_ne!(after["addon_identity"], before, "a new identity");
+    let class = after["manifests"]["SecretProviderClass/shop"].to_string();
+    assert!(
+        class.contains(after["addon_identity"]["client_id"].as_str().expect("an ID")),
+        "{class}"
+    );
+    assert_eq!(after["grants"].as_array().map(Vec::len), Some(1), "{after:#}");
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+    terraform.destroy().await.succeeds();
+    assert_eq!(world.inventory().await.all_ours(), Vec::<String>::new());
+}
+
+/// The cluster's ID comes out of something that changes, so a plan does not know it: that is no other cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn s03_an_id_that_is_unknown_while_planning_replaces_nothing() {
+    let world = World::start().await;
+    let id = "\"${local.group}/Microsoft.ContainerService/managedClusters/myAKSCluster\"";
+    let configuration = |revision: &str| {
+        QUICKSTART.replacen(
+            &format!("cluster_id   = {id}"),
+            "cluster_id   = terraform_data.cluster.output.id",
+            1,
+        ) + &format!(
+            "\nresource \"terraform_data\" \"cluster\" {{\n  input = {{ id = {id}, revision = \"{revision}\" }}\n}}\n"
+        )
+    };
+    let terraform = Terraform::new(&world.deployer, &configuration("1"));
+    terraform.apply().await.succeeds();
+    let before = terraform.state(SHOP).await.expect("the shop");
+    terraform.write(&configuration("2"));
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
+    let changes = terraform.changes().await;
+    assert!(
+        changes.iter().all(|change| change.actions == ["update"]),
+        "{changes:#?}"
+    );
+    let since = world.now_in_journal().await;
+    terraform.apply().await.succeeds();
+    let asked = world.journal_after(since).await;
+    assert!(
+        asked.iter().all(|entry| entry["method"] != "DELETE"),
+        "{asked:#?}"
+    );
+    let after = terraform.state(SHOP).await.expect("the shop");
+    assert_eq!(after["instance_id"], before["instance_id"]);
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s10_a_changed_interval_is_drift() {
+    let world = World::start().await;
+    let terraform = Terraform::new(
+        &world.deployer,
+        &with_line("addon = { rotation_poll_interval = \"3m\" }"),
+    );
+    terraform.apply().await.succeeds();
+    world
+        .change_addon(|addon| addon["config"]["rotationPollInterval"] = json!("9m"))
+        .await;
+    terraform
+        .plan_shows(&["addon_state.rotation_poll_interval"])
+        .await;
+    terraform.apply().await.succeeds();
     terraform.plan_is_empty().await;
 }

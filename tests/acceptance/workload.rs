@@ -175,7 +175,7 @@ async fn s20_the_twenty_first_credential_is_a_clear_error() {
     let world = world().await;
     for index in 0..20 {
         let path = format!(
-            "{}/federatedIdentityCredentials/c{index}?{VERSION}",
+            "{}/federatedIdentityCredentials/credential-{index}?{VERSION}",
             identity_id(&world)
         );
         let body = json!({ "properties": {

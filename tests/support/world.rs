@@ -436,9 +436,11 @@ fn environment(sandbox: &Sandbox, principal: &str) -> Environment {
 /// Whether a request changed something in the world, or was to.
 pub(crate) fn is_write(entry: &Value) -> bool {
     let reads = ["login", "control"].iter().any(|plane| entry["plane"] == *plane);
-    // Reviews are questions that are asked with POST.
-    let review = entry["url"]
-        .as_str()
-        .is_some_and(|url| url.contains("reviews") || url.contains("Credential"));
-    !reads && !review && entry["method"] != "GET"
+    // Reviews are questions that are asked with POST, and a dry run stores nothing.
+    let question = entry["url"].as_str().is_some_and(|url| {
+        ["reviews", "Credential", "dryRun=All"]
+            .iter()
+            .any(|part| url.contains(part))
+    });
+    !reads && !question && entry["method"] != "GET"
 }

@@ -90,6 +90,7 @@ fn a_secret_behind_the_vault_replaces_the_pods_once() {
             object,
             manifest,
             bookkeeping: true,
+            is_new: false,
         },
     ] = writes.as_slice()
     else {

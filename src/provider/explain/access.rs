@@ -1,5 +1,6 @@
 //! What is said about rights, grants, identities and the shared add-on.
 
+use super::cluster::{azure_role, namespace_role};
 use super::day;
 use crate::binding::desired::Desired;
 use crate::binding::preflight::{Missing, Need, Purpose, Wanted};
@@ -19,6 +20,16 @@ pub(super) fn rights_missing(missing: &Missing, desired: &Desired) -> Diagnostic
         let (rights, purpose) = (group.rights, group.purpose);
         text.push_str(&format!("{}. {rights}{}\n", index + 1, words(purpose)));
         text.push_str(&remedy(purpose, missing, desired));
+    }
+    let in_cluster = |need: &Need| matches!(need.purpose, Purpose::Write | Purpose::Watch);
+    if missing.needs.iter().any(in_cluster) {
+        let who = object_id(missing);
+        let scope = format!("{}/namespaces/{}", desired.cluster, desired.namespace);
+        text.push_str(&format!(
+            "In the cluster, someone who may run, where it asks Kubernetes RBAC:\n{}\nor, where it asks Azure RBAC:\n    {}\n",
+            namespace_role(who, &desired.namespace),
+            azure_role(who, &scope)
+        ));
     }
     if !missing.skipped.is_empty() {
         text.push_str(&format!(
@@ -94,6 +105,13 @@ fn words(purpose: Purpose) -> &'static str {
     }
 }
 
+fn object_id(missing: &Missing) -> &str {
+    missing
+        .caller
+        .as_ref()
+        .map_or("OBJECT_ID", |it| it.object_id.as_str())
+}
+
 /// What somebody who may would run, and the setting that makes the right unnecessary.
 fn remedy(purpose: Purpose, missing: &Missing, desired: &Desired) -> String {
     let principal = missing.principal.clone().unwrap_or_else(|| {
@@ -109,10 +127,7 @@ fn remedy(purpose: Purpose, missing: &Missing, desired: &Desired) -> String {
         desired.cluster.resource_group(),
         desired.cluster.subscription()
     );
-    let caller = missing
-        .caller
-        .as_ref()
-        .map_or("OBJECT_ID", |it| it.object_id.as_str());
+    let caller = object_id(missing);
     match purpose {
         Purpose::Look => format!(
             "   Someone who may run:\n     az role assignment create --role Reader --assignee-object-id {caller} --scope …\n"
@@ -144,8 +159,7 @@ fn remedy(purpose: Purpose, missing: &Missing, desired: &Desired) -> String {
             let Some(workload) = desired.access.workload() else {
                 return String::new();
             };
-            let subject =
-                crate::binding::workload::subject(&desired.namespace, &workload.service_account);
+            let subject = crate::binding::workload::subject(&desired.namespace, &workload.service_account);
             format!(
                 "   Someone who may run:\n     az identity federated-credential create --name {} --identity-name {} \
                  --resource-group {} --subject {subject} --audiences api://AzureADTokenExchange --issuer \
@@ -162,10 +176,8 @@ fn remedy(purpose: Purpose, missing: &Missing, desired: &Desired) -> String {
              --assignee-object-id {caller} --scope {}\n",
             desired.cluster
         ),
-        Purpose::Write | Purpose::Watch => {
-            "   Use a Role with it, or \"Azure Kubernetes Service RBAC Cluster Admin\" on clusters with Azure RBAC\n"
-                .to_owned()
-        }
+        // One role covers all of these: it is told once.
+        Purpose::Write | Purpose::Watch => String::new(),
     }
 }
 
@@ -290,7 +302,8 @@ pub(super) fn ends_too_soon(current: &str, end: time::OffsetDateTime) -> Diagnos
     Diagnostic::error(
         "Certificate ends within expiry.fail",
         format!("{current} ends on {}, which is within  expiry.fail.", day(end)),
-        "Renew it in the vault, or raise the limit in  expiry = { fail = … }.",
+        "Renew it in the vault, or raise the limit in  expiry = { fail = … }. Before it destroys, Terraform plans as ever, so \
+         with this limit reached:  terraform destroy -refresh=false",
     )
     .code("KVTLS-E306")
 }

@@ -150,9 +150,9 @@ pub(super) fn grant_in_cluster(message: &str, cluster: &ClusterId) -> String {
             |namespace| format!("{cluster}/namespaces/{namespace}"),
         );
         return format!(
-            "This cluster asks Azure RBAC. Somebody who may:  az role assignment create --role \"Azure Kubernetes Service \
-             RBAC Cluster Admin\" --assignee-object-id {who} --assignee-principal-type ServicePrincipal --scope {scope}\n\
-             (\"RBAC Writer\" has no right to custom resources such as SecretProviderClass.)"
+            "This cluster asks Azure RBAC. Somebody who may:  {}\n\
+             (\"RBAC Writer\" has no right to custom resources such as SecretProviderClass.)",
+            azure_role(who, &scope)
         );
     }
     let group = between(message, "in API group \"", "\"").unwrap_or_default();
@@ -162,10 +162,8 @@ pub(super) fn grant_in_cluster(message: &str, cluster: &ClusterId) -> String {
     });
     match (namespace, resource) {
         (Some(namespace), _) => format!(
-            "This cluster asks Kubernetes RBAC. Somebody who may:\n    kubectl create role kvtls --namespace {namespace} \
-             --verb=get,list,watch,create,patch,delete --resource=secretproviderclasses.secrets-store.csi.x-k8s.io,\
-             secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io,deployments.apps,ingresses.networking.k8s.io,\
-             secrets,pods,events\n    kubectl create rolebinding kvtls --namespace {namespace} --role=kvtls --user={who}"
+            "This cluster asks Kubernetes RBAC. Somebody who may:\n{}",
+            namespace_role(who, namespace)
         ),
         (None, resource) => {
             let resource = resource.unwrap_or_else(|| "RESOURCE".to_owned());
@@ -177,6 +175,24 @@ pub(super) fn grant_in_cluster(message: &str, cluster: &ClusterId) -> String {
             )
         }
     }
+}
+
+/// The role of Azure RBAC that covers all a binding needs, as a command.
+pub(super) fn azure_role(who: &str, scope: &str) -> String {
+    format!(
+        "az role assignment create --role \"Azure Kubernetes Service RBAC Cluster Admin\" --assignee-object-id {who} \
+         --assignee-principal-type ServicePrincipal --scope {scope}"
+    )
+}
+
+/// The role of Kubernetes RBAC that covers all a binding needs in its namespace, as two commands.
+pub(super) fn namespace_role(who: &str, namespace: &str) -> String {
+    format!(
+        "    kubectl create role kvtls --namespace {namespace} --verb=get,list,watch,create,patch,delete \
+         --resource=secretproviderclasses.secrets-store.csi.x-k8s.io,\
+         secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io,deployments.apps,ingresses.networking.k8s.io,\
+         secrets,pods,events\n    kubectl create rolebinding kvtls --namespace {namespace} --role=kvtls --user={who}"
+    )
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {

@@ -179,6 +179,7 @@ async fn revoke_stale(
     let reader = kept.reader(desired, state.get("addon_identity"));
     let principal = reader.map(|(_, principal)| principal);
     let rbac = kept.rbac;
+    let instance = state.get("instance_id").as_str().unwrap_or_default().to_owned();
     let mut diagnostics = Diagnostics::new();
     let Some(Value::List(grants)) = state.as_map_mut().and_then(|it| it.get_mut("grants")) else {
         return diagnostics;
@@ -201,7 +202,7 @@ async fn revoke_stale(
             vault,
             namespace: desired.namespace.clone(),
             name: desired.name.clone(),
-            instance: String::new(),
+            instance: instance.clone(),
             objects: Vec::new(),
             secrets: Vec::new(),
             identity: trusted_identity(&grant).unwrap_or_else(|| desired.access.identity.clone()),

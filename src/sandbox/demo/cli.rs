@@ -363,14 +363,17 @@ mod tests {
     #[tokio::test]
     async fn an_interrupt_reaches_the_whole_group() {
         let scratch = Scratch::new("test").unwrap();
+        // A job in the background ignores interrupts, and a shell cannot undo that.
         let cli = Cli::new(
-            "/bin/sh".into(),
+            "/usr/bin/env".into(),
             scratch.path().to_owned(),
             &Environment::new(),
             &Environment::new(),
         );
         let mut running = cli
             .start(&[
+                "--default-signal=INT",
+                "/bin/sh",
                 "-c",
                 "trap 'echo bye; exit 7' INT; echo ready; while :; do sleep 1 & wait; done",
             ])
