@@ -5,6 +5,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod access;
+pub(super) mod addon;
 pub(super) mod certificates;
 pub mod cluster;
 pub(super) mod vaults;

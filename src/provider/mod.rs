@@ -1,6 +1,7 @@
 //! What Terraform sees: settings, resources, and every error in a practitioner's words.
 
 pub mod certificate;
+pub mod cluster_addon;
 pub mod data;
 pub mod environment;
 pub mod explain;
@@ -20,6 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 
 use self::certificate::CertificateResource;
+use self::cluster_addon::ClusterAddonResource;
 use self::data::certificate::CertificateData;
 use self::data::cluster::ClusterData;
 use self::environment::Environment;
@@ -135,6 +137,7 @@ impl Kvtls {
         let wishes = Wishes::default();
         let resources: Vec<Arc<dyn Resource>> = vec![
             Arc::new(IngressBinding::new(configured.clone(), wishes.clone())),
+            Arc::new(ClusterAddonResource::new(configured.clone(), wishes)),
             Arc::new(KeyVaultResource::new(configured.clone())),
             Arc::new(CertificateResource::new(configured.clone())),
         ];

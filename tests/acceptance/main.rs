@@ -20,6 +20,7 @@ mod adopt;
 mod bad_input;
 mod certificate;
 mod changes;
+mod cluster_addon;
 mod connection;
 mod contract;
 mod create;

@@ -14,7 +14,13 @@ fn the_pages_of_the_registry_equal_the_schemas() {
     let provider = Kvtls::with_environment(Default::default());
     let mut pages = BTreeMap::new();
     let example = example("examples/provider/provider.tf");
-    let index = page("kvtls Provider", "", Provider::schema(&provider), &example, "");
+    let index = page(
+        "kvtls Provider",
+        "",
+        Provider::schema(&provider),
+        &example,
+        LAYOUT,
+    );
     pages.insert("docs/index.md".to_owned(), index);
     for resource in provider.resources() {
         let name = resource.type_name();
@@ -52,6 +58,15 @@ fn the_pages_of_the_registry_equal_the_schemas() {
         );
     }
 }
+
+/// Whose the shared parts are, at the end of the index.
+const LAYOUT: &str = "
+## Recommended layout
+
+A cluster has one Key Vault add-on, and its owner should switch it on: with `kvtls_cluster_addon`, or with the block
+`key_vault_secrets_provider` where `azurerm_kubernetes_cluster` manages the cluster. Bindings then say
+`addon = { mode = \"require\" }` and need no right to change the cluster.
+";
 
 fn example(path: &str) -> String {
     let text = files::text(Path::new(path)).expect("an example");

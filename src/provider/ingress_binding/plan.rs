@@ -64,7 +64,12 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
         .filter(|desired| desired.addon.mode == Mode::Ensure)
         .and_then(|desired| {
             let who = format!("Binding {}/{}", desired.namespace, desired.name);
-            let clash = resource.wishes.add(&desired.cluster, &who, addon_wish(desired))?;
+            let clash = resource.wishes.add(
+                resource.configured.run(),
+                &desired.cluster,
+                &who,
+                addon_wish(desired),
+            )?;
             Some(explain::wishes_disagree(&who, &clash).at(AttributePath::of("addon")))
         });
     let twice = config::id(&planned)
@@ -126,7 +131,14 @@ async fn plan_create(
     }
     if let (Some(desired), Some(world)) = (desired, resource.configured.world()) {
         let blind_plan_fails = resource.configured.blind_plan_fails();
-        let looking = look(&world, desired, &memory, blind_plan_fails, &mut diagnostics);
+        let looking = look(
+            resource,
+            &world,
+            desired,
+            &memory,
+            blind_plan_fails,
+            &mut diagnostics,
+        );
         within(request, looking).await;
     }
     let kept = Kept {
@@ -458,8 +470,18 @@ pub(super) fn bound(prior: &Value, planned: &Value) -> BTreeSet<String> {
     unchanged.map(|(key, _)| key.clone()).collect()
 }
 
+/// Whether the cluster's owner, in this same run, does what is found missing.
+fn is_being_cured(resource: &IngressBinding, desired: &Desired, finding: &Finding) -> bool {
+    let run = resource.configured.run();
+    matches!(finding, Finding::AddonNotAsRequired { .. })
+        && resource
+            .wishes
+            .owner_sees_to(run, &desired.cluster, &addon_wish(desired))
+}
+
 /// Looks at the world of a creation.
 async fn look(
+    resource: &IngressBinding,
     world: &World,
     desired: &Desired,
     memory: &Memory,
@@ -478,7 +500,9 @@ async fn look(
         ..Known::default()
     };
     for finding in judge(desired, &seen, &known) {
-        diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
+        if !is_being_cured(resource, desired, &finding) {
+            diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
+        }
     }
     let controller = seen.controller.present();
     if let Some((what, way_out)) = controller.and_then(|controller| controllers::advice(controller)) {

@@ -1,0 +1,112 @@
+//! The attributes of `kvtls_cluster_addon`. The source of its page in `docs/`.
+
+use crate::azure::duration;
+use crate::azure::ids::ClusterId;
+use crate::framework::validate::{one_of, text, unexpected};
+use crate::framework::{Attribute, AttributePath, Diagnostic, Nesting, Presence, Schema, Value};
+use crate::provider::operation::timeouts;
+
+use Presence::{Computed, Optional, OptionalComputed, Required};
+
+/// The schema.
+pub(super) fn schema() -> Schema {
+    Schema::new(
+        "The Key Vault Secrets Provider add-on of an AKS cluster, switched on and kept as wished. It belongs in one place: \
+         with whoever owns the cluster. There, use this resource or the block `key_vault_secrets_provider` of \
+         `azurerm_kubernetes_cluster`, not both; where azurerm manages the cluster without that block, add \
+         `lifecycle { ignore_changes = [key_vault_secrets_provider] }` to it. Bindings of such a cluster say \
+         `addon = { mode = \"require\" }` and change nothing of it.",
+        [
+            (
+                "cluster_id",
+                Attribute::string(Required, "The AKS cluster's resource ID.")
+                    .valid(cluster_id)
+                    .equal_by(same_without_case)
+                    .requires_replace(),
+            ),
+            (
+                "rotation_enabled",
+                Attribute::bool(
+                    OptionalComputed,
+                    "Whether renewed certificates reach the cluster. True unless set.",
+                )
+                .default(true),
+            ),
+            (
+                "rotation_poll_interval",
+                Attribute::string(
+                    Optional,
+                    "How often the vault is asked, at least `1m`. Unless set, what is there is kept.",
+                )
+                .valid(text("a duration of at least one minute", "\"2m\"", is_poll_interval))
+                .equal_by(same_duration),
+            ),
+            (
+                "on_destroy",
+                Attribute::string(
+                    OptionalComputed,
+                    "`leave` leaves the add-on on; `disable` switches it off, which Azure refuses while a \
+                     SecretProviderClass exists anywhere in the cluster; `disable_if_unused` asks the cluster first and \
+                     leaves it on, with a warning, if there is one or the cluster does not answer. `leave` unless set.",
+                )
+                .default("leave")
+                .valid(one_of(&["leave", "disable_if_unused", "disable"])),
+            ),
+            ("timeouts", timeouts(["30m", "5m", "30m", "30m"])),
+            (
+                "id",
+                Attribute::string(Computed, "The cluster's resource ID; also the ID to import by."),
+            ),
+            (
+                "identity",
+                Attribute::nested(
+                    Nesting::Single,
+                    Computed,
+                    "The identity that AKS made for it, another one each time it is switched on; null while it is off.",
+                    [
+                        (
+                            "client_id",
+                            Attribute::string(Computed, "Its client ID, which a SecretProviderClass names."),
+                        ),
+                        (
+                            "object_id",
+                            Attribute::string(Computed, "Its object ID, for grants."),
+                        ),
+                        ("resource_id", Attribute::string(Computed, "Its resource ID.")),
+                    ],
+                ),
+            ),
+            (
+                "provisioning_state",
+                Attribute::string(
+                    Computed,
+                    "The cluster's, for example `Succeeded`, or `Updating` while somebody changes it.",
+                ),
+            ),
+        ],
+    )
+}
+
+fn cluster_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+    let error = value.as_str().and_then(|text| ClusterId::parse(text).err());
+    let diagnostic = error.map(|error| {
+        let example = "\"/subscriptions/…/providers/Microsoft.ContainerService/managedClusters/aks-prod\"";
+        let mut diagnostic = unexpected(path, "the AKS cluster's resource ID", example, value);
+        diagnostic.detail = format!("{} It {error}.", diagnostic.detail);
+        diagnostic.code("KVTLS-E001")
+    });
+    diagnostic.into_iter().collect()
+}
+
+fn is_poll_interval(text: &str) -> bool {
+    // AKS reads Go's durations, which know no days.
+    !text.contains('d') && duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
+}
+
+fn same_duration(left: &Value, right: &Value) -> bool {
+    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if duration::same(left, right))
+}
+
+fn same_without_case(left: &Value, right: &Value) -> bool {
+    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if left.eq_ignore_ascii_case(right))
+}
