@@ -532,8 +532,21 @@ impl Running {
         if quiet.is_err() {
             return Err(vec!["work that was due in sandbox time".to_owned()]);
         }
-        let actors: Vec<_> = lock(&self.actors).values().cloned().collect();
-        let settling = actors.iter().map(|actors| actors.settle(patience));
+        let actors: Vec<_> = lock(&self.actors)
+            .iter()
+            .map(|(name, actors)| (name.clone(), actors.clone()))
+            .collect();
+        let settling = actors.into_iter().map(|(name, actors)| async move {
+            // A cluster that ends meanwhile has nothing left to do.
+            let cluster = self.core.clusters.get(&name);
+            let Some(ends) = cluster.map(|cluster| cluster.ends.clone()) else {
+                return Ok(());
+            };
+            tokio::select! {
+                settled = actors.settle(patience) => settled,
+                () = ends.cancelled() => Ok(()),
+            }
+        });
         let busy: Vec<_> = join_all(settling)
             .await
             .into_iter()
