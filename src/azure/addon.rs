@@ -1,7 +1,6 @@
 //! The Key Vault add-on of a cluster that others own: read, change our entry only, write back behind the tag.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use azure_core::http::Method;
@@ -9,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Answer;
 use super::cluster::{Addon, AddonOutcome, AddonWish, Cluster};
+use super::locks::Locks;
 use super::managed_clusters::parse;
 use super::pipeline::{Call, jitter, pause};
 use super::{Azure, ClusterId, Error};
@@ -27,18 +27,7 @@ const REFUSED_WRITES: u32 = 15;
 const TAKEN_WRITES: u32 = 3;
 
 /// One lock a cluster for the whole process: ten bindings make one write.
-static LOCKS: LazyLock<Mutex<HashMap<ClusterId, Arc<tokio::sync::Mutex<()>>>>> =
-    LazyLock::new(Mutex::default);
-
-fn lock(id: &ClusterId) -> Arc<tokio::sync::Mutex<()>> {
-    // A panic elsewhere does not make a map of locks wrong.
-    LOCKS
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .entry(id.clone())
-        .or_default()
-        .clone()
-}
+static LOCKS: LazyLock<Locks<ClusterId>> = LazyLock::new(Locks::default);
 
 impl AddonWish {
     /// Whether the add-on is as wished. Intervals are compared as durations, and no interval is the default one. An
@@ -152,8 +141,7 @@ impl Azure {
     }
 
     async fn change_addon(&self, id: &ClusterId, change: &Change<'_>) -> Result<AddonOutcome, Error> {
-        let lock = lock(id);
-        let _alone = lock.lock().await;
+        let _alone = LOCKS.hold(id.clone()).await;
         let (mut taken, mut refused) = (0, 0);
         loop {
             let answer = self.cluster_answer(id).await?;

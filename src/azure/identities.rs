@@ -1,12 +1,12 @@
 //! User-assigned managed identities, and whom they trust.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use azure_core::http::Method;
 use serde_json::{Value, json};
 
+use super::locks::Locks;
 use super::long_running::next_page;
 use super::pipeline::{Call, jitter, pause};
 use super::{Azure, ClientId, Error, IdentityId, PrincipalId};
@@ -23,8 +23,7 @@ pub const MOST_CREDENTIALS: usize = 20;
 const TRIES: u32 = 10;
 
 /// One lock an identity for the whole process: the service refuses parallel writes.
-static LOCKS: LazyLock<Mutex<HashMap<IdentityId, Arc<tokio::sync::Mutex<()>>>>> =
-    LazyLock::new(Mutex::default);
+static LOCKS: LazyLock<Locks<IdentityId>> = LazyLock::new(Locks::default);
 
 /// A user-assigned managed identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,14 +140,7 @@ impl Azure {
 
     /// One change of an identity's credentials at a time, tried again while somebody else makes one.
     async fn change_identity(&self, id: &IdentityId, call: &Call) -> Result<(), Error> {
-        // A panic elsewhere does not make a map of locks wrong.
-        let lock = LOCKS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(id.clone())
-            .or_default()
-            .clone();
-        let _alone = lock.lock().await;
+        let _alone = LOCKS.hold(id.clone()).await;
         let mut tries = 0;
         loop {
             let answer = self.send(call).await?;

@@ -22,6 +22,7 @@ mod error;
 mod identities;
 pub mod ids;
 mod key_vaults;
+mod locks;
 mod long_running;
 mod managed_clusters;
 mod permissions;

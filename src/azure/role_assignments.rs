@@ -1,13 +1,13 @@
 //! Role assignments: who may do what where. Found by content, named by content, removed by ID.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use azure_core::http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::answer::Answer;
+use super::locks::Locks;
 use super::long_running::next_page;
 use super::pipeline::{Call, pause};
 use super::{Azure, Error, PrincipalId, Role, RoleAssignment};
@@ -20,9 +20,7 @@ const NAMES: Uuid = Uuid::from_u128(0x8f0b_6c1e_53a7_4d42_9d0e_2b6a_7c14_90f3);
 
 /// One lock an assignment for the whole process, and whether this process has asked for it before: bindings that are
 /// made at once need the same one, and one write is enough for all.
-static ASKED: LazyLock<Mutex<HashMap<String, Asked>>> = LazyLock::new(Mutex::default);
-
-type Asked = Arc<tokio::sync::Mutex<bool>>;
+static ASKED: LazyLock<Locks<String, bool>> = LazyLock::new(Locks::default);
 
 /// Tries while Entra ID does not show a principal yet that AKS made seconds ago.
 const TRIES_FOR_A_NEW_PRINCIPAL: u32 = 6;
@@ -149,14 +147,7 @@ impl Azure {
                 "description": description,
             }
         }));
-        // A panic elsewhere does not make a map of locks wrong.
-        let asked = ASKED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(id.to_ascii_lowercase())
-            .or_default()
-            .clone();
-        let mut asked = asked.lock().await;
+        let mut asked = ASKED.hold(id.to_ascii_lowercase()).await;
         if *asked && let Some((found, _)) = self.made_after_all(&id).await? {
             return Ok((found, false));
         }

@@ -1,12 +1,12 @@
 //! Key vaults as resources: which permission model, and access policies.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
 use azure_core::http::Method;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::locks::Locks;
 use super::pipeline::{Call, pause};
 use super::{AccessPolicy, Azure, Error, PrincipalId, Vault, VaultId};
 
@@ -21,7 +21,7 @@ const TRIES: u32 = 10;
 const TRIES_AFTER_LOSS: u32 = 3;
 
 /// One lock a vault for the whole process: parallel policy writes undo each other's conflicts.
-static LOCKS: LazyLock<Mutex<HashMap<VaultId, Arc<tokio::sync::Mutex<()>>>>> = LazyLock::new(Mutex::default);
+static LOCKS: LazyLock<Locks<VaultId>> = LazyLock::new(Locks::default);
 
 impl Azure {
     /// What is known of a vault; `None` if it or its resource group does not exist.
@@ -108,14 +108,7 @@ impl Azure {
         principal: &PrincipalId,
         secrets: &[&str],
     ) -> Result<(), Error> {
-        // A panic elsewhere does not make a map of locks wrong.
-        let lock = LOCKS
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(vault.clone())
-            .or_default()
-            .clone();
-        let _alone = lock.lock().await;
+        let _alone = LOCKS.hold(vault.clone()).await;
         let url = self
             .arm_url(
                 &format!("{vault}/accessPolicies/{verb}"),
