@@ -8,12 +8,12 @@ mod access;
 pub(super) mod addon;
 pub(super) mod certificates;
 pub mod cluster;
+pub(super) mod gateway;
 pub(super) mod vaults;
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::explain_gateway;
 use crate::azure;
 use crate::binding::controllers::is_fake;
 use crate::binding::desired::Desired;
@@ -242,10 +242,17 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         Finding::TrustFull { count } => access::trust_full(*count, desired),
         Finding::NewerVersion { key, version, newest } => access::newer_version(key, version, newest, desired),
         Finding::ClusterNotReady { state } => access::not_ready(state, desired),
-        Finding::GatewayApiMissing
-        | Finding::GatewayClassMissing { .. }
-        | Finding::GatewayMissing { .. }
-        | Finding::ListenerSetsRefused { .. } => explain_gateway::finding(finding, desired),
+        Finding::GatewayApiMissing => gateway::api_missing(desired),
+        Finding::GatewayClassMissing { class } => gateway::class_missing(class, desired),
+        Finding::GatewayMissing { gateway } => gateway::gateway_missing(gateway, desired),
+        Finding::ListenerSetsRefused {
+            gateway,
+            served: true,
+        } => gateway::no_listeners(gateway, desired),
+        Finding::ListenerSetsRefused {
+            gateway,
+            served: false,
+        } => gateway::no_listener_sets(gateway, desired),
         Finding::RedirectUnknown { controller, instead } => Diagnostic::error(
             "Controller has no known redirect setting",
             format!(
@@ -372,7 +379,7 @@ pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
         )
         .at(AttributePath::of("verify"))
         .code("KVTLS-E603"),
-        Cause::EdgeRefuses { edge, problems } => explain_gateway::refuses(edge, problems, &changed.sentence()),
+        Cause::EdgeRefuses { edge, problems } => gateway::refuses(edge, problems, &changed.sentence()),
         Cause::Undecided { missing } => cluster::undecided(missing, &error.cluster, changed),
         Cause::Stopped => Diagnostic::error(
             "Apply was stopped",

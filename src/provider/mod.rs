@@ -5,7 +5,6 @@ pub mod cluster_addon;
 pub mod data;
 pub mod environment;
 pub mod explain;
-mod explain_gateway;
 mod identity;
 pub mod ingress_binding;
 pub mod key_vault;

@@ -22,7 +22,6 @@ use crate::framework::{ApplyRequest, ApplyResponse, Deadline, Diagnostic, Diagno
 use crate::k8s::{SECRET_PROVIDER_CLASS, SERVICE_ACCOUNT};
 use crate::provider::Defaults;
 use crate::provider::explain::{self, Changed, Stage};
-use crate::provider::explain_gateway;
 
 /// Creates or updates.
 pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> ApplyResponse {
@@ -333,7 +332,7 @@ fn tell(desired: &Desired, outcome: &Outcome) -> Diagnostics {
         diagnostics.extend(failures(&outcome.done));
         return diagnostics;
     }
-    diagnostics.extend(explain_gateway::complains(&outcome.done.problems));
+    diagnostics.extend(explain::gateway::complains(&outcome.done.problems));
     let unseen = outcome
         .done
         .served

@@ -26,7 +26,7 @@ use crate::binding::text::yaml;
 use crate::binding::workload;
 use crate::binding::world::{Freshness, World};
 use crate::framework::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
-use crate::provider::{explain, explain_gateway};
+use crate::provider::explain;
 
 /// The plan of a creation, an update or a removal.
 pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> PlanResponse {
@@ -506,7 +506,7 @@ async fn look(
     }
     let controller = seen.controller.present();
     if let Some((what, way_out)) = controller.and_then(|controller| controllers::advice(controller)) {
-        diagnostics.push(explain_gateway::has_no_future(what, way_out));
+        diagnostics.push(explain::gateway::has_no_future(what, way_out));
     }
     let next = crate::binding::plan::plan(desired, &seen, &Steps::default());
     tell_rights(world, desired, &seen, &next, diagnostics).await;
