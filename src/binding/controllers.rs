@@ -1,5 +1,7 @@
 //! What is known of Ingress and Gateway controllers, by the name that their class gives: never by the class's own name.
 
+use serde_json::Value;
+
 /// How a controller is told to send plain HTTP to HTTPS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redirect {
@@ -145,6 +147,20 @@ pub fn advice(controller: &str) -> Option<(&'static str, &'static str)> {
         )),
         _ => None,
     }
+}
+
+/// The last day on which this controller was maintained, or is to be; nothing if no end is known.
+pub fn retired_on(controller: &str) -> Option<&'static str> {
+    match controller {
+        INGRESS_NGINX => Some("2026-03-31"),
+        APPLICATION_ROUTING => Some("2026-11-30"),
+        _ => None,
+    }
+}
+
+/// Whether Ingresses that name no class get this one.
+pub fn is_default_class(class: &Value) -> bool {
+    class["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"] == "true"
 }
 
 /// Whether a certificate's subject is that of a controller's own, shown where it has no other.

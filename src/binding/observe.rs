@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::controllers;
 use super::desired::Connection;
 use super::desired::{Identity, Mode};
 use super::error::kubernetes_said;
@@ -401,11 +402,8 @@ async fn read_controller(
 /// # Errors
 /// Any of reading.
 pub async fn default_class(kubernetes: &Kubernetes) -> Result<Option<Value>, crate::k8s::Error> {
-    const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
     let classes = kubernetes.list(INGRESS_CLASS, None, "").await?;
-    Ok(classes
-        .into_iter()
-        .find(|class| class["metadata"]["annotations"][DEFAULT] == "true"))
+    Ok(classes.into_iter().find(controllers::is_default_class))
 }
 
 async fn read_gateway(kubernetes: &Kubernetes, question: &Question, lost: &AtomicBool) -> Seen<GatewayApi> {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::action::Action;
 use super::deferral::Deferral;
-use super::diagnostic::Diagnostics;
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::ephemeral::Ephemeral;
 use super::function::Function;
 use super::identity::Identity;
@@ -124,7 +124,7 @@ pub trait Resource: Send + Sync + 'static {
     /// If there is no upgrade from `version`, or the JSON is not what that version wrote.
     fn upgrade(&self, version: i64, json: &str) -> Result<Value, Diagnostics> {
         let _ = json;
-        Err(Diagnostics::from(super::Diagnostic::error(
+        Err(Diagnostics::from(Diagnostic::error(
             "State is of an unknown version",
             format!(
                 "The state of {} was written with schema version {version}.",
@@ -239,6 +239,19 @@ pub struct ReadResponse {
 }
 
 impl ReadRequest {
+    /// The answer with what is there now, or with why it could not be seen and what was stored. Nothing is kept.
+    pub fn answer(self, now: Result<Value, Diagnostics>) -> ReadResponse {
+        let (state, diagnostics) = match now {
+            Ok(state) => (state, Diagnostics::new()),
+            Err(diagnostics) => (self.state, diagnostics),
+        };
+        ReadResponse {
+            state,
+            private: Private::new(),
+            diagnostics,
+        }
+    }
+
     /// The answer that nothing changed.
     pub fn unchanged(self) -> ReadResponse {
         ReadResponse {
@@ -364,6 +377,21 @@ pub struct ImportResponse {
     pub private: Private,
     /// What to tell.
     pub diagnostics: Diagnostics,
+}
+
+/// The object that was found, or why there is none; nothing is handed to the read.
+impl From<Result<Value, Diagnostic>> for ImportResponse {
+    fn from(found: Result<Value, Diagnostic>) -> Self {
+        let (state, diagnostics) = match found {
+            Ok(state) => (state, Diagnostics::new()),
+            Err(diagnostic) => (Value::Null, Diagnostics::from(diagnostic)),
+        };
+        Self {
+            state,
+            private: Private::new(),
+            diagnostics,
+        }
+    }
 }
 
 /// See [`DataSource::read`].

@@ -1,14 +1,16 @@
-//! What resources of Azure share: work within an operation's time, tags of which only some are ours, and creations that
-//! stopped half way.
+//! What resources of Azure share: work within an operation's time, tags of which only some are ours, creations that
+//! stopped half way, and attributes that several have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::azure::{Error, duration};
+use crate::azure::ids::ClusterId;
+use crate::azure::{AddonIdentity, Error, duration};
 use crate::framework::resource::Private;
-use crate::framework::{Attribute, Deadline, Nesting, Presence, Value};
+use crate::framework::validate::unexpected;
+use crate::framework::{Attribute, AttributePath, Deadline, Diagnostic, Nesting, Presence, Value};
 
 /// How long may be read back after an operation's time is over, or after Ctrl-C, when five seconds are all there is.
 const LAST_LOOK: Duration = Duration::from_secs(3);
@@ -71,6 +73,29 @@ impl Unfinished {
         let ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ids.contains(&id.to_ascii_lowercase())
     }
+}
+
+/// What is wrong with the resource ID of a cluster.
+pub(super) fn cluster_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
+    let error = value.as_str().and_then(|text| ClusterId::parse(text).err());
+    let diagnostic = error.map(|error| {
+        let example = "\"/subscriptions/…/providers/Microsoft.ContainerService/managedClusters/aks-prod\"";
+        let mut diagnostic = unexpected(path, "the AKS cluster's resource ID", example, value);
+        diagnostic.detail = format!("{} It {error}.", diagnostic.detail);
+        diagnostic.code("KVTLS-E001")
+    });
+    diagnostic.into_iter().collect()
+}
+
+/// The add-on's identity as an attribute; null if there is none.
+pub(super) fn identity_value(identity: Option<&AddonIdentity>) -> Value {
+    identity.map_or(Value::Null, |identity| {
+        Value::object([
+            ("client_id", Value::from(identity.client_id.0.as_str())),
+            ("object_id", Value::from(identity.object_id.0.as_str())),
+            ("resource_id", Value::from(identity.resource_id.as_str())),
+        ])
+    })
 }
 
 const RESUMES: &str = "resumes";

@@ -37,12 +37,7 @@ fn schema() -> Schema {
 }
 
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
-    let mut object = Value::object(
-        schema()
-            .attributes
-            .keys()
-            .map(|name| (name.as_str(), Value::Null)),
-    );
+    let mut object = schema().nothing();
     for (name, value) in members {
         object.set(name, value);
     }

@@ -108,12 +108,7 @@ fn schema() -> Schema {
 
 /// An object of the schema with these attributes, the others null.
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
-    let mut object = Value::object(
-        schema()
-            .attributes
-            .keys()
-            .map(|name| (name.as_str(), Value::Null)),
-    );
+    let mut object = schema().nothing();
     for (name, value) in members {
         object.set(name, value);
     }

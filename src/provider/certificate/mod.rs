@@ -127,15 +127,7 @@ impl Resource for CertificateResource {
     }
 
     async fn import(&self, id: &str, deadline: Deadline) -> ImportResponse {
-        let (state, diagnostics) = match self.import_now(id, &deadline).await {
-            Ok(state) => (state, Diagnostics::new()),
-            Err(diagnostic) => (Value::Null, Diagnostics::from(diagnostic)),
-        };
-        ImportResponse {
-            state,
-            private: Default::default(),
-            diagnostics,
-        }
+        self.import_now(id, &deadline).await.into()
     }
 
     fn timeout(&self, operation: &str, value: &Value) -> Duration {
@@ -223,12 +215,7 @@ impl CertificateResource {
                 vaults::data_plane(&halt, &vault_id, "read the certificate", &Changed::nothing())
             })?
             .ok_or_else(|| vaults::nothing_to_import("Certificate", id))?;
-        let empty = Value::object(
-            self.schema
-                .attributes
-                .keys()
-                .map(|name| (name.as_str(), Value::Null)),
-        );
+        let empty = self.schema.nothing();
         Ok(state::imported(&empty, vault, &uri, name, &bundle))
     }
 }

@@ -58,15 +58,8 @@ impl Resource for ClusterAddonResource {
     }
 
     async fn read(&self, request: ReadRequest) -> ReadResponse {
-        let (state, diagnostics) = match self.read_now(&request).await {
-            Ok(state) => (state, Diagnostics::new()),
-            Err(diagnostics) => (request.state, diagnostics),
-        };
-        ReadResponse {
-            state,
-            private: Default::default(),
-            diagnostics,
-        }
+        let now = self.read_now(&request).await;
+        request.answer(now)
     }
 
     async fn plan(&self, request: PlanRequest) -> PlanResponse {
@@ -128,15 +121,7 @@ impl Resource for ClusterAddonResource {
     }
 
     async fn import(&self, id: &str, deadline: Deadline) -> ImportResponse {
-        let (state, diagnostics) = match self.import_now(id, &deadline).await {
-            Ok(state) => (state, Diagnostics::new()),
-            Err(diagnostic) => (Value::Null, Diagnostics::from(diagnostic)),
-        };
-        ImportResponse {
-            state,
-            private: Default::default(),
-            diagnostics,
-        }
+        self.import_now(id, &deadline).await.into()
     }
 
     fn timeout(&self, operation: &str, value: &Value) -> Duration {
@@ -233,12 +218,7 @@ impl ClusterAddonResource {
         if !cluster.addon.enabled {
             return Err(explain::is_off(&cluster_id));
         }
-        let mut state = Value::object(
-            self.schema
-                .attributes
-                .keys()
-                .map(|name| (name.as_str(), Value::Null)),
-        );
+        let mut state = self.schema.nothing();
         state.set("cluster_id", id);
         state.set("id", id);
         state.set("on_destroy", "leave");

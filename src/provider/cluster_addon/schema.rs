@@ -1,10 +1,9 @@
 //! The attributes of `kvtls_cluster_addon`. The source of its page in `docs/`.
 
 use crate::azure::duration;
-use crate::azure::ids::ClusterId;
-use crate::framework::validate::{one_of, text, unexpected};
-use crate::framework::{Attribute, AttributePath, Diagnostic, Nesting, Presence, Schema, Value};
-use crate::provider::operation::timeouts;
+use crate::framework::validate::{one_of, text};
+use crate::framework::{Attribute, Nesting, Presence, Schema, Value};
+use crate::provider::operation::{cluster_id, timeouts};
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
 
@@ -85,17 +84,6 @@ pub(super) fn schema() -> Schema {
             ),
         ],
     )
-}
-
-fn cluster_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
-    let error = value.as_str().and_then(|text| ClusterId::parse(text).err());
-    let diagnostic = error.map(|error| {
-        let example = "\"/subscriptions/…/providers/Microsoft.ContainerService/managedClusters/aks-prod\"";
-        let mut diagnostic = unexpected(path, "the AKS cluster's resource ID", example, value);
-        diagnostic.detail = format!("{} It {error}.", diagnostic.detail);
-        diagnostic.code("KVTLS-E001")
-    });
-    diagnostic.into_iter().collect()
 }
 
 fn is_poll_interval(text: &str) -> bool {

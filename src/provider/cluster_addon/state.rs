@@ -3,6 +3,7 @@
 use crate::azure::ids::ClusterId;
 use crate::azure::{AddonWish, Cluster};
 use crate::framework::Value;
+use crate::provider::operation::identity_value;
 
 /// What the driver does where Azure names no interval.
 const DEFAULT_INTERVAL: &str = "2m";
@@ -37,14 +38,7 @@ pub(super) fn observed(base: &Value, cluster: &Cluster) -> Value {
         }
     }
     let identity = addon.identity.as_ref().filter(|_| addon.enabled);
-    let identity = identity.map_or(Value::Null, |identity| {
-        Value::object([
-            ("client_id", Value::from(identity.client_id.0.as_str())),
-            ("object_id", Value::from(identity.object_id.0.as_str())),
-            ("resource_id", Value::from(identity.resource_id.as_str())),
-        ])
-    });
-    state.set("identity", identity);
+    state.set("identity", identity_value(identity));
     state.set("provisioning_state", cluster.provisioning_state.as_str());
     state
 }

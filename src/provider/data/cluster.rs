@@ -6,42 +6,27 @@ use serde_json::Value as Json;
 
 use crate::azure::ids::ClusterId;
 use crate::azure::{Addon, ClusterFacts};
+use crate::binding::controllers;
 use crate::binding::desired::Connection;
 use crate::binding::world::World;
-use crate::framework::validate::unexpected;
 use crate::framework::{
-    Attribute, AttributePath, DataSource, Deadline, Diagnostic, Diagnostics, Nesting, Presence,
-    ReadDataResponse, Reader, Schema, Value,
+    Attribute, DataSource, Deadline, Diagnostic, Diagnostics, Nesting, Presence, ReadDataResponse, Reader,
+    Schema, Value,
 };
-use crate::k8s::{self, CRD, DAEMON_SET, INGRESS_CLASS, Kind, Kubernetes, SECRET_PROVIDER_CLASS};
+use crate::k8s::{
+    self, CRD, DAEMON_SET, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, SECRET_PROVIDER_CLASS,
+};
 use crate::provider::Configured;
 use crate::provider::explain::Changed;
 use crate::provider::explain::vaults as explain;
 use crate::provider::ingress_binding::objects;
-use crate::provider::operation::{Halt, within};
+use crate::provider::operation::{Halt, cluster_id, identity_value, within};
 
 use Presence::{Computed, Required};
-
-/// Where Gateways get their controller from.
-const GATEWAY_CLASS: Kind = Kind {
-    group: "gateway.networking.k8s.io",
-    version: "v1",
-    kind: "GatewayClass",
-    plural: "gatewayclasses",
-    namespaced: false,
-};
 
 /// Whose version is that of the whole Gateway API.
 const GATEWAY_DEFINITION: &str = "gateways.gateway.networking.k8s.io";
 const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
-const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
-
-/// Controllers that are maintained no more, and the last day they were: upstream ingress-nginx ended in March 2026,
-/// application routing's NGINX gets critical fixes through November 2026.
-const RETIRED: [(&str, &str); 2] = [
-    ("k8s.io/ingress-nginx", "2026-03-31"),
-    ("webapprouting.kubernetes.azure.com/nginx", "2026-11-30"),
-];
 
 /// The data source.
 pub struct ClusterData {
@@ -180,17 +165,6 @@ fn schema() -> Schema {
     )
 }
 
-fn cluster_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
-    let error = value.as_str().and_then(|text| ClusterId::parse(text).err());
-    let diagnostic = error.map(|error| {
-        let example = "\"/subscriptions/…/providers/Microsoft.ContainerService/managedClusters/aks-prod\"";
-        let mut diagnostic = unexpected(path, "the AKS cluster's resource ID", example, value);
-        diagnostic.detail = format!("{} It {error}.", diagnostic.detail);
-        diagnostic.code("KVTLS-E001")
-    });
-    diagnostic.into_iter().collect()
-}
-
 #[async_trait]
 impl DataSource for ClusterData {
     fn type_name(&self) -> &'static str {
@@ -255,13 +229,7 @@ fn of_azure(config: &Value, id: &ClusterId, facts: &ClusterFacts) -> Value {
         id.subscription(),
         id.resource_group()
     );
-    let identity = cluster.addon.identity.as_ref().map_or(Value::Null, |identity| {
-        Value::object([
-            ("client_id", Value::from(identity.client_id.0.as_str())),
-            ("object_id", Value::from(identity.object_id.0.as_str())),
-            ("resource_id", Value::from(identity.resource_id.as_str())),
-        ])
-    });
+    let identity = identity_value(cluster.addon.identity.as_ref());
     let mut state = config.clone();
     for (name, value) in [
         ("name", Value::from(id.name())),
@@ -395,18 +363,12 @@ fn named(objects: &[Json], value: fn(&Json) -> Value) -> Value {
 
 fn ingress_class(class: &Json) -> Value {
     let controller = text(&class["spec"]["controller"]);
-    let retired = RETIRED
-        .iter()
-        .find(|(retired, _)| controller.as_deref() == Some(*retired))
-        .map(|(_, on)| (*on).to_owned());
+    let retired = controller.as_deref().and_then(controllers::retired_on);
     Value::object([
         ("name", Value::from(text(&class["metadata"]["name"]))),
         ("controller", Value::from(controller)),
-        (
-            "default",
-            Value::from(class["metadata"]["annotations"][DEFAULT_CLASS] == "true"),
-        ),
-        ("retired_on", Value::from(retired)),
+        ("default", Value::from(controllers::is_default_class(class))),
+        ("retired_on", Value::from(retired.map(str::to_owned))),
     ])
 }
 
@@ -432,7 +394,7 @@ mod tests {
     fn a_class_says_whether_its_controller_has_an_end() {
         let class = |controller: &str| {
             ingress_class(&json!({
-                "metadata": {"name": "c", "annotations": {DEFAULT_CLASS: "true"}}, "spec": {"controller": controller},
+                "metadata": {"name": "c", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}, "spec": {"controller": controller},
             }))
         };
         assert_eq!(

@@ -226,12 +226,7 @@ fn state(place: &Place<'_>, cluster: &Cluster, found: &Found, defaults: &Default
             ]),
         ),
     ];
-    let mut state = Value::object(
-        schema()
-            .attributes
-            .keys()
-            .map(|name| (name.as_str(), Value::Null)),
-    );
+    let mut state = schema().nothing();
     if let Some(members) = state.as_map_mut() {
         members.extend(known.map(|(name, value)| (name.to_owned(), value)));
     }

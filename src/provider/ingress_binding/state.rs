@@ -22,6 +22,7 @@ use crate::binding::workload;
 use crate::framework::Value;
 use crate::framework::resource::Private;
 use crate::k8s::{ApiServer, ObjectRef, SECRET, ownership};
+use crate::provider::operation::identity_value;
 
 /// What is kept beside the state. Losing it costs one update that changes nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -176,13 +177,7 @@ fn addon(seen: &Observation, prior: &Value) -> (Value, Value) {
         );
     };
     let identity = cluster.addon.identity.as_ref().filter(|_| cluster.addon.enabled);
-    let identity = identity.map_or(Value::Null, |identity| {
-        Value::object([
-            ("client_id", Value::from(identity.client_id.0.as_str())),
-            ("object_id", Value::from(identity.object_id.0.as_str())),
-            ("resource_id", Value::from(identity.resource_id.as_str())),
-        ])
-    });
+    let identity = identity_value(identity);
     let state = Value::object([
         ("enabled", Value::from(cluster.addon.enabled)),
         ("rotation_enabled", Value::from(cluster.addon.rotation_enabled)),

@@ -56,15 +56,8 @@ impl Resource for KeyVaultResource {
     }
 
     async fn read(&self, request: ReadRequest) -> ReadResponse {
-        let (state, diagnostics) = match self.read_now(&request).await {
-            Ok(state) => (state, Diagnostics::new()),
-            Err(diagnostics) => (request.state, diagnostics),
-        };
-        ReadResponse {
-            state,
-            private: Default::default(),
-            diagnostics,
-        }
+        let now = self.read_now(&request).await;
+        request.answer(now)
     }
 
     async fn plan(&self, request: PlanRequest) -> PlanResponse {
@@ -99,15 +92,7 @@ impl Resource for KeyVaultResource {
     }
 
     async fn import(&self, id: &str, deadline: Deadline) -> ImportResponse {
-        let (state, diagnostics) = match self.import_now(id, &deadline).await {
-            Ok(state) => (state, Diagnostics::new()),
-            Err(diagnostic) => (Value::Null, Diagnostics::from(diagnostic)),
-        };
-        ImportResponse {
-            state,
-            private: Default::default(),
-            diagnostics,
-        }
+        self.import_now(id, &deadline).await.into()
     }
 
     fn timeout(&self, operation: &str, value: &Value) -> Duration {
@@ -174,12 +159,7 @@ impl KeyVaultResource {
             vault_id.subscription(),
             vault_id.resource_group()
         );
-        let empty = Value::object(
-            self.schema
-                .attributes
-                .keys()
-                .map(|name| (name.as_str(), Value::Null)),
-        );
+        let empty = self.schema.nothing();
         Ok(state::imported(&empty, id, &group, vault_id.name(), &vault))
     }
 }
