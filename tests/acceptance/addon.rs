@@ -5,13 +5,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::terraform::Terraform;
+use crate::with;
 use crate::world::World;
 
 /// The quickstart with a line before its certificates.
-fn with(line: &str) -> String {
-    QUICKSTART.replacen("certificates = {", &format!("{line}\n  certificates = {{"), 1)
-}
-
 /// Another owner writes the cluster as it knows it, without the add-on. The plan tells who usually does that and how to
 /// stop it; with that, both converge.
 #[tokio::test(flavor = "multi_thread")]

@@ -1,18 +1,14 @@
 //! How a cluster's API is reached, and what is said when it is not.
 
-use kvtls::sandbox::demo::QUICKSTART;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::terraform::{SHOP, Terraform};
+use crate::with;
 use crate::world::{CLUSTER, World};
 
 /// The quickstart with one more line in the binding.
-fn with_line(line: &str) -> String {
-    QUICKSTART.replacen("certificates = {", &format!("{line}\n  certificates = {{"), 1)
-}
-
 fn entra() -> Value {
     json!({ "entra": true, "azure_rbac": false, "local_accounts": false })
 }
@@ -53,7 +49,7 @@ async fn a_credential_that_the_cluster_cannot_give_is_told_before_the_first_writ
     let entra_only = World::with(json!({ "clusters": { CLUSTER: entra() } })).await;
     for (credential, code) in [("admin", "KVTLS-E424"), ("user", "KVTLS-E423")] {
         let line = format!("kubernetes   = {{ credential = \"{credential}\" }}");
-        let terraform = Terraform::new(&entra_only.deployer, &with_line(&line));
+        let terraform = Terraform::new(&entra_only.deployer, &with(&line));
         terraform.apply().await.fails_with(&[code, "Nothing was changed"]);
         assert_eq!(terraform.state(SHOP).await, None, "{credential}");
         is_untouched(&entra_only).await;
@@ -61,13 +57,13 @@ async fn a_credential_that_the_cluster_cannot_give_is_told_before_the_first_writ
     let without = World::start().await;
     let terraform = Terraform::new(
         &without.deployer,
-        &with_line("kubernetes   = { credential = \"entra\" }"),
+        &with("kubernetes   = { credential = \"entra\" }"),
     );
     terraform.apply().await.fails_with(&["KVTLS-E422"]);
     is_untouched(&without).await;
     let admin = Terraform::new(
         &without.deployer,
-        &with_line("kubernetes   = { credential = \"admin\" }"),
+        &with("kubernetes   = { credential = \"admin\" }"),
     );
     admin.apply().await.succeeds();
     admin.plan_is_empty().await;
@@ -99,9 +95,7 @@ async fn a_private_cluster_is_reached_through_a_proxy() {
     is_untouched(&world).await;
 
     let proxy = proxy_to(world.api_server()).await;
-    terraform.write(&with_line(&format!(
-        "kubernetes   = {{ proxy_url = \"{proxy}\" }}"
-    )));
+    terraform.write(&with(&format!("kubernetes   = {{ proxy_url = \"{proxy}\" }}")));
     terraform.apply().await.succeeds();
     assert_eq!(world.served().await, world.in_vault().await);
     terraform.plan_is_empty().await;

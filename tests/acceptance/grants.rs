@@ -5,15 +5,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::terraform::{SHOP, Terraform};
+use crate::with;
 use crate::world::{VAULT, World};
 
 const SECRETS_USER: &str = "4633458b-17de-408a-b874-0445c86b69e6";
 
 /// The quickstart with a line before its certificates.
-fn with(line: &str) -> String {
-    QUICKSTART.replacen("certificates = {", &format!("{line}\n  certificates = {{"), 1)
-}
-
 fn grants(state: &Value) -> &[Value] {
     state["grants"].as_array().map(Vec::as_slice).unwrap_or_default()
 }

@@ -10,6 +10,8 @@
     reason = "helpers of tests are tests, too: they end one with words and show how far it came"
 )]
 
+use kvtls::sandbox::demo::QUICKSTART;
+
 #[path = "../support/terraform.rs"]
 mod terraform;
 #[path = "../support/world.rs"]
@@ -43,3 +45,8 @@ mod teardown;
 mod validity;
 mod verify;
 mod workload;
+
+/// The quickstart with one more line in its binding.
+fn with(line: &str) -> String {
+    QUICKSTART.replacen("certificates = {", &format!("{line}\n  certificates = {{"), 1)
+}

@@ -5,11 +5,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::terraform::{SHOP, Terraform};
+use crate::with;
 use crate::world::{CERTIFICATE, CLUSTER, DEPLOYMENT, INGRESS, SECRET_PROVIDER_CLASS, World};
-
-fn with_line(line: &str) -> String {
-    QUICKSTART.replacen("certificates = {", &format!("{line}\n  certificates = {{"), 1)
-}
 
 /// A binding without an edge.
 fn secret_only(more: &str) -> String {
@@ -30,7 +27,7 @@ async fn asked_of_the_cluster(world: &World, since: u64) -> Vec<String> {
 async fn s25_what_is_only_rendered_asks_the_cluster_nothing() {
     let world = World::start().await;
     let since = world.now_in_journal().await;
-    let terraform = Terraform::new(&world.deployer, &with_line("apply_manifests = false"));
+    let terraform = Terraform::new(&world.deployer, &with("apply_manifests = false"));
     terraform.apply().await.succeeds();
     let state = terraform.state(SHOP).await.expect("the shop");
     let class = state["manifests"]["SecretProviderClass/shop"]
@@ -90,7 +87,7 @@ async fn s25_a_binding_without_an_edge_follows_the_vault_and_reads_no_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_about_pods_labels_and_namespace_reaches_the_cluster() {
     let world = World::start().await;
-    let configuration = with_line(
+    let configuration = with(
         r#"namespace        = "new"
   create_namespace = true
   sync = {
@@ -149,7 +146,7 @@ async fn what_is_said_about_pods_labels_and_namespace_reaches_the_cluster() {
         .kubernetes(Method::GET, "/api/v1/namespaces/new", None)
         .await;
     assert_eq!(namespace.status, StatusCode::OK, "a namespace is never deleted");
-    let latest = with_line("sync = { image = \"busybox:latest\" }");
+    let latest = with("sync = { image = \"busybox:latest\" }");
     Terraform::new(&world.deployer, &latest)
         .validate()
         .await
@@ -187,7 +184,7 @@ async fn s11_what_others_add_by_right_is_no_drift() {
         terraform.plan_is_empty().await;
     }
     // Something of ours changes: the autoscaler's number stays.
-    terraform.write(&with_line("sync = { annotations = { note = \"x\" } }"));
+    terraform.write(&with("sync = { annotations = { note = \"x\" } }"));
     terraform.apply().await.succeeds();
     let live = world.kubernetes(Method::GET, DEPLOYMENT, None).await.body;
     assert_eq!(live["spec"]["replicas"], 3, "{live:#}");
@@ -232,7 +229,7 @@ async fn another_reconciler_keeps_its_fields_unless_forced() {
         .apply()
         .await
         .fails_with(&["KVTLS-E408", "argocd-controller"]);
-    terraform.write(&with_line("force_conflicts = true"));
+    terraform.write(&with("force_conflicts = true"));
     terraform.apply().await.succeeds();
     assert_eq!(world.served().await, world.in_vault().await);
     terraform.plan_is_empty().await;
@@ -241,7 +238,7 @@ async fn another_reconciler_keeps_its_fields_unless_forced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incomplete_apply_may_be_a_warning() {
     let world = World::start().await;
-    let terraform = Terraform::new(&world.deployer, &with_line("on_incomplete = \"warn\""));
+    let terraform = Terraform::new(&world.deployer, &with("on_incomplete = \"warn\""));
     let id = world
         .fault(json!({
             "match": { "plane": "kubernetes", "method": "PATCH", "path": "**/ingresses/*", "as": "masterclient", "dry_run": false },
@@ -337,7 +334,7 @@ async fn s10_a_changed_interval_is_drift() {
     let world = World::start().await;
     let terraform = Terraform::new(
         &world.deployer,
-        &with_line("addon = { rotation_poll_interval = \"3m\" }"),
+        &with("addon = { rotation_poll_interval = \"3m\" }"),
     );
     terraform.apply().await.succeeds();
     world

@@ -5,11 +5,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::terraform::{SHOP, Terraform};
+use crate::with;
 use crate::world::{CERTIFICATE, VAULT, World};
-
-fn with(line: &str) -> String {
-    QUICKSTART.replacen("certificates = {", &format!("{line}\n  certificates = {{"), 1)
-}
 
 /// A new version that ends this long from now.
 async fn renew_until(world: &World, until: &str) {
