@@ -560,6 +560,10 @@ impl Running {
     /// happens at two minutes past sees what happened at one.
     pub(crate) async fn advance(&self, until: OffsetDateTime, settle: bool) -> Result<Vec<Due>, Vec<String>> {
         let mut fired = Vec::new();
+        if settle {
+            // What was asked for before the clock moves happens before it moves.
+            self.settle(PATIENCE).await?;
+        }
         loop {
             let due = self.core.clock.advance_towards(until);
             let arrived = due.is_empty();
