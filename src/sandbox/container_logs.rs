@@ -129,7 +129,7 @@ impl ContainerLogs {
         grown.mark_unchanged();
         let (first, at) = self.first(&key, &wanted);
         let mut answer = Response::new(if wanted.follow {
-            self.stream(key, wanted, first, at, grown)
+            self.stream(key, wanted.timestamps, first, at, grown)
         } else {
             whole(first)
         });
@@ -164,14 +164,14 @@ impl ContainerLogs {
     fn stream(
         &self,
         key: Container,
-        wanted: Wanted,
+        timestamps: bool,
         first: String,
         at: usize,
         grown: watch::Receiver<()>,
     ) -> super::http::Body {
         let logs = self.clone();
         let frames = stream::unfold((first, at, grown), move |(mut text, mut at, mut grown)| {
-            let (logs, key, timestamps) = (logs.clone(), key.clone(), wanted.timestamps);
+            let (logs, key) = (logs.clone(), key.clone());
             async move {
                 while text.is_empty() {
                     grown.changed().await.ok()?;
