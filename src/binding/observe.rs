@@ -289,12 +289,12 @@ async fn read_cluster(world: &World, question: &Question, cluster: Option<&Clust
         return ClusterPart::unseen(question, None);
     };
     if cluster.is_stopped() {
-        let why = "the cluster is stopped".to_owned();
-        return ClusterPart::unseen(question, Some(why.into()));
+        let why = Unseen::from("the cluster is stopped".to_owned());
+        return ClusterPart::unseen(question, Some(&why));
     }
     let connected = match world.kubernetes(cluster, &question.connection).await {
         Ok(connected) => connected,
-        Err(error) => return ClusterPart::unseen(question, Some(Unseen::from(&error))),
+        Err(error) => return ClusterPart::unseen(question, Some(&Unseen::from(&error))),
     };
     let lost = AtomicBool::new(false);
     let part = read_objects(&connected, question, &lost).await;
@@ -310,11 +310,10 @@ async fn read_cluster(world: &World, question: &Question, cluster: Option<&Clust
 
 impl ClusterPart {
     /// Nothing of the cluster's API could be asked.
-    fn unseen(question: &Question, why: Option<Unseen>) -> Self {
-        fn no<T>(why: &Option<Unseen>) -> Seen<T> {
-            why.clone().map_or(Seen::NotAsked, Seen::NotSeen)
+    fn unseen(question: &Question, why: Option<&Unseen>) -> Self {
+        fn no<T>(why: Option<&Unseen>) -> Seen<T> {
+            why.cloned().map_or(Seen::NotAsked, Seen::NotSeen)
         }
-        let why = &why;
         Self {
             namespace: no(why),
             objects: question
