@@ -14,6 +14,7 @@
 #[expect(dead_code, reason = "shared with the protocol tests, which use all of it")]
 mod host;
 mod no_op;
+mod scale;
 #[path = "../tests/support/terraform.rs"]
 #[expect(dead_code, reason = "shared with the acceptance tests, which use all of it")]
 mod terraform;
@@ -46,9 +47,14 @@ fn main() {
         return;
     }
     println!("{:<52} {:>12}   budget", "figure (median)", "measured");
-    process();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    // `cargo bench scale` measures no more than that.
+    if std::env::args().any(|argument| argument == "scale") {
+        return runtime.block_on(scale::measure());
+    }
+    process();
     runtime.block_on(the_framework_alone());
+    runtime.block_on(scale::measure());
     runtime.block_on(with_the_cli());
 }
 
