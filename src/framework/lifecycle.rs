@@ -19,7 +19,7 @@ use super::path::AttributePath;
 use super::planning;
 use super::resource::{
     ApplyRequest, ApplyResponse, Checkpoint, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse,
-    Private, Provider, ReadDataResponse, ReadRequest, ReadResponse, Resource,
+    Private, Provider, ReadDataRequest, ReadDataResponse, ReadRequest, ReadResponse, Resource,
 };
 use super::schema::Schema;
 use super::validate;
@@ -281,8 +281,9 @@ pub(super) async fn imported(
 }
 
 /// Reads a data source.
-pub async fn read_data(source: &dyn DataSource, config: Value, deadline: Deadline) -> ReadDataResponse {
-    let mut response = match in_time(&deadline.clone(), "read", source.read(config, deadline)).await {
+pub async fn read_data(source: &dyn DataSource, request: ReadDataRequest) -> ReadDataResponse {
+    let deadline = request.deadline.clone();
+    let mut response = match in_time(&deadline, "read", source.read(request)).await {
         Ok(response) => response,
         Err(overrun) => ReadDataResponse {
             state: Value::Null,

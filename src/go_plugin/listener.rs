@@ -39,7 +39,10 @@ const READY: usize = 16;
 #[derive(Clone, Debug)]
 #[cfg_attr(
     not(unix),
-    expect(dead_code, reason = "a Unix socket is wished for; loopback TCP has neither folder nor group")
+    expect(
+        dead_code,
+        reason = "a Unix socket is wished for; loopback TCP has neither folder nor group"
+    )
 )]
 pub(super) struct SocketWish {
     /// Directory for the Unix socket.

@@ -248,6 +248,42 @@ async fn too_many_blocks_are_refused_before_anything_happens() {
 }
 
 #[tokio::test]
+async fn what_a_module_says_of_itself_comes_with_every_request() {
+    let cli = Cli::start(
+        r#"
+terraform {
+  provider_meta "garden" {
+    gardener = "ann"
+  }
+}
+data "garden_weather" "today" {
+}
+resource "garden_bed" "one" {
+  name = "roses"
+}
+"#,
+    )
+    .await;
+    cli.apply().await.succeeds();
+    cli.plan_is_empty().await;
+    for what in ["the weather", "a plan", "a change", "a look"] {
+        let event = format!("ann: {what}");
+        assert!(
+            cli.world.events().contains(&event),
+            "{event:?} in {:?}",
+            cli.world.events()
+        );
+    }
+    let meta = "terraform {\n  provider_meta \"garden\" {\n    colour = \"green\"\n  }\n}\n";
+    cli.write(&format!(
+        "{meta}resource \"garden_bed\" \"one\" {{\n  name = \"roses\"\n}}\n"
+    ));
+    cli.run(&["plan", "-no-color"])
+        .await
+        .fails_with(&["Unsupported argument"]);
+}
+
+#[tokio::test]
 async fn functions_are_called_while_planning() {
     if program().ends_with("tofu") {
         return; // it asks in other words
