@@ -98,6 +98,7 @@ fn schema() -> Schema {
             ),
         ],
     )
+    .faults_as("KVTLS-E002")
 }
 
 #[async_trait]
