@@ -148,6 +148,13 @@ impl Launch {
         ])
     }
 
+    /// The same with another plugin.
+    pub(crate) fn plugin(mut self, executable: &Path, arguments: &[&str]) -> Self {
+        self.executable = executable.to_owned();
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// The same with these variables set; an empty value unsets one.
     pub(crate) fn environment(mut self, variables: &[(&str, &str)]) -> Self {
         for (name, value) in variables {
