@@ -300,6 +300,16 @@ impl PlanRequest {
         self.proposed.is_null()
     }
 
+    /// The answer that there can be no such plan.
+    pub fn refused(self, diagnostic: Diagnostic) -> PlanResponse {
+        PlanResponse {
+            planned: self.prior,
+            requires_replace: Vec::new(),
+            private: self.private,
+            diagnostics: Diagnostics::from(diagnostic),
+        }
+    }
+
     /// The answer that what is proposed is planned.
     pub fn as_proposed(self) -> PlanResponse {
         PlanResponse {

@@ -279,6 +279,8 @@ const IDENTITY: Shape = Object(&[
     fixed("client_id", Text),
     fixed("object_id", Text),
     fixed("federated", List(&FEDERATED)),
+    // Names of principals.
+    fixed("groups", List(&Text)),
     fixed("tags", ByName(&Text)),
 ]);
 
