@@ -127,7 +127,12 @@ fn built_in_go() -> Option<PathBuf> {
 }
 
 async fn measure_no_op(whose: &str, executable: &Path, arguments: &[&str]) {
-    let start = || Launch::by_terraform().plugin(executable, arguments).start();
+    let start = || {
+        let mut launch = Launch::by_terraform();
+        launch.executable = executable.to_owned();
+        launch.arguments = arguments.iter().map(ToString::to_string).collect();
+        launch.start()
+    };
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
         let begun = Instant::now();

@@ -111,8 +111,8 @@ impl Host {
 
 /// How to start the process.
 pub(crate) struct Launch {
-    executable: PathBuf,
-    arguments: Vec<String>,
+    pub(crate) executable: PathBuf,
+    pub(crate) arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     identity: Identity,
     temporary: TempDir,
@@ -146,13 +146,6 @@ impl Launch {
             ("PLUGIN_MAX_PORT", "25000"),
             ("PLUGIN_CLIENT_CERT", &pem),
         ])
-    }
-
-    /// The same with another plugin.
-    pub(crate) fn plugin(mut self, executable: &Path, arguments: &[&str]) -> Self {
-        self.executable = executable.to_owned();
-        self.arguments = arguments.iter().map(ToString::to_string).collect();
-        self
     }
 
     /// The same with these variables set; an empty value unsets one.
