@@ -189,6 +189,7 @@ const ORDER: &[&str] = &[
     "apps",
     "authentication.k8s.io",
     "authorization.k8s.io",
+    "autoscaling",
     "networking.k8s.io",
     "rbac.authorization.k8s.io",
     "storage.k8s.io",
@@ -361,6 +362,15 @@ const TABLE: &[Row] = &[
         all: true,
         status: true,
         generations: true,
+        ..PLAIN
+    },
+    Row {
+        group: "autoscaling",
+        plural: "horizontalpodautoscalers",
+        kind: "HorizontalPodAutoscaler",
+        short: &["hpa"],
+        all: true,
+        status: true,
         ..PLAIN
     },
     Row {
