@@ -10,8 +10,8 @@ use crate::binding::controllers;
 use crate::binding::desired::Connection;
 use crate::binding::world::World;
 use crate::framework::{
-    Attribute, DataSource, Deadline, Diagnostic, Diagnostics, Nesting, Presence, ReadDataResponse, Reader,
-    Schema, Value,
+    Attribute, DataSource, Deadline, Diagnostic, Diagnostics, Nesting, Presence, ReadDataRequest,
+    ReadDataResponse, Reader, Schema, Value,
 };
 use crate::k8s::{
     self, CRD, DAEMON_SET, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, SECRET_PROVIDER_CLASS,
@@ -163,6 +163,7 @@ fn schema() -> Schema {
             ),
         ],
     )
+    .faults_as("KVTLS-E002")
 }
 
 #[async_trait]
@@ -175,8 +176,8 @@ impl DataSource for ClusterData {
         &self.schema
     }
 
-    async fn read(&self, config: Value, deadline: Deadline) -> ReadDataResponse {
-        let (state, diagnostics) = match self.find(&config, &deadline).await {
+    async fn read(&self, request: ReadDataRequest) -> ReadDataResponse {
+        let (state, diagnostics) = match self.find(&request.config, &request.deadline).await {
             Ok(found) => found,
             Err(diagnostic) => (Value::Null, Diagnostics::from(diagnostic)),
         };

@@ -175,7 +175,7 @@ const CLUSTER: Shape = Object(&[
     fixed("tags", ByName(&Text)),
     fixed("extra", ByName(&Anything)),
     fixed("objects", List(&MANIFEST)),
-    live("admission", List(&ADMISSION)),
+    live("admission", List(&Or(&[Word(&["safeguards"]), ADMISSION]))),
     fixed("edges", List(&EDGE)),
     live("staged", STAGED),
 ]);
