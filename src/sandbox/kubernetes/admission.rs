@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 
 use super::kinds::Kind;
 use super::refusal::{Outcome, Refusal};
+use super::safeguards;
 use super::store::{Store, at, meta, text_at};
 use super::writes::suffix;
 
 /// The webhook that the world's denials come from, as AKS names it.
 pub(crate) const WEBHOOK: &str = "validation.gatekeeper.sh";
+
+/// The rule that stands for AKS deployment safeguards.
+const SAFEGUARDS: &str = "safeguards";
 
 /// Runs what may change an object; `live` is absent on creation.
 pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Option<&Value>) -> Outcome<()> {
@@ -33,6 +37,9 @@ pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Optio
 /// What the world's rules change in an object.
 fn change_by_rules(rules: &[Value], kind: &Kind, object: &mut Value) {
     for rule in rules {
+        if rule == SAFEGUARDS {
+            safeguards::mutate(kind, object);
+        }
         if !concerns(rule, kind, object) {
             continue;
         }
@@ -50,9 +57,13 @@ fn change_by_rules(rules: &[Value], kind: &Kind, object: &mut Value) {
 
 /// Why the world's rules refuse an object.
 fn denied_by_rules(rules: &[Value], kind: &Kind, object: &Value) -> Option<String> {
-    let mut rules = rules.iter().filter(|rule| concerns(rule, kind, object));
-    let deny = rules.find_map(|rule| rule.get("deny").and_then(Value::as_str));
-    deny.map(str::to_owned)
+    rules.iter().find_map(|rule| {
+        if rule == SAFEGUARDS {
+            return safeguards::denial(kind, object);
+        }
+        let deny = rule.get("deny").and_then(Value::as_str);
+        deny.filter(|_| concerns(rule, kind, object)).map(str::to_owned)
+    })
 }
 
 /// Answers an `AdmissionReview` by the world's rules, as the webhooks do that a real API server asks: `changes` says

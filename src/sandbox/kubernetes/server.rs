@@ -16,10 +16,10 @@ use super::request::{Call, Form, Query};
 use super::store::Store;
 use super::table::Columns;
 use super::writes::{Reply, Write};
-use super::{access, authentication, bootstrap, discovery, reviews, stream, watch};
+use super::{access, authentication, bootstrap, discovery, open_api, reviews, stream, swagger, watch};
 use crate::sandbox::clock::Clock;
 use crate::sandbox::container_logs::ContainerLogs;
-use crate::sandbox::http::{Answer, Incoming, json as answer_json, text};
+use crate::sandbox::http::{Answer, Incoming, json as answer_json, text, whole};
 
 /// Judges bearer tokens of somebody else's issue.
 pub(crate) type Judge = Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync>;
@@ -233,6 +233,7 @@ impl ApiServer {
                     "/apis",
                     "/healthz",
                     "/livez",
+                    "/openapi/v2",
                     "/openapi/v3",
                     "/readyz",
                     "/version",
@@ -247,7 +248,13 @@ impl ApiServer {
             }
             _ => {}
         }
-        if let Some(document) = self.with_store(|store| discovery::open_api(&store.kinds, path)) {
+        if let Some(document) = self.with_store(|store| open_api::answer(store, path)) {
+            if path == "/openapi/v2" && !call.takes_json() && call.accept.contains("proto-openapi") {
+                let mut answer = Answer::new(whole(swagger::encode(&document)));
+                let media = HeaderValue::from_static(swagger::MEDIA);
+                answer.headers_mut().insert(header::CONTENT_TYPE, media);
+                return Ok(answer);
+            }
             return Ok(answer_json(StatusCode::OK, &document));
         }
         let found = self.with_store(|store| discovery::answer(&store.kinds, path, &call.accept, &self.name));
@@ -318,6 +325,11 @@ impl ApiServer {
         }
         let named = !target.name.is_empty();
         let plain = target.subresource.is_empty();
+        if !call.takes_what_there_is() {
+            let known = call.formats();
+            let why = format!("406: Not Acceptable\n\nAvailable representations: {known}");
+            return Err(Refusal::not_acceptable(why).with_no_details());
+        }
         match (call.method.as_str(), named) {
             ("GET", false) if call.query.flag("watch") => watch::watch(self, call, kind, version),
             ("GET", true) => {
