@@ -172,6 +172,17 @@ async fn pods_of_ours_are_admitted_where_pod_security_is_restricted() {
         .kubernetes(Method::GET, "/api/v1/namespaces/strict/pods", None)
         .await
         .body;
+    // Others are not.
+    let bare = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "bare" },
+        "spec": { "containers": [{ "name": "one", "image": "busybox:1.36" }] } });
+    let refused = world
+        .kubernetes(
+            Method::POST,
+            "/api/v1/namespaces/strict/pods",
+            Some(("application/json", &bare)),
+        )
+        .await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
     // Its log can be read, on a real API server by way of the kubelet.
     let pod = pods["items"][0]["metadata"]["name"].as_str().expect("a pod");
     let path = format!("/api/v1/namespaces/strict/pods/{pod}/log");
