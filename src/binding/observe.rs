@@ -17,13 +17,14 @@ use super::grant;
 use super::manifests;
 use super::observation::{GatewayApi, Mount, Observation, Seen, Unseen};
 use super::step::object_key;
+use super::text::{forget_autoscaler, is_autoscaled};
 use super::world::{ConnectError, Connected, Freshness, World};
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{self, Cluster, Vault, VaultCertificate};
 use crate::k8s::edge::{Endpoint, Served, handshake};
 use crate::k8s::{
-    ApiServer, GATEWAY, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, LISTENER_SET, NAMESPACE, ObjectRef,
-    POD, SECRET_PROVIDER_CLASS, SPC_POD_STATUS,
+    AUTOSCALER, ApiServer, GATEWAY, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, LISTENER_SET, NAMESPACE,
+    ObjectRef, POD, SECRET_PROVIDER_CLASS, SPC_POD_STATUS,
 };
 
 /// What to read. Each member costs at least one request, so ask for what a decision needs.
@@ -344,7 +345,10 @@ impl ClusterPart {
 async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicBool) -> ClusterPart {
     let kubernetes = &connected.kubernetes;
     let objects = join_all(question.objects.iter().map(|object| async move {
-        let found = kubernetes.get(object).await;
+        let found = match kubernetes.get(object).await {
+            Ok(Some(live)) => Ok(Some(without_gone_autoscaler(kubernetes, object, live).await)),
+            found => found,
+        };
         (object_key(object), told(found, lost))
     }));
     let secrets = join_all(question.secrets.iter().map(|name| async move {
@@ -393,6 +397,23 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
         mounts,
         server: connected.server.clone(),
     }
+}
+
+/// The number that an autoscaler has set stands in the object as its own even when the autoscaler is gone. Whether it is
+/// can be told only by looking, which costs a request where there is such a number.
+async fn without_gone_autoscaler(kubernetes: &Kubernetes, object: &ObjectRef, mut live: Value) -> Value {
+    if !is_autoscaled(&live) {
+        return live;
+    }
+    let all = kubernetes.list(AUTOSCALER, object.namespace.as_deref(), "").await;
+    let scales = |autoscaler: &Value| {
+        let target = &autoscaler["spec"]["scaleTargetRef"];
+        target["kind"] == object.kind.kind && target["name"] == object.name.as_str()
+    };
+    if all.is_ok_and(|all| !all.iter().any(scales)) {
+        forget_autoscaler(&mut live);
+    }
+    live
 }
 
 async fn read_account_users(
