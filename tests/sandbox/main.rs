@@ -15,4 +15,5 @@ mod identities;
 mod kubernetes;
 mod mounts;
 mod process;
+mod signing_in;
 mod vault;
