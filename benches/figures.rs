@@ -17,6 +17,7 @@ mod bindings;
 #[expect(dead_code, reason = "shared with the protocol tests, which use all of it")]
 mod host;
 mod no_op;
+mod scale;
 #[path = "../tests/support/terraform.rs"]
 #[expect(dead_code, reason = "shared with the acceptance tests, which use all of it")]
 mod terraform;
@@ -26,11 +27,14 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use bindings::bindings;
+use host::{Channel, Launch};
 use kvtls::sandbox::demo::cli::Scratch;
+use kvtls::tfplugin6::dynamic_value;
 use serde_json::{Value, json};
 use terraform::{PROVIDER, Terraform};
 use world::World;
@@ -41,14 +45,19 @@ const COOKIE: (&str, &str) = (
     "TF_PLUGIN_MAGIC_COOKIE",
     "d602bf8f470bc67ca7faa0386276bbdd4330efaf76d1a219cb4d6991ca9872b2",
 );
+/// The argument with which this program is a provider that does nothing.
+const SERVE: &str = "--serve-no-op";
 const ROUNDS: usize = 9;
 /// No-op reads of each measurement.
 const READS: usize = 20_000;
 
-fn main() {
+fn main() -> ExitCode {
+    if std::env::args().any(|argument| argument == SERVE) {
+        return no_op::serve();
+    }
     // `cargo test --benches` and the like only want to know whether it starts.
     if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
-        return;
+        return ExitCode::SUCCESS;
     }
     // `cargo bench -- many` measures only that.
     let named: Vec<String> = std::env::args()
@@ -64,12 +73,16 @@ fn main() {
     if wanted("framework") {
         runtime.block_on(the_framework_alone());
     }
+    if wanted("scale") {
+        runtime.block_on(scale::measure());
+    }
     if wanted("one") {
         runtime.block_on(with_the_cli());
     }
     if wanted("many") {
         runtime.block_on(many_bindings());
     }
+    ExitCode::SUCCESS
 }
 
 fn process() {
@@ -83,7 +96,7 @@ fn process() {
         );
         let took = start.elapsed();
         assert!(line.contains("|grpc|"), "the handshake line: {line}");
-        resident = rss(&child);
+        resident = rss(child.id());
         took
     });
     show("provider: exec to handshake line", &millis(handshake), "5 ms");
@@ -112,40 +125,97 @@ fn process() {
     show("sandbox: exec to ready line", &millis(start), "300 ms");
 }
 
-/// Reads of a resource that does nothing, over a connection within this process: what the framework itself costs.
+/// What the framework itself costs: reads of a resource that does nothing, by a process that Terraform would start, and
+/// the same of a provider in Go.
 async fn the_framework_alone() {
-    use kvtls::tfplugin6::{dynamic_value, generated::read_resource};
-    let (channel, schema) = no_op::connect().await;
-    let state = no_op::state(&schema);
-    let message = kvtls::tfplugin6::generated::DynamicValue {
-        msgpack: dynamic_value::encode(&schema.ty(), &state).expect("a state"),
-        json: Vec::new(),
+    let ours = std::env::current_exe().expect("this program");
+    measure_no_op("framework", &ours, &[SERVE]).await;
+    match built_in_go() {
+        Some(beside) => measure_no_op("Go's framework", &beside, &[]).await,
+        None => show("Go's framework", "not measured", "it takes Go"),
+    }
+}
+
+/// The provider in Go; nothing without Go.
+fn built_in_go() -> Option<PathBuf> {
+    let executable = Path::new(env!("CARGO_TARGET_TMPDIR")).join("noop-in-go");
+    let status = Command::new("go")
+        .args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .arg(&executable)
+        .arg(".")
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/beside"))
+        .env("CGO_ENABLED", "0")
+        .status()
+        .ok()?;
+    status.success().then_some(executable)
+}
+
+async fn measure_no_op(whose: &str, executable: &Path, arguments: &[&str]) {
+    let start = || {
+        let mut launch = Launch::by_terraform();
+        launch.executable = executable.to_owned();
+        launch.arguments = arguments.iter().map(ToString::to_string).collect();
+        launch.start()
     };
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        let plugin = start().await;
+        times.push(begun.elapsed());
+        plugin.dial().await.shutdown().await;
+        plugin.ended().await;
+    }
+    show(
+        &format!("{whose}: exec to handshake line"),
+        &millis(middle(times)),
+        "",
+    );
+
+    let plugin = start().await;
+    let channel = plugin.dial().await;
     for (title, tasks) in [("one after another", 1), ("ten at a time", 10)] {
-        let start = Instant::now();
-        let workers = (0..tasks).map(|_| {
-            let (mut client, message) = (channel.provider(), message.clone());
-            tokio::spawn(async move {
-                for _ in 0..READS / tasks {
-                    let request = read_resource::Request {
-                        type_name: no_op::TYPE.to_owned(),
-                        current_state: Some(message.clone()),
-                        ..Default::default()
-                    };
-                    client.read_resource(request).await.expect("an answer");
-                }
-            })
-        });
-        for worker in futures_util::future::join_all(workers).await {
-            worker.expect("no panic");
-        }
-        let rate = READS as f64 / start.elapsed().as_secs_f64();
+        let rate = reads_per_second(&channel, tasks).await;
         show(
-            &format!("framework: no-op reads per second, {title}"),
+            &format!("{whose}: no-op reads per second, {title}"),
             &format!("{rate:.0}"),
             "",
         );
     }
+    let resident = rss(plugin.id()) as f64 / 1024.0;
+    show(
+        &format!("{whose}: resident memory after them"),
+        &format!("{resident:.1} MB"),
+        "",
+    );
+    channel.shutdown().await;
+    plugin.ended().await;
+}
+
+async fn reads_per_second(channel: &Channel, tasks: usize) -> f64 {
+    use kvtls::tfplugin6::generated::{DynamicValue, read_resource};
+    let schema = no_op::schema();
+    let message = DynamicValue {
+        msgpack: dynamic_value::encode(&schema.ty(), &no_op::state(&schema)).expect("a state"),
+        json: Vec::new(),
+    };
+    let begun = Instant::now();
+    let workers = (0..tasks).map(|_| {
+        let (mut client, message) = (channel.provider(), message.clone());
+        tokio::spawn(async move {
+            for _ in 0..READS / tasks {
+                let request = read_resource::Request {
+                    type_name: no_op::TYPE.to_owned(),
+                    current_state: Some(message.clone()),
+                    ..Default::default()
+                };
+                client.read_resource(request).await.expect("an answer");
+            }
+        })
+    });
+    for worker in futures_util::future::join_all(workers).await {
+        worker.expect("no panic");
+    }
+    READS as f64 / begun.elapsed().as_secs_f64()
 }
 
 async fn with_the_cli() {
@@ -321,8 +391,8 @@ fn first_line(command: &mut Command) -> (Running, String) {
 }
 
 /// Resident memory in KiB.
-fn rss(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+fn rss(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))

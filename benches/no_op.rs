@@ -1,5 +1,6 @@
-//! A provider with one resource that does nothing, served within this process.
+//! A provider with one resource that does nothing. `beside/main.go` is the same with the framework for Go.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use kvtls::framework::resource::Private;
@@ -7,16 +8,27 @@ use kvtls::framework::{
     ApplyRequest, ApplyResponse, Attribute, Deadline, Diagnostics, ImportResponse, PlanRequest, PlanResponse,
     Presence, Provider, ReadRequest, ReadResponse, Resource, Schema, Type, Value,
 };
-use tonic::transport::Server;
-
-use crate::host::Channel;
+use kvtls::go_plugin::{self, Plugin};
 
 /// The type of the resource.
 pub(crate) const TYPE: &str = "noop_thing";
 
-/// Serves the provider and connects to it.
-pub(crate) async fn connect() -> (Channel, Schema) {
-    let schema = Schema::new(
+/// Serves it as a plugin's process.
+pub(crate) fn serve() -> ExitCode {
+    go_plugin::serve(Plugin {
+        name: "noop",
+        address: "example.test/acme/noop",
+        version: "0.0.0",
+        service: kvtls::tfplugin6::service(NoOp {
+            schema: Schema::new("x", []),
+            resources: vec![Arc::new(Thing(schema()))],
+        }),
+    })
+}
+
+/// The schema of the resource.
+pub(crate) fn schema() -> Schema {
+    Schema::new(
         "x",
         [
             ("name", Attribute::string(Presence::Required, "x")),
@@ -27,20 +39,7 @@ pub(crate) async fn connect() -> (Channel, Schema) {
             ),
             ("id", Attribute::string(Presence::Computed, "x")),
         ],
-    );
-    let provider = NoOp {
-        schema: Schema::new("x", []),
-        resources: vec![Arc::new(Thing(schema.clone()))],
-    };
-    let (ours, theirs) = tokio::io::duplex(1 << 20);
-    let incoming = futures_util::stream::iter([Ok::<_, std::io::Error>(theirs)]);
-    let incoming = futures_util::StreamExt::chain(incoming, futures_util::stream::pending());
-    tokio::spawn(
-        Server::builder()
-            .add_service(kvtls::tfplugin6::service(provider))
-            .serve_with_incoming(incoming),
-    );
-    (Channel::over(Box::new(ours)).await, schema)
+    )
 }
 
 /// A state of the usual size.

@@ -21,6 +21,7 @@ pub mod framework;
 pub mod go_plugin;
 pub mod k8s;
 pub mod provider;
+#[cfg(unix)] // it starts and ends processes of others and keeps its files from them
 pub mod sandbox;
 pub mod tfplugin6;
 pub mod tls;

@@ -14,7 +14,6 @@ mod certificate_policy;
 mod certificates;
 mod cloud;
 mod cluster;
-mod cluster_facts;
 mod credential;
 pub mod duration;
 mod envelope;
@@ -47,7 +46,6 @@ pub use certificate_changes::{CertificateBundle, CertificateOperation, Certifica
 pub use certificate_policy::CertificatePolicy;
 pub use cloud::Cloud;
 pub use cluster::{Addon, AddonIdentity, AddonOutcome, AddonWish, Cluster};
-pub use cluster_facts::ClusterFacts;
 pub use error::{Cause, Error, Tried};
 pub use identities::{FederatedCredential, MOST_CREDENTIALS, ManagedIdentity};
 pub use ids::{ClientId, ClusterId, IdError, IdentityId, PrincipalId, Role, VaultId};

@@ -31,6 +31,17 @@ struct Permission {
 }
 
 impl Permissions {
+    /// What a role definition allows.
+    pub(super) fn of_role(definition: &Value) -> Self {
+        let list = definition
+            .pointer("/properties/permissions")
+            .and_then(Value::as_array);
+        Self {
+            granted: list.into_iter().flatten().map(parse).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Whether an action of the management plane is allowed. Conditions on role assignments are not evaluated: what one
     /// may forbid counts as allowed.
     pub fn allow(&self, action: &str) -> bool {

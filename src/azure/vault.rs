@@ -44,6 +44,8 @@ pub struct RoleAssignment {
     pub scope: String,
     /// The GUID of the role's definition, lower-case.
     pub role_guid: String,
+    /// Whether the role lets its holder read what secrets hold.
+    pub reads_secrets: bool,
     /// Who has it: the principal asked for, or a group it is in.
     pub principal: PrincipalId,
     /// The note its maker left.

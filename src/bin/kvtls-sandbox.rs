@@ -2,6 +2,13 @@
 
 use std::process::ExitCode;
 
+#[cfg(unix)]
 fn main() -> ExitCode {
     kvtls::sandbox::process::main()
+}
+
+#[cfg(not(unix))]
+fn main() -> ExitCode {
+    eprintln!("the sandbox runs on Linux and macOS");
+    ExitCode::FAILURE
 }

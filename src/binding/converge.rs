@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::desired::{Desired, Ingress, ReadSecret, VerifyLevel, Via};
+use super::desired::{Desired, Identity, Ingress, Mode, ReadSecret, VerifyLevel, Via};
 use super::error::{Cause, StepError};
 use super::execute::{Done, Executor, Limits};
 use super::findings::{Class, Finding, Hold, Known, judge, judge_absent};
@@ -21,8 +21,8 @@ use super::step::{Step, object_key};
 use super::workload;
 use super::world::{Freshness, World};
 use crate::azure;
-use crate::k8s::ObjectRef;
 use crate::k8s::edge::{Endpoint, Served};
+use crate::k8s::{ObjectRef, SERVICE_ACCOUNT};
 
 /// A plan that never completes would loop; two passes are the longest there is reason for, one is spare.
 const PASSES: usize = 3;
@@ -40,6 +40,8 @@ pub struct Outcome {
     pub done: Done,
     /// The world afterwards.
     pub observation: Observation,
+    /// Whether kvtls is known to have switched the add-on on.
+    pub switched_addon_on: bool,
     /// Whether what is shared was left because a binding that is being made right now uses it.
     pub shared: bool,
 }
@@ -70,6 +72,7 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
         class,
         gateway,
         other_classes: false,
+        accounts: names_of_accounts(retired),
         cluster_objects: desired.apply_manifests,
         read_secrets: desired.verify.read_secret != ReadSecret::Never,
         mounts_of: (desired.verify.read_secret == ReadSecret::Never).then(|| desired.name.clone()),
@@ -78,6 +81,11 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
         identity: desired.access.identity.clone(),
         freshness,
     }
+}
+
+fn names_of_accounts(objects: &[ObjectRef]) -> BTreeSet<String> {
+    let accounts = objects.iter().filter(|object| object.kind == SERVICE_ACCOUNT);
+    accounts.map(|account| account.name.clone()).collect()
 }
 
 /// Makes the world as desired, as far as it goes.
@@ -94,8 +102,15 @@ pub async fn converge(
 ) -> Result<Outcome, azure::Error> {
     // Until the SecretProviderClass is there to say so, nobody else can see what this binding is going to need.
     let _using = world.users().using(&desired.cluster, &desired.vault).await;
-    let question = question(desired, &memory.retired, Freshness::Fresh);
+    let mut question = question(desired, &memory.retired, Freshness::Fresh);
+    // Who is to switch the add-on off one day learns from the others that it was kvtls that switched it on.
+    question.other_classes =
+        desired.addon.mode == Mode::Ensure && desired.addon.disable_if_unused && !memory.switched_addon_on;
     let mut observation = observe(world, &question).await?;
+    question.other_classes = false;
+    let mut memory = memory.clone();
+    memory.switched_addon_on |= is_noted(&observation);
+    let memory = &mut memory;
     let mut findings = judge(desired, &observation, known);
     let first = plan(desired, &observation, memory);
     let missing = missing(world, desired, &observation, &first, Freshness::Fresh).await;
@@ -106,6 +121,7 @@ pub async fn converge(
         unannounced: Vec::new(),
         done: Done::default(),
         observation: observation.clone(),
+        switched_addon_on: memory.switched_addon_on,
         shared: false,
     };
     if outcome
@@ -148,6 +164,8 @@ pub async fn converge(
             outcome.done.addon_switched_on = true;
             world.has_switched_on(&desired.cluster);
         }
+        memory.switched_addon_on |= outcome.done.addon_switched_on;
+        outcome.switched_addon_on = memory.switched_addon_on;
         observation = observe_again(world, &question, limits, &next.steps, &mut outcome.done).await;
         if outcome.done.failure.is_some() || next.complete || next.steps.is_empty() {
             break;
@@ -159,6 +177,17 @@ pub async fn converge(
     observation.served = outcome.done.served.clone();
     outcome.observation = observation;
     Ok(outcome)
+}
+
+/// Whether a binding's SecretProviderClass says that kvtls switched the add-on on, and it has stayed on.
+fn is_noted(seen: &Observation) -> bool {
+    let is_on = seen
+        .cluster
+        .present()
+        .is_some_and(|cluster| cluster.addon.enabled);
+    let classes = seen.other_classes.known().into_iter().flatten();
+    let mut notes = classes.filter_map(|class| manifests::annotation(class, manifests::ADDON));
+    is_on && notes.any(|note| note == manifests::SWITCHED_ON)
 }
 
 /// What stands in the way of beginning at all: a cluster whose API cannot be asked. Told before the first write.
@@ -254,6 +283,10 @@ async fn observe_again(
 /// # Errors
 /// If there is no usable credential; nothing was removed then.
 pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Outcome, azure::Error> {
+    let mut accounts = names_of_accounts(&owned.objects);
+    if let Identity::Workload(workload) = &owned.identity {
+        accounts.insert(workload.service_account.clone());
+    }
     let question = Question {
         cluster: owned.cluster.clone(),
         vault: owned.vault.clone(),
@@ -265,6 +298,7 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         class: None,
         gateway: None,
         other_classes: true,
+        accounts,
         cluster_objects: owned.applied,
         read_secrets: false,
         mounts_of: (owned.applied && !owned.objects.is_empty()).then(|| owned.name.clone()),
@@ -323,6 +357,7 @@ fn removed(hold: Option<Hold>, done: Done, observation: Observation) -> Outcome 
         unannounced: Vec::new(),
         done,
         observation,
+        switched_addon_on: false,
         shared: false,
     }
 }
@@ -352,6 +387,7 @@ pub async fn refresh(
             ..GatewayQuestion::default()
         });
     question.secrets.clear();
+    question.accounts.clear();
     question.mounts_of = None;
     let mut observation = observe(world, &question).await?;
     if desired.dials_on_refresh() {

@@ -302,9 +302,9 @@ pub fn judge_absent(owned: &Owned, seen: &Observation) -> Option<Hold> {
             let pods: Vec<String> = others.map(|mount| mount.pod.clone()).collect();
             (!pods.is_empty()).then_some(Hold::InUse { class, pods })
         }
-        Seen::NotSeen(why) => Some(Hold::UseUnseen {
+        Seen::NotSeen(unseen) => Some(Hold::UseUnseen {
             class,
-            why: why.clone(),
+            why: unseen.why.clone(),
         }),
         Seen::NotAsked => None,
     }
@@ -363,15 +363,15 @@ fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Findin
     }
     judge_workload(desired, seen, findings);
     if desired.access.mode == Mode::Require && seen.assignments.why_not().is_none() {
-        let reader = grant::reader(&desired.access.identity, seen);
+        let principal = grant::principal(&desired.access.identity, seen);
         let none = Vec::new();
         let assignments = seen.assignments.known().unwrap_or(&none);
-        let granted = reader
+        let granted = principal
             .as_ref()
-            .is_some_and(|reader| grant::is_complete(desired, vault, assignments, &reader.principal));
+            .is_some_and(|principal| grant::is_complete(desired, vault, assignments, principal));
         if !granted {
             // An identity that does not exist yet cannot have been granted anything.
-            let principal_id = reader.map(|reader| reader.principal.0);
+            let principal_id = principal.map(|principal| principal.0);
             findings.push(Finding::GrantMissing {
                 principal_id,
                 rbac: vault.rbac,

@@ -210,6 +210,7 @@ pub(super) fn complete() -> Observation {
         id: "assignment".to_owned(),
         scope: desired().vault.to_string(),
         role_guid: "4633458b-17de-408a-b874-0445c86b69e6".to_owned(),
+        reads_secrets: true,
         principal: PrincipalId("object".to_owned()),
         description: Some(format!("kvtls: {}", desired().cluster)),
     }]);

@@ -7,15 +7,6 @@ use super::observation::Observation;
 use crate::azure::ids::{ClientId, ClusterId, PrincipalId};
 use crate::azure::{AccessPolicy, RoleAssignment, Vault};
 
-/// Built-in roles with the data action `Microsoft.KeyVault/vaults/secrets/getSecret/action` (reference: the public
-/// role catalogue): Secrets User, Certificate User, Secrets Officer, Administrator.
-const READER_ROLES: [&str; 4] = [
-    "4633458b-17de-408a-b874-0445c86b69e6",
-    "db79e9a7-68ee-4b58-9aeb-b90e7c24fcba",
-    "b86a8fe4-44ce-4948-aee5-eccb2c155cd7",
-    "00482a5a-887f-4fb3-b363-3b7fe8e74483",
-];
-
 /// The identity that reads the vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reader {
@@ -48,6 +39,17 @@ pub fn reader(identity: &Identity, seen: &Observation) -> Option<Reader> {
             client_id: identity.client_id.clone(),
             principal: identity.principal_id.clone(),
         }),
+    }
+}
+
+/// Who is to be allowed, once it exists and was seen: the reader, and a workload identity before there is a driver for it.
+pub fn principal(identity: &Identity, seen: &Observation) -> Option<PrincipalId> {
+    match identity {
+        Identity::Addon => reader(identity, seen).map(|reader| reader.principal),
+        Identity::Workload(_) => seen
+            .identity
+            .present()
+            .map(|identity| identity.principal_id.clone()),
     }
 }
 
@@ -85,11 +87,9 @@ pub fn find<'a>(
             .map(Grant::Policy);
     }
     let holds = |assignment: &&RoleAssignment| {
-        let reads = READER_ROLES
-            .iter()
-            .any(|role| role.eq_ignore_ascii_case(&assignment.role_guid));
         let exactly = assignment.scope.eq_ignore_ascii_case(scope);
-        reads && (exactly || (!is_ours(assignment, cluster) && is_at_or_above(&assignment.scope, scope)))
+        assignment.reads_secrets
+            && (exactly || (!is_ours(assignment, cluster) && is_at_or_above(&assignment.scope, scope)))
     };
     let found: Vec<&RoleAssignment> = assignments.iter().filter(holds).collect();
     found
@@ -197,7 +197,8 @@ mod tests {
         let mut wide = RoleAssignment {
             id: "wide".to_owned(),
             scope: desired.vault.to_string(),
-            role_guid: READER_ROLES[0].to_owned(),
+            role_guid: "4633458b-17de-408a-b874-0445c86b69e6".to_owned(),
+            reads_secrets: true,
             principal: reader.principal.clone(),
             description: Some(description(&desired.cluster)),
         };

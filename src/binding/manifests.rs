@@ -32,6 +32,11 @@ pub const VAULT: &str = "kvtls.io/key-vault-id";
 pub const IDENTITY: &str = "kvtls.io/identity-id";
 /// Annotation on the SecretProviderClass: the service account that the workload identity trusts.
 pub const ACCOUNT: &str = "kvtls.io/service-account";
+/// Annotation on the SecretProviderClass of a binding that knows that kvtls switched the add-on on: [`SWITCHED_ON`].
+/// Whoever switches it off again may be a binding of another configuration.
+pub const ADDON: &str = "kvtls.io/addon";
+/// The one value of [`ADDON`].
+pub const SWITCHED_ON: &str = "switched-on";
 /// Annotation on the pod template: a hash of what the mount depends on, so that a change rolls the pods.
 pub const INPUTS: &str = "kvtls.io/inputs";
 /// Prefix of annotations that are bookkeeping: never shown in `manifests`, never drift.
@@ -384,6 +389,15 @@ pub fn stamped(mut manifest: Value, binding: &str, instance: &str) -> Value {
 pub fn with_phase(mut manifest: Value, phase: &str, vault: &VaultId) -> Value {
     annotate(&mut manifest["metadata"], PHASE, phase);
     annotate(&mut manifest["metadata"], VAULT, vault.as_str());
+    manifest
+}
+
+/// The SecretProviderClass's manifest with the note that kvtls switched the add-on on.
+#[must_use]
+pub fn with_addon_note(mut manifest: Value, switched_on: bool) -> Value {
+    if switched_on {
+        annotate(&mut manifest["metadata"], ADDON, SWITCHED_ON);
+    }
     manifest
 }
 

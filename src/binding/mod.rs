@@ -13,9 +13,10 @@
 //! [`converge`].
 //!
 //! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`order`],
-//! [`guard`], [`verify`], [`revoke`], [`workload`], [`diagnose`]. With the world: [`world`], [`observe`],
+//! [`guard`], [`verify`], [`revoke`], [`workload`], [`accounts`], [`diagnose`]. With the world: [`world`], [`observe`],
 //! [`execute`], [`preflight`], [`rehearse`], [`converge`].
 
+pub mod accounts;
 pub mod controllers;
 pub mod converge;
 pub mod desired;

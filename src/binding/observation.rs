@@ -3,7 +3,7 @@
 //! Plain immutable values: no clients, no keys. Not seeing something is an answer of its own, so that a reader
 //! without rights plans nothing instead of planning nonsense.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -12,13 +12,28 @@ use crate::azure::{Cluster, FederatedCredential, ManagedIdentity, RoleAssignment
 use crate::k8s::edge::Served;
 use crate::k8s::{ApiServer, SecretCertificate};
 
+/// Why something was not seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unseen {
+    /// For the practitioner.
+    pub why: String,
+    /// Whether the service said that the caller lacks a right.
+    pub refused: bool,
+}
+
+impl From<String> for Unseen {
+    fn from(why: String) -> Self {
+        Self { why, refused: false }
+    }
+}
+
 /// Something looked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen<T> {
     /// It was read.
     Known(T),
-    /// It could not be read; why, for the practitioner.
-    NotSeen(String),
+    /// It could not be read.
+    NotSeen(Unseen),
     /// Nobody asked, because it was not needed.
     NotAsked,
 }
@@ -35,9 +50,14 @@ impl<T> Seen<T> {
     /// Why it was not seen, if it was asked for.
     pub fn why_not(&self) -> Option<&str> {
         match self {
-            Self::NotSeen(why) => Some(why),
+            Self::NotSeen(unseen) => Some(&unseen.why),
             Self::Known(_) | Self::NotAsked => None,
         }
+    }
+
+    /// Whether it was not seen because the caller lacks a right.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::NotSeen(Unseen { refused: true, .. }))
     }
 }
 
@@ -81,8 +101,8 @@ pub struct Observation {
     pub identity: Seen<Option<ManagedIdentity>>,
     /// Whom that identity trusts.
     pub federated: Seen<Vec<FederatedCredential>>,
-    /// Names of the Deployments whose pods run as the service account, if it was needed.
-    pub account_users: Seen<Vec<String>>,
+    /// Who runs as a service account, as `Kind/name`, by account, for those where it was needed.
+    pub account_users: BTreeMap<String, Seen<BTreeSet<String>>>,
     /// The vault's certificates, by logical name.
     pub certificates: BTreeMap<String, Seen<Option<VaultCertificate>>>,
     /// The newest versions of certificates that are bound to another one, by logical name, where they could be read.
@@ -128,7 +148,7 @@ impl Observation {
             assignments: Seen::NotAsked,
             identity: Seen::NotAsked,
             federated: Seen::NotAsked,
-            account_users: Seen::NotAsked,
+            account_users: BTreeMap::new(),
             certificates: BTreeMap::new(),
             newest: BTreeMap::new(),
             namespace: Seen::NotAsked,

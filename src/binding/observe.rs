@@ -1,6 +1,6 @@
 //! Reads the world around a binding. Whatever cannot be read is said, not guessed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,21 +9,23 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::accounts;
 use super::controllers;
 use super::desired::Connection;
 use super::desired::{Identity, Mode};
 use super::error::kubernetes_said;
 use super::grant;
 use super::manifests;
-use super::observation::{GatewayApi, Mount, Observation, Seen};
+use super::observation::{GatewayApi, Mount, Observation, Seen, Unseen};
 use super::step::object_key;
-use super::world::{Connected, Freshness, World};
+use super::text::{forget_autoscaler, is_autoscaled};
+use super::world::{ConnectError, Connected, Freshness, World};
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{self, Cluster, Vault, VaultCertificate};
 use crate::k8s::edge::{Endpoint, Served, handshake};
 use crate::k8s::{
-    ApiServer, GATEWAY, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, LISTENER_SET, NAMESPACE, ObjectRef,
-    POD, SECRET_PROVIDER_CLASS,
+    AUTOSCALER, ApiServer, GATEWAY, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, LISTENER_SET, NAMESPACE,
+    ObjectRef, POD, SECRET_PROVIDER_CLASS,
 };
 
 /// What to read. Each member costs at least one request, so ask for what a decision needs.
@@ -49,6 +51,8 @@ pub struct Question {
     pub gateway: Option<GatewayQuestion>,
     /// Whether other SecretProviderClasses matter.
     pub other_classes: bool,
+    /// Service accounts of which it matters who runs as them.
+    pub accounts: BTreeSet<String>,
     /// The identity that reads.
     pub identity: Identity,
     /// Whether anything of the cluster's API is to be asked at all.
@@ -76,6 +80,34 @@ pub struct GatewayQuestion {
     pub parent: Option<ObjectRef>,
     /// Whether ListenerSets are served.
     pub listener_sets: bool,
+}
+
+impl From<&azure::Error> for Unseen {
+    fn from(error: &azure::Error) -> Self {
+        Self {
+            why: error.service_said(),
+            refused: error.is_forbidden(),
+        }
+    }
+}
+
+impl From<&crate::k8s::Error> for Unseen {
+    fn from(error: &crate::k8s::Error) -> Self {
+        Self {
+            why: kubernetes_said(error),
+            refused: matches!(error, crate::k8s::Error::Forbidden { .. }),
+        }
+    }
+}
+
+impl From<&ConnectError> for Unseen {
+    fn from(error: &ConnectError) -> Self {
+        let refused = matches!(error, ConnectError::Azure(error) if error.is_forbidden());
+        Self {
+            why: error.said(),
+            refused,
+        }
+    }
 }
 
 /// Reads what `question` asks for.
@@ -148,7 +180,7 @@ fn seen<T>(answer: Result<T, azure::Error>) -> Result<Seen<T>, azure::Error> {
     match answer {
         Ok(value) => Ok(Seen::Known(value)),
         Err(error) if error.is_credential() => Err(error),
-        Err(error) => Ok(Seen::NotSeen(error.service_said())),
+        Err(error) => Ok(Seen::NotSeen(Unseen::from(&error))),
     }
 }
 
@@ -157,16 +189,16 @@ async fn read_assignments(
     question: &Question,
     seen: &Observation,
 ) -> Seen<Vec<azure::RoleAssignment>> {
-    let reader = grant::reader(&question.identity, seen);
-    let (Some(reader), Some(true)) = (reader, seen.vault.present().map(|vault| vault.rbac)) else {
+    let principal = grant::principal(&question.identity, seen);
+    let (Some(principal), Some(true)) = (principal, seen.vault.present().map(|vault| vault.rbac)) else {
         return Seen::NotAsked;
     };
     match world
-        .assignments(&question.vault, &reader.principal, question.freshness)
+        .assignments(&question.vault, &principal, question.freshness)
         .await
     {
         Ok(found) => Seen::Known(found),
-        Err(error) => Seen::NotSeen(error.service_said()),
+        Err(error) => Seen::NotSeen(Unseen::from(&error)),
     }
 }
 
@@ -181,7 +213,7 @@ async fn read_identity(
     fn seen<T>(answer: Result<T, azure::Error>) -> Seen<T> {
         match answer {
             Ok(value) => Seen::Known(value),
-            Err(error) => Seen::NotSeen(error.service_said()),
+            Err(error) => Seen::NotSeen(Unseen::from(&error)),
         }
     }
     let Identity::Workload(workload) = &question.identity else {
@@ -216,7 +248,7 @@ async fn read_certificates(
             let answer = world
                 .certificate(vault, name, version.as_deref(), question.freshness)
                 .await;
-            let seen = answer.map_or_else(|error| Seen::NotSeen(error.service_said()), Seen::Known);
+            let seen = answer.map_or_else(|error| Seen::NotSeen(Unseen::from(&error)), Seen::Known);
             (key.clone(), seen)
         });
     join_all(reads).await.into_iter().collect()
@@ -249,7 +281,7 @@ struct ClusterPart {
     gateway: Seen<GatewayApi>,
     secrets: BTreeMap<String, Seen<Option<crate::k8s::SecretCertificate>>>,
     other_classes: Seen<Vec<Value>>,
-    account_users: Seen<Vec<String>>,
+    account_users: BTreeMap<String, Seen<BTreeSet<String>>>,
     mounts: Seen<Vec<Mount>>,
     server: Option<ApiServer>,
 }
@@ -259,11 +291,12 @@ async fn read_cluster(world: &World, question: &Question, cluster: Option<&Clust
         return ClusterPart::unseen(question, None);
     };
     if cluster.is_stopped() {
-        return ClusterPart::unseen(question, Some("the cluster is stopped"));
+        let why = Unseen::from("the cluster is stopped".to_owned());
+        return ClusterPart::unseen(question, Some(&why));
     }
     let connected = match world.kubernetes(cluster, &question.connection).await {
         Ok(connected) => connected,
-        Err(error) => return ClusterPart::unseen(question, Some(&error.said())),
+        Err(error) => return ClusterPart::unseen(question, Some(&Unseen::from(&error))),
     };
     let lost = AtomicBool::new(false);
     let part = read_objects(&connected, question, &lost).await;
@@ -279,9 +312,9 @@ async fn read_cluster(world: &World, question: &Question, cluster: Option<&Clust
 
 impl ClusterPart {
     /// Nothing of the cluster's API could be asked.
-    fn unseen(question: &Question, why: Option<&str>) -> Self {
-        fn no<T>(why: Option<&str>) -> Seen<T> {
-            why.map_or(Seen::NotAsked, |why| Seen::NotSeen(why.to_owned()))
+    fn unseen(question: &Question, why: Option<&Unseen>) -> Self {
+        fn no<T>(why: Option<&Unseen>) -> Seen<T> {
+            why.cloned().map_or(Seen::NotAsked, Seen::NotSeen)
         }
         Self {
             namespace: no(why),
@@ -298,7 +331,11 @@ impl ClusterPart {
                 .map(|name| (name.clone(), no(why)))
                 .collect(),
             other_classes: no(why),
-            account_users: no(why),
+            account_users: question
+                .accounts
+                .iter()
+                .map(|account| (account.clone(), no(why)))
+                .collect(),
             mounts: no(why),
             server: None,
         }
@@ -309,7 +346,10 @@ impl ClusterPart {
 async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicBool) -> ClusterPart {
     let kubernetes = &connected.kubernetes;
     let objects = join_all(question.objects.iter().map(|object| async move {
-        let found = kubernetes.get(object).await;
+        let found = match kubernetes.get(object).await {
+            Ok(Some(live)) => Ok(Some(without_gone_autoscaler(kubernetes, object, live).await)),
+            found => found,
+        };
         (object_key(object), told(found, lost))
     }));
     let secrets = join_all(question.secrets.iter().map(|name| async move {
@@ -360,28 +400,45 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
     }
 }
 
-/// Whose pods run as the service account; asked where it is to go.
+/// The number that an autoscaler has set stands in the object as its own even when the autoscaler is gone. Whether it is
+/// can be told only by looking, which costs a request where there is such a number.
+async fn without_gone_autoscaler(kubernetes: &Kubernetes, object: &ObjectRef, mut live: Value) -> Value {
+    if !is_autoscaled(&live) {
+        return live;
+    }
+    let all = kubernetes.list(AUTOSCALER, object.namespace.as_deref(), "").await;
+    let scales = |autoscaler: &Value| {
+        let target = &autoscaler["spec"]["scaleTargetRef"];
+        target["kind"] == object.kind.kind && target["name"] == object.name.as_str()
+    };
+    if all.is_ok_and(|all| !all.iter().any(scales)) {
+        forget_autoscaler(&mut live);
+    }
+    live
+}
+
 async fn read_account_users(
     kubernetes: &Kubernetes,
     question: &Question,
     lost: &AtomicBool,
-) -> Seen<Vec<String>> {
-    let Identity::Workload(workload) = &question.identity else {
-        return Seen::NotAsked;
-    };
-    if !question.other_classes {
-        return Seen::NotAsked;
+) -> BTreeMap<String, Seen<BTreeSet<String>>> {
+    if question.accounts.is_empty() {
+        return BTreeMap::new();
     }
-    let all = kubernetes
-        .list(crate::k8s::DEPLOYMENT, Some(&question.namespace), "")
-        .await;
-    let users = all.map(|all| {
-        let runs = |it: &Value| {
-            it["spec"]["template"]["spec"]["serviceAccountName"] == workload.service_account.as_str()
-        };
-        names(all.into_iter().filter(runs).collect())
-    });
-    told(users, lost)
+    let namespace = Some(question.namespace.as_str());
+    let (deployments, pods) = tokio::join!(
+        kubernetes.list(crate::k8s::DEPLOYMENT, namespace, ""),
+        kubernetes.list(POD, namespace, ""),
+    );
+    let both = deployments.and_then(|deployments| Ok((deployments, pods?)));
+    let seen = told(both, lost);
+    let of = |account: &String| match &seen {
+        Seen::Known((deployments, pods)) => Seen::Known(accounts::users(deployments, pods, account)),
+        Seen::NotSeen(unseen) => Seen::NotSeen(unseen.clone()),
+        Seen::NotAsked => Seen::NotAsked,
+    };
+    let accounts = question.accounts.iter();
+    accounts.map(|account| (account.clone(), of(account))).collect()
 }
 
 async fn read_controller(
@@ -515,7 +572,7 @@ fn told<T>(answer: Result<T, crate::k8s::Error>, lost: &AtomicBool) -> Seen<T> {
             if matches!(error, crate::k8s::Error::Unreachable { .. }) {
                 lost.store(true, Ordering::Relaxed);
             }
-            Seen::NotSeen(kubernetes_said(&error))
+            Seen::NotSeen(Unseen::from(&error))
         }
     }
 }
@@ -530,7 +587,7 @@ pub async fn observe_served<'a>(
     let asks = hosts.into_iter().map(|host| async move {
         let seen = match handshake(endpoint, &dialled(host), world.proxy(), timeout).await {
             Ok(served) => Seen::Known(served),
-            Err(error) => Seen::NotSeen(error.to_string()),
+            Err(error) => Seen::NotSeen(error.to_string().into()),
         };
         (host.to_owned(), seen)
     });
@@ -599,17 +656,19 @@ pub fn published_address(ingress: &Value) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// Every kind of object that a binding makes in its namespace.
+pub const KINDS: [Kind; 8] = [
+    SECRET_PROVIDER_CLASS,
+    crate::k8s::DEPLOYMENT,
+    crate::k8s::INGRESS,
+    crate::k8s::SERVICE_ACCOUNT,
+    GATEWAY,
+    LISTENER_SET,
+    crate::k8s::HTTP_ROUTE,
+    crate::k8s::REFERENCE_GRANT,
+];
+
 /// The kind of an object in `manifests`, by its name there.
 pub fn kind_named(kind: &str) -> Option<Kind> {
-    let all = [
-        SECRET_PROVIDER_CLASS,
-        crate::k8s::DEPLOYMENT,
-        crate::k8s::INGRESS,
-        crate::k8s::SERVICE_ACCOUNT,
-        GATEWAY,
-        LISTENER_SET,
-        crate::k8s::HTTP_ROUTE,
-        crate::k8s::REFERENCE_GRANT,
-    ];
-    all.into_iter().find(|known| known.kind == kind)
+    KINDS.into_iter().find(|known| known.kind == kind)
 }

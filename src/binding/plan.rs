@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::accounts;
 use super::desired::{Connection, Desired, Identity, Mode, VerifyLevel};
 use super::gateway;
 use super::grant;
@@ -49,6 +50,8 @@ pub struct Memory {
     pub cloud_name: Option<String>,
     /// Objects by `Kind/name` that were imported from other hands and not yet written.
     pub adopted: BTreeSet<String>,
+    /// Whether kvtls is known to have switched the add-on on.
+    pub switched_addon_on: bool,
 }
 
 /// What an absent binding still owns.
@@ -191,6 +194,7 @@ impl Objects<'_> {
     fn push_steps(&self, steps: &mut Vec<Step>) {
         let class = manifests::secret_provider_class(self.desired);
         let class_manifest = manifests::secret_provider_class_manifest(self.desired, &self.facts);
+        let class_manifest = manifests::with_addon_note(class_manifest, self.memory.switched_addon_on);
         let live_class = self.seen.object(&object_key(&class));
         let finished = live_class.and_then(|live| manifests::annotation(live, manifests::PHASE))
             == Some(manifests::FINISHED);
@@ -217,8 +221,11 @@ impl Objects<'_> {
         }
         self.push_edges(steps);
         for object in &self.memory.retired {
+            let needed = object.kind == SERVICE_ACCOUNT
+                && !accounts::is_unused(self.seen, &object.name, &self.desired.name);
             if let Some(live) = self.seen.object(&object_key(object))
                 && self.is_ours(object, live)
+                && !needed
             {
                 steps.push(Step::Delete {
                     object: object.clone(),
@@ -430,12 +437,6 @@ fn uid(live: &Value) -> String {
     live["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Whether no other Deployment's pods run as our service account.
-fn is_unused_account(owned: &Owned, seen: &Observation) -> bool {
-    let users = seen.account_users.known();
-    users.is_some_and(|users| users.iter().all(|user| *user == owned.name))
-}
-
 /// The steps for a binding that is to be gone. The grant is decided in a pass of its own, after our
 /// SecretProviderClass is gone, so that of two bindings destroyed at once the last one revokes.
 pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
@@ -453,7 +454,9 @@ pub fn plan_absent(owned: &Owned, seen: &Observation) -> Plan {
         .iter()
         .filter_map(|object| seen.object(&object_key(object)).map(|live| (object, live)))
         .filter(|(_, live)| manifests::annotation(live, manifests::INSTANCE) == Some(owned.instance.as_str()))
-        .filter(|(object, _)| object.kind != SERVICE_ACCOUNT || is_unused_account(owned, seen))
+        .filter(|(object, _)| {
+            object.kind != SERVICE_ACCOUNT || accounts::is_unused(seen, &object.name, &owned.name)
+        })
         .collect();
     objects.sort_by_key(|(object, _)| rank(&object.kind));
     let removes_mount = objects.iter().any(|(object, _)| object.kind.kind == "Deployment");

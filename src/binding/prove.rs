@@ -93,7 +93,7 @@ impl Executor<'_> {
                     remember(
                         done,
                         host,
-                        Seen::NotSeen(reason.clone()),
+                        Seen::NotSeen(reason.clone().into()),
                         awaited.thumbprint.as_deref(),
                     );
                 }
@@ -112,12 +112,12 @@ impl Executor<'_> {
                 .await;
             let verdict = match &seen {
                 Seen::Known(served) => judge_leaf(&dial, host, wanted, served),
-                Seen::NotSeen(reason) => {
+                Seen::NotSeen(unseen) => {
                     *all_seen = false;
                     let reason = self
-                        .explained(kubernetes, desired, edge, host, wanted, reason)
+                        .explained(kubernetes, desired, edge, host, wanted, &unseen.why)
                         .await?;
-                    remember(done, host, Seen::NotSeen(reason.clone()), wanted);
+                    remember(done, host, Seen::NotSeen(reason.clone().into()), wanted);
                     judge_unreachable(desired, host, &reason)?;
                     continue;
                 }
@@ -148,7 +148,7 @@ impl Executor<'_> {
         loop {
             let seen = match self.look(kubernetes, dial, host).await {
                 Ok(served) => Seen::Known(served),
-                Err(reason) => Seen::NotSeen(reason),
+                Err(reason) => Seen::NotSeen(reason.into()),
             };
             let now = Instant::now();
             let (is_wanted, patience) = match &seen {

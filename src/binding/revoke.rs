@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::accounts;
 use super::desired::Identity;
 use super::grant;
 use super::manifests;
@@ -92,8 +93,7 @@ fn revoke_trust(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Option
     let Identity::Workload(workload) = &owned.identity else {
         return None;
     };
-    let shared = seen.account_users.known()?.iter().any(|user| *user != owned.name);
-    if shared {
+    if !accounts::is_unused(seen, &workload.service_account, &owned.name) {
         return None;
     }
     let there = seen

@@ -125,14 +125,25 @@ pub fn yield_to_autoscaler(wanted: &mut Value, live: &Value) {
     }
 }
 
-fn is_autoscaled(live: &Value) -> bool {
+/// Whether an autoscaler has set the number of replicas, as far as the object tells.
+pub fn is_autoscaled(live: &Value) -> bool {
     let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
-    entries.into_iter().flatten().any(|entry| {
-        // The HorizontalPodAutoscaler's controller writes through the scale subresource; people who scale do, too.
-        entry["manager"] == "kube-controller-manager"
-            && entry["subresource"] == "scale"
-            && entry.pointer("/fieldsV1/f:spec/f:replicas").is_some()
-    })
+    entries.into_iter().flatten().any(is_of_autoscaler)
+}
+
+/// Takes away what the object tells of an autoscaler that is gone: its number is nobody's any more.
+pub fn forget_autoscaler(live: &mut Value) {
+    let entries = live.pointer_mut("/metadata/managedFields");
+    if let Some(entries) = entries.and_then(Value::as_array_mut) {
+        entries.retain(|entry| !is_of_autoscaler(entry));
+    }
+}
+
+fn is_of_autoscaler(entry: &Value) -> bool {
+    // The HorizontalPodAutoscaler's controller writes through the scale subresource; people who scale do, too.
+    entry["manager"] == "kube-controller-manager"
+        && entry["subresource"] == "scale"
+        && entry.pointer("/fieldsV1/f:spec/f:replicas").is_some()
 }
 
 /// What the server made of a write of ours, to be remembered; nothing if it took it as it was.

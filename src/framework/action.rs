@@ -69,9 +69,8 @@ impl std::fmt::Debug for Progress {
 
 /// Judges a configuration.
 pub async fn validate(action: &dyn Action, config: &Value) -> Diagnostics {
-    let mut diagnostics = validate::config(action.schema(), config);
-    diagnostics.extend(action.validate(config).await);
-    diagnostics
+    let own = action.validate(config).await;
+    validate::with_own(action.schema(), config, own)
 }
 
 /// Plans it.

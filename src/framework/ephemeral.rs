@@ -121,9 +121,8 @@ pub struct CloseRequest {
 
 /// Judges a configuration.
 pub async fn validate(ephemeral: &dyn Ephemeral, config: &Value) -> Diagnostics {
-    let mut diagnostics = validate::config(ephemeral.schema(), config);
-    diagnostics.extend(ephemeral.validate(config).await);
-    diagnostics
+    let own = ephemeral.validate(config).await;
+    validate::with_own(ephemeral.schema(), config, own)
 }
 
 /// Opens, and lets no result out that Terraform would refuse, or take and stumble over later.

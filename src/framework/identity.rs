@@ -134,7 +134,8 @@ impl IdentitySchema {
 /// What an identity may be at some step of the life of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Maturity {
-    /// The object does not exist yet: parts may be unknown.
+    /// The object does not exist yet: parts may be unknown. Such an identity is not sent, since OpenTofu 1.12 fails to store
+    /// one, and a plan needs none.
     Planned,
     /// The object exists: wholly known.
     Known,
@@ -161,7 +162,7 @@ pub fn of(
     if faults.has_errors() {
         return Err(faults);
     }
-    Ok(Some(value))
+    Ok(value.is_wholly_known().then_some(value))
 }
 
 /// Finds the object of `identity`.

@@ -19,7 +19,7 @@ use super::path::AttributePath;
 use super::planning;
 use super::resource::{
     ApplyRequest, ApplyResponse, Checkpoint, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse,
-    Private, Provider, ReadDataResponse, ReadRequest, ReadResponse, Resource,
+    Private, Provider, ReadDataRequest, ReadDataResponse, ReadRequest, ReadResponse, Resource,
 };
 use super::schema::Schema;
 use super::validate;
@@ -34,26 +34,24 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Judges a provider block.
 pub async fn validate_provider(provider: &dyn Provider, config: &Value) -> Diagnostics {
-    let mut diagnostics = validate::config(provider.schema(), config);
-    diagnostics.extend(provider.validate(config).await);
-    diagnostics
+    let own = provider.validate(config).await;
+    validate::with_own(provider.schema(), config, own)
 }
 
 /// Judges a resource's configuration. Write-only attributes are an error if Terraform does not know of them.
 pub async fn validate(resource: &dyn Resource, config: &Value, write_only_allowed: bool) -> Diagnostics {
-    let mut diagnostics = validate::config(resource.schema(), config);
+    let mut own = Diagnostics::new();
     if !write_only_allowed {
-        diagnostics.extend(validate::write_only_unsupported(resource.schema(), config));
+        own.extend(validate::write_only_unsupported(resource.schema(), config));
     }
-    diagnostics.extend(resource.validate(config).await);
-    diagnostics
+    own.extend(resource.validate(config).await);
+    validate::with_own(resource.schema(), config, own)
 }
 
 /// Judges a data source's configuration.
 pub async fn validate_data(source: &dyn DataSource, config: &Value) -> Diagnostics {
-    let mut diagnostics = validate::config(source.schema(), config);
-    diagnostics.extend(source.validate(config).await);
-    diagnostics
+    let own = source.validate(config).await;
+    validate::with_own(source.schema(), config, own)
 }
 
 /// Turns stored state, as JSON of schema version `version`, into a value of today's schema, and shows it to the
@@ -281,8 +279,9 @@ pub(super) async fn imported(
 }
 
 /// Reads a data source.
-pub async fn read_data(source: &dyn DataSource, config: Value, deadline: Deadline) -> ReadDataResponse {
-    let mut response = match in_time(&deadline.clone(), "read", source.read(config, deadline)).await {
+pub async fn read_data(source: &dyn DataSource, request: ReadDataRequest) -> ReadDataResponse {
+    let deadline = request.deadline.clone();
+    let mut response = match in_time(&deadline, "read", source.read(request)).await {
         Ok(response) => response,
         Err(overrun) => ReadDataResponse {
             state: Value::Null,

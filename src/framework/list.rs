@@ -123,9 +123,8 @@ impl Guard {
 
 /// Judges a configuration.
 pub async fn validate(list: &dyn List, config: &Value) -> Diagnostics {
-    let mut diagnostics = validate::config(list.schema(), config);
-    diagnostics.extend(list.validate(config).await);
-    diagnostics
+    let own = list.validate(config).await;
+    validate::with_own(list.schema(), config, own)
 }
 
 /// Lists into `to`: at most `limit` objects of `resource`, then one more item if there is something to tell.

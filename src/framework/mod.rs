@@ -53,7 +53,7 @@ pub use object::{Known, Reader};
 pub use path::{AttributePath, Step};
 pub use resource::{
     ApplyRequest, ApplyResponse, Checkpoint, DataSource, Deadline, ImportResponse, PlanRequest, PlanResponse,
-    Provider, ReadDataResponse, ReadRequest, ReadResponse, Resource, StopSignal,
+    Provider, ReadDataRequest, ReadDataResponse, ReadRequest, ReadResponse, Resource, StopSignal,
 };
 pub use schema::{Attribute, AttributeKind, Nesting, Presence, Schema};
 pub use ty::Type;

@@ -58,6 +58,12 @@ pub trait Provider: Send + Sync + 'static {
     /// The schema of the provider block.
     fn schema(&self) -> &Schema;
 
+    /// The schema of the `provider_meta` block, in which a module says something about itself: who wrote it, say. Without,
+    /// such a block is refused.
+    fn meta_schema(&self) -> Option<&Schema> {
+        None
+    }
+
     /// The managed resources.
     fn resources(&self) -> &[Arc<dyn Resource>];
 
@@ -203,8 +209,8 @@ pub trait DataSource: Send + Sync + 'static {
         None
     }
 
-    /// Reads it; the configuration is wholly known.
-    async fn read(&self, config: Value, deadline: Deadline) -> ReadDataResponse;
+    /// Reads it.
+    async fn read(&self, request: ReadDataRequest) -> ReadDataResponse;
 
     /// How long a read may take for this configuration.
     fn timeout(&self, config: &Value) -> Duration {
@@ -223,6 +229,8 @@ pub struct ReadRequest {
     pub state: Value,
     /// What the last read or apply kept.
     pub private: Private,
+    /// What the module says to the provider in its `provider_meta` block; null without one.
+    pub meta: Value,
     /// Until when.
     pub deadline: Deadline,
 }
@@ -275,6 +283,8 @@ pub struct PlanRequest {
     pub private: Private,
     /// In the plan that a newer Terraform (1.16) asks for once more during apply: what the first plan kept. Else empty.
     pub planned_private: Private,
+    /// What the module says to the provider in its `provider_meta` block; null without one.
+    pub meta: Value,
     /// Until when.
     pub deadline: Deadline,
 }
@@ -288,6 +298,16 @@ impl PlanRequest {
     /// Whether it is to go.
     pub fn is_destroy(&self) -> bool {
         self.proposed.is_null()
+    }
+
+    /// The answer that there can be no such plan.
+    pub fn refused(self, diagnostic: Diagnostic) -> PlanResponse {
+        PlanResponse {
+            planned: self.prior,
+            requires_replace: Vec::new(),
+            private: self.private,
+            diagnostics: Diagnostics::from(diagnostic),
+        }
     }
 
     /// The answer that what is proposed is planned.
@@ -325,6 +345,8 @@ pub struct ApplyRequest {
     pub planned: Value,
     /// What the plan kept.
     pub private: Private,
+    /// What the module says to the provider in its `provider_meta` block; null without one.
+    pub meta: Value,
     /// For what exists already, should this apply not live to answer.
     pub checkpoint: Checkpoint,
     /// Until when.
@@ -392,6 +414,17 @@ impl From<Result<Value, Diagnostic>> for ImportResponse {
             diagnostics,
         }
     }
+}
+
+/// See [`DataSource::read`].
+#[derive(Debug)]
+pub struct ReadDataRequest {
+    /// The configuration, wholly known.
+    pub config: Value,
+    /// What the module says to the provider in its `provider_meta` block; null without one.
+    pub meta: Value,
+    /// Until when.
+    pub deadline: Deadline,
 }
 
 /// See [`DataSource::read`].

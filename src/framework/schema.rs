@@ -18,6 +18,8 @@ pub struct Schema {
     pub description: String,
     /// Top-level attributes by name.
     pub attributes: BTreeMap<String, Attribute>,
+    /// The code of what its validators find and give none of its own; empty for none.
+    pub fault_code: &'static str,
 }
 
 /// Who sets an attribute.
@@ -340,7 +342,15 @@ impl Schema {
             version: 0,
             description: description.into(),
             attributes,
+            fault_code: "",
         }
+    }
+
+    /// The same, with a code for what its validators find and give none of its own.
+    #[must_use]
+    pub fn faults_as(mut self, code: &'static str) -> Self {
+        self.fault_code = code;
+        self
     }
 
     /// The object type of a value of this schema.

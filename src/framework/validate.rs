@@ -26,6 +26,16 @@ pub fn config(schema: &Schema, config: &Value) -> Diagnostics {
     found.into_iter().collect()
 }
 
+/// What the schema and then the author (`own`) find wrong with a configuration, each with a code if the schema has one.
+pub fn with_own(schema: &Schema, configuration: &Value, own: Diagnostics) -> Diagnostics {
+    let all = config(schema, configuration).into_iter().chain(own);
+    all.map(|fault| match fault.code {
+        "" => fault.code(schema.fault_code),
+        _ => fault,
+    })
+    .collect()
+}
+
 /// Errors for the write-only attributes that are set, for a Terraform that would store them.
 pub fn write_only_unsupported(schema: &Schema, config: &Value) -> Diagnostics {
     let mut without = config.clone();

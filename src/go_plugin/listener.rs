@@ -37,6 +37,13 @@ const READY: usize = 16;
 
 /// Where the host wants us to listen.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    not(unix),
+    expect(
+        dead_code,
+        reason = "a Unix socket is wished for; loopback TCP has neither folder nor group"
+    )
+)]
 pub(super) struct SocketWish {
     /// Directory for the Unix socket.
     pub(super) directory: PathBuf,

@@ -144,9 +144,15 @@ impl Kubernetes {
                 Ok(outcome) => outcome,
                 Err(elapsed) => Err(Failure::NoAnswer(Arc::new(elapsed))),
             };
-            let again = tries < TRIES && begun.elapsed() < PATIENCE;
+            let patient = begun.elapsed() < PATIENCE;
+            let again = tries < TRIES && patient;
             let asked = match &outcome {
-                Ok((parts, _)) if again && [429, 503, 504].contains(&parts.status) => parts.retry_after,
+                // Refused unseen, and asked to come again: a server that says when is believed, however often. So it
+                // answers for seconds where a definition was just established and its storage is not ready yet.
+                Ok((head, _)) if patient && head.status == 429 && head.retry_after.is_some() => {
+                    head.retry_after
+                }
+                Ok((head, _)) if again && [429, 503, 504].contains(&head.status) => head.retry_after,
                 Err(Failure::NoAnswer(_)) if again => {
                     after_loss = true;
                     None

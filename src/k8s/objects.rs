@@ -50,6 +50,8 @@ kinds! {
     SPC_POD_STATUS = "secrets-store.csi.x-k8s.io" "v1" "SecretProviderClassPodStatus" "secretproviderclasspodstatuses" true;
     /// The pods that keep the mount alive.
     DEPLOYMENT = "apps" "v1" "Deployment" "deployments" true;
+    /// Who decides how many pods there are; version 1 shows those of all versions.
+    AUTOSCALER = "autoscaling" "v1" "HorizontalPodAutoscaler" "horizontalpodautoscalers" true;
     /// A Deployment's generation of pods.
     REPLICA_SET = "apps" "v1" "ReplicaSet" "replicasets" true;
     /// Where driver and provider of the add-on run.

@@ -72,6 +72,21 @@ impl Changed {
     }
 }
 
+/// An ID that became known only during apply, and is not the one that the plan took it for.
+pub fn other_id(attribute: &str, before: &str, after: &str) -> Diagnostic {
+    Diagnostic::error(
+        "ID turned out to be another",
+        format!(
+            "{attribute} was not known when this was planned, so the plan kept\n    {before}\nNow it is\n    {after}\n\
+             That takes a replacement, which the plan did not show. Nothing was changed."
+        ),
+        "Plan and apply again: the ID is known now, and the plan shows the replacement. A plan with -refresh=false cannot \
+         tell this from an apply; plan without it.",
+    )
+    .at(AttributePath::of(attribute))
+    .code("KVTLS-E024")
+}
+
 /// Whether a finding is told in a plan or in an apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -801,10 +816,14 @@ pub fn grant_not_revoked(id: &str, why: &str) -> Diagnostic {
 
 /// A grant stays because others may use it.
 pub fn grant_kept(id: &str, why: &str) -> Diagnostic {
+    let command = match id.contains("/federatedIdentityCredentials/") {
+        true => "az resource delete",
+        false => "az role assignment delete",
+    };
     Diagnostic::warning(
         "Grant on vault was left in place",
         format!("{id} was made by kvtls and stays: {why}."),
-        "When nobody uses it any more:  az role assignment delete --ids ID.",
+        format!("When nobody uses it any more:  {command} --ids ID."),
     )
     .code("KVTLS-W402")
 }

@@ -29,8 +29,8 @@ use self::key_vault::KeyVaultResource;
 use self::wishes::Wishes;
 use crate::azure::Azure;
 use crate::binding::desired::Connection;
-use crate::binding::world::World;
-use crate::framework::{DataSource, Diagnostic, Diagnostics, Provider, Resource, Schema, Value};
+use crate::binding::world::{Freshness, World};
+use crate::framework::{DataSource, Diagnostic, Diagnostics, PlanRequest, Provider, Resource, Schema, Value};
 
 /// The provider `kvtls`.
 pub struct Kvtls {
@@ -43,7 +43,7 @@ pub struct Kvtls {
 
 /// The world as the provider block describes it; replaced as a whole by every configuration.
 #[derive(Clone, Default)]
-pub struct Configured(Arc<RwLock<State>>, Arc<AtomicUsize>);
+pub struct Configured(Arc<RwLock<State>>, Arc<AtomicUsize>, Arc<AtomicUsize>);
 
 #[derive(Clone, Default)]
 enum State {
@@ -116,6 +116,35 @@ impl Configured {
     /// Which configuration this is, counted from one; none before the first.
     fn run(&self) -> Option<usize> {
         Some(self.1.load(Ordering::Relaxed)).filter(|run| *run > 0)
+    }
+
+    /// Takes note that this run reads what is stored. Terraform does so before it plans, and never while it applies.
+    fn refreshes(&self) {
+        self.2.store(self.1.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Whether an answer of this run will do for a data source: while what is stored is refreshed. What is read during
+    /// apply comes after changes.
+    fn freshness(&self) -> Freshness {
+        match self.has_refreshed() {
+            true => Freshness::Shared,
+            false => Freshness::Fresh,
+        }
+    }
+
+    fn has_refreshed(&self) -> bool {
+        self.2.load(Ordering::Relaxed) == self.1.load(Ordering::Relaxed)
+    }
+
+    /// An ID of which the plan knew nothing, and which turns out during apply to be another object's. Terraform then
+    /// plans again, and takes a replacement in place of the update it announced for a fault of the provider's.
+    fn other_id(&self, request: &PlanRequest, name: &str) -> Option<Diagnostic> {
+        let (before, after) = (
+            request.prior.get(name).as_str()?,
+            request.proposed.get(name).as_str()?,
+        );
+        (!self.has_refreshed() && !before.eq_ignore_ascii_case(after))
+            .then(|| explain::other_id(name, before, after))
     }
 
     fn set(&self, state: State) {

@@ -48,7 +48,8 @@ pub fn schema() -> Schema {
                 .valid(labels),
             ),
         ],
-    );
+    )
+    .faults_as("KVTLS-E002");
     let more = identity::attributes().into_iter().chain(requests::attributes());
     schema
         .attributes

@@ -21,6 +21,7 @@ use super::actors::{ActorSettings, Actors, Edges};
 use super::azure::Azure;
 use super::certificates::{Authority, CertificateError, ClientCertificate, Issuers};
 use super::clock::{Clock, Due};
+use super::container_logs::ContainerLogs;
 use super::control_plane::{ControlPlane, ControlPlaneKind, ControlPlaneSettings};
 use super::core::{
     Cluster, ClusterError, ClusterSettings, Clusters, Core, KubeCredential, PatchError, Plane, WorldError,
@@ -314,6 +315,7 @@ impl Running {
             let (edges, name) = (self.edges.clone(), name.clone());
             Arc::new(move |pod, _port| edges.by_pod(&name, pod))
         };
+        let logs = ContainerLogs::default();
         let api = if self.is_real(&name) {
             let plane = ControlPlane::start(ControlPlaneSettings {
                 folder: self.dir.path().join(files::CONTROL_PLANE),
@@ -334,6 +336,7 @@ impl Running {
                 entra,
                 static_tokens: BTreeMap::new(),
                 forwarder,
+                logs: logs.clone(),
             }))
         };
         let cluster = Arc::new(Cluster {
@@ -341,6 +344,7 @@ impl Running {
             addon: tokio::sync::watch::Sender::new(settings.addon.clone()),
             local_accounts: AtomicBool::new(false),
             ends: CancellationToken::new(),
+            logs,
             tls,
             user,
             admin,
@@ -388,6 +392,7 @@ impl Running {
             server_name: core.names.cluster_fqdn(&name),
             nodes: nodes.and_then(|nodes| usize::try_from(nodes).ok()).unwrap_or(1),
             kubelet: cluster.api.kubelet(),
+            logs: cluster.logs.clone(),
             objects: objects.cloned().collect(),
             staged: source.get("staged").cloned().unwrap_or_default(),
             ca_pem: cluster.ca_pem.clone(),

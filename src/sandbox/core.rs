@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::certificates::{Authority, ClientCertificate, Issuers};
 use super::clock::Clock;
+use super::container_logs::ContainerLogs;
 use super::control_plane::ControlPlane;
 use super::entra::Directory;
 use super::faults::Faults;
@@ -191,6 +192,8 @@ pub(crate) struct Cluster {
     /// Ends the cluster's port and actors.
     pub(crate) ends: tokio_util::sync::CancellationToken,
     pub(crate) api: Plane,
+    /// What its containers say.
+    pub(crate) logs: ContainerLogs,
     /// TLS of its port.
     pub(crate) tls: Arc<rustls::ServerConfig>,
 }

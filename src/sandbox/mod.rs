@@ -12,6 +12,7 @@ pub(crate) mod assembly;
 pub(crate) mod azure;
 pub(crate) mod certificates;
 pub mod clock;
+pub(crate) mod container_logs;
 pub(crate) mod control;
 pub(crate) mod control_plane;
 pub(crate) mod core;

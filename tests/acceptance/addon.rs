@@ -68,6 +68,37 @@ async fn s08_the_addon_goes_with_the_last_binding_if_that_is_wished() {
     assert_eq!(world.addon().await["enabled"], true);
 }
 
+/// What one configuration switched on, the last binding of another one switches off: it has read in the cluster that
+/// kvtls did it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s08_the_last_binding_of_another_configuration_switches_the_addon_off() {
+    let world = World::start().await;
+    let first = world.quickstart();
+    first.apply().await.succeeds();
+    let second = r#"
+resource "kvtls_ingress_binding" "web" {
+  name         = "web"
+  cluster_id   = "${local.group}/Microsoft.ContainerService/managedClusters/myAKSCluster"
+  key_vault_id = "${local.group}/Microsoft.KeyVault/vaults/myAKSKeyVault"
+  addon        = { on_destroy = "disable_if_unused" }
+  certificates = { my-tls-cert = { hosts = ["myapp.example.com"] } }
+  verify       = { level = "synced" }
+}
+"#;
+    let head = &QUICKSTART[..QUICKSTART
+        .find("resource \"kvtls_ingress_binding\"")
+        .expect("a binding")];
+    let second = Terraform::new(&world.deployer, &format!("{head}{second}"));
+    second.apply().await.succeeds();
+    second.plan_is_empty().await;
+
+    first.destroy().await.succeeds();
+    assert_eq!(world.addon().await["enabled"], true, "the other one uses it");
+    second.plan_is_empty().await;
+    second.destroy().await.succeeds();
+    assert_eq!(world.addon().await["enabled"], false, "nobody uses it");
+}
+
 /// A SecretProviderClass that appears at the last moment: Azure refuses, and destroy says so and succeeds.
 #[tokio::test(flavor = "multi_thread")]
 async fn s08_an_addon_that_azure_keeps_is_a_warning() {

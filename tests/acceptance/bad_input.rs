@@ -128,6 +128,7 @@ async fn b_contradictions_are_told_in_validate_on_their_attribute() {
             let text = format!("{}\n{}", error.summary, error.detail);
             // Terraform finds the line of a top-level attribute only; what lies deeper is named in the text.
             (error.code.contains(attribute) || text.contains(attribute))
+                && text.contains("KVTLS-E00")
                 && words.iter().all(|word| text.contains(word))
         });
         if !told {

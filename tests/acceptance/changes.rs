@@ -129,6 +129,60 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// An ID that is known only during apply, and then names another cluster: an error in words of ours, nothing written, and
+/// the next plan shows what that takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn s03_an_id_that_turns_out_to_be_another_cluster_changes_nothing() {
+    let other = json!({ "clusters": { "otherCluster": { "resource_group": "myResourceGroup" } } });
+    let world = World::with(other).await;
+    let follows = |cluster: &str| {
+        let id = "\"${local.group}/Microsoft.ContainerService/managedClusters/myAKSCluster\"";
+        let source = format!(
+            "resource \"terraform_data\" \"cluster\" {{\n  input = \
+             \"${{local.group}}/Microsoft.ContainerService/managedClusters/{cluster}\"\n}}\n"
+        );
+        let binding = changed(id, "terraform_data.cluster.output");
+        format!("{binding}\n{source}")
+    };
+    let terraform = Terraform::new(&world.deployer, &follows("myAKSCluster"));
+    terraform.apply().await.succeeds();
+    let before = terraform.state(SHOP).await.expect("the shop");
+    terraform.plan_is_empty().await;
+
+    terraform.write(&follows("otherCluster"));
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
+    let writes = world.now_in_journal().await;
+    let apply = terraform.apply().await.fails_with(&[
+        "KVTLS-E024",
+        "myAKSCluster",
+        "otherCluster",
+        "Plan and apply again",
+    ]);
+    assert_eq!(apply.diagnostics.len(), 1, "{}", apply.evidence());
+    assert!(
+        apply.diagnostics[0].code.contains("cluster_id"),
+        "{}",
+        apply.evidence()
+    );
+    assert_eq!(world.writes_after(writes).await, Vec::<String>::new());
+    assert_eq!(terraform.state(SHOP).await, Some(before), "as it was");
+
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
+    let changes = terraform.changes().await;
+    let actions: Vec<_> = changes
+        .iter()
+        .filter(|change| change.address == SHOP)
+        .flat_map(|change| change.actions.clone())
+        .collect();
+    assert_eq!(actions, ["delete", "create"], "{changes:#?}");
+    // As it was written before, there is nothing to do.
+    terraform.write(&follows("myAKSCluster"));
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+}
+
 /// A replacement on demand, and one of a binding that somebody tainted.
 #[tokio::test(flavor = "multi_thread")]
 async fn s05_a_replacement_serves_again() {

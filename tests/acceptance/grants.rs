@@ -184,6 +184,64 @@ async fn an_equal_assignment_is_found_and_not_owned() {
     assert!(all.contains(&identity), "it stays: {all}");
 }
 
+/// The quickstart as its owners left it: the add-on is on, and `require` writes nothing.
+fn required() -> String {
+    with("addon        = { mode = \"require\" }\n  access       = { mode = \"require\" }")
+}
+
+/// What a role is called does not count; what its definition allows does, patterns and exceptions included.
+#[tokio::test(flavor = "multi_thread")]
+async fn s07_a_custom_role_counts_for_what_it_allows() {
+    let on = json!({ "enabled": true, "config": { "enableSecretRotation": "true", "rotationPollInterval": "2m" } });
+    for (excepted, reads) in [("delete", true), ("getSecret/action", false)] {
+        let world = World::with(json!({
+            "clusters": { "myAKSCluster": { "addon": on } },
+            "roles": { "Vault consumer": {
+                "id": "0b7a5a1e-6f1c-4a37-9a0e-3a8b0a1e0001",
+                "data_actions": ["Microsoft.KeyVault/vaults/*"],
+                "not_data_actions": [format!("Microsoft.KeyVault/vaults/secrets/{excepted}")],
+            } },
+        }))
+        .await;
+        let identity = text(&world.addon().await["identity"]["objectId"]).to_owned();
+        let role = "0b7a5a1e-6f1c-4a37-9a0e-3a8b0a1e0001";
+        world.assign(&world.group_id(), role, &identity).await;
+        let terraform = Terraform::new(&world.deployer, &required());
+        let apply = terraform.apply().await;
+        if !reads {
+            apply.fails_with(&["KVTLS-E203"]);
+            continue;
+        }
+        apply.succeeds();
+        let state = terraform.state(SHOP).await.expect("the shop");
+        assert_eq!(grants(&state).len(), 1, "{state:#}");
+        assert_eq!(grants(&state)[0]["managed"], false, "{state:#}");
+        assert_eq!(grants(&state)[0]["role"], role, "{state:#}");
+        assert_eq!(world.served().await, world.in_vault().await);
+        terraform.plan_is_empty().await;
+    }
+}
+
+/// What a group of the identity was given counts as given to the identity.
+#[tokio::test(flavor = "multi_thread")]
+async fn s07_a_grant_to_a_group_counts() {
+    let world = World::with(json!({
+        "clusters": { "myAKSCluster": { "oidc": true, "workload_identity": true } },
+        "principals": { "readers": { "type": "group", "assignments": [
+            { "role": "Key Vault Secrets User", "scope": "/subscriptions/main" },
+        ] } },
+        "identities": { "reader": { "resource_group": "myResourceGroup", "groups": ["readers"] } },
+    }))
+    .await;
+    let line = "access       = { mode = \"require\", identity = \"workload\", identity_id = \
+                \"${local.group}/Microsoft.ManagedIdentity/userAssignedIdentities/reader\" }";
+    let terraform = Terraform::new(&world.deployer, &with(line));
+    terraform.apply().await.succeeds();
+    assert_eq!(world.served().await, world.in_vault().await);
+    assert_eq!(ours(&world).await, 0, "nothing was granted");
+    terraform.plan_is_empty().await;
+}
+
 /// A principal that Entra never shows ends the apply in less than two minutes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_principal_that_does_not_exist_is_not_waited_for_long() {

@@ -172,6 +172,14 @@ async fn s11_what_others_add_by_right_is_no_drift() {
         live["spec"]["template"]["spec"]["containers"][0]["image"],
         "mirror.internal/busybox:1.36"
     );
+    let autoscaler = json!({
+        "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "busy" },
+        "spec": { "maxReplicas": 5, "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "shop" } },
+    });
+    let autoscalers = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
+    let body = Some(("application/json", &autoscaler));
+    let made = world.kubernetes(Method::POST, autoscalers, body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
     let scale = json!({ "spec": { "replicas": 3 } });
     let path = format!("{DEPLOYMENT}/scale?fieldManager=kube-controller-manager");
     let body = Some(("application/merge-patch+json", &scale));
@@ -188,6 +196,14 @@ async fn s11_what_others_add_by_right_is_no_drift() {
     terraform.apply().await.succeeds();
     let live = world.kubernetes(Method::GET, DEPLOYMENT, None).await.body;
     assert_eq!(live["spec"]["replicas"], 3, "{live:#}");
+    terraform.plan_is_empty().await;
+    // Without it, the number is what was asked for.
+    let busy = format!("{autoscalers}/busy");
+    world.kubernetes(Method::DELETE, &busy, None).await;
+    terraform.plan_shows(&["manifests.Deployment/shop"]).await;
+    terraform.apply().await.succeeds();
+    let live = world.kubernetes(Method::GET, DEPLOYMENT, None).await.body;
+    assert_eq!(live["spec"]["replicas"], 1, "{live:#}");
     terraform.plan_is_empty().await;
 }
 

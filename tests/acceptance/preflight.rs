@@ -165,6 +165,38 @@ async fn s07_rights_in_the_cluster_are_in_the_same_list() {
     );
 }
 
+/// The namespace and the Gateway's kinds are rights like the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn s07_the_namespace_and_the_gateway_are_in_the_list() {
+    let members = json!({
+        "clusters": { "myAKSCluster": { "entra": true } },
+        "principals": { "contributor": {
+            "assignments": [{ "role": "Owner", "scope": "/subscriptions/main" }],
+            "kubernetes": [{ "cluster": "myAKSCluster", "cluster_role": "view" }],
+        } },
+    });
+    let world = World::with(members).await;
+    let configuration = crate::gateway::quickstart_with(
+        r#"namespace        = "web"
+  create_namespace = true
+  gateway = {
+    class_name = "approuting-istio"
+    rules      = [{ host = "myapp.example.com", paths = [{ service = "my-app-service", port = 80 }] }]
+  }"#,
+    );
+    let terraform = Terraform::new(&world.visitor("contributor"), &configuration);
+    let before = world.now_in_journal().await;
+    terraform.apply().await.fails_with(&[
+        "KVTLS-E501",
+        "create, patch namespaces everywhere, to make the namespace",
+        "kubectl create namespace web",
+        "create, patch gateways.gateway.networking.k8s.io in namespace \"web\"",
+        "create, patch httproutes.gateway.networking.k8s.io",
+        "gateways.gateway.networking.k8s.io,httproutes.gateway.networking.k8s.io",
+    ]);
+    assert_eq!(world.writes_after(before).await, Vec::<String>::new());
+}
+
 /// An owner may do everything, but for what is denied.
 #[tokio::test(flavor = "multi_thread")]
 async fn s07_a_deny_assignment_counts_as_a_missing_right() {

@@ -1,6 +1,7 @@
 //! A creation that stopped half way goes on, whatever Terraform calls it, and nothing that lives is deleted.
 
 use kvtls::sandbox::demo::QUICKSTART;
+use kvtls::sandbox::demo::cli::Running;
 use serde_json::json;
 
 use crate::terraform::{SHOP, Terraform};
@@ -143,15 +144,7 @@ async fn s05_a_creation_that_was_killed_goes_on() {
         println!("── killed at {kind}");
         let terraform = world.quickstart();
         let since = world.now_in_journal().await;
-        let id = world
-            .fault(json!({
-                "match": { "plane": "kubernetes", "method": "PATCH", "path": format!("**/{kind}/*"), "as": "masterclient", "dry_run": false },
-                "times": 1,
-                "do": { "hold": "after" },
-            }))
-            .await;
-        let running = terraform.start(&["apply", "-json", "-auto-approve"]);
-        world.hit(&id).await;
+        let (id, running) = held_at(&world, kind, &terraform).await;
         running.kill().await.expect("the signal is sent");
         let killed = terraform.outcome(running).await;
         assert_ne!(killed.run.status, Some(0), "{}", killed.evidence());
@@ -160,6 +153,42 @@ async fn s05_a_creation_that_was_killed_goes_on() {
         serves(&world, &terraform, since).await;
         ends(&world, &terraform).await;
     }
+}
+
+/// An apply whose write of this kind is done and not answered, and the fault that holds it.
+async fn held_at(world: &World, kind: &str, terraform: &Terraform) -> (String, Running) {
+    let id = world
+        .fault(json!({
+            "match": { "plane": "kubernetes", "method": "PATCH", "path": format!("**/{kind}/*"), "as": "masterclient", "dry_run": false },
+            "times": 1,
+            "do": { "hold": "after" },
+        }))
+        .await;
+    let running = terraform.start(&["apply", "-json", "-auto-approve"]);
+    world.hit(&id).await;
+    (id, running)
+}
+
+/// At the second Ctrl-C Terraform leaves, and what the provider returns is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn s22_a_creation_that_was_left_by_two_ctrl_c_goes_on() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    let since = world.now_in_journal().await;
+    let (id, running) = held_at(&world, "deployments", &terraform).await;
+    running.interrupt().await.expect("the signal is sent");
+    running.interrupt().await.expect("the signal is sent");
+    let left = terraform.outcome(running).await;
+    assert!(
+        left.run.output().contains("Two interrupts received"),
+        "{}",
+        left.evidence()
+    );
+    assert_eq!(terraform.state(SHOP).await, None, "the result is lost");
+    world.release(&id).await;
+    terraform.apply().await.succeeds();
+    serves(&world, &terraform, since).await;
+    ends(&world, &terraform).await;
 }
 
 /// A complete binding that is replaced with the new one first: Terraform tells the new one nothing of the old, so it

@@ -169,6 +169,51 @@ async fn s20_a_service_account_that_is_there_is_used_and_not_owned() {
     assert!(!left.body.to_string().contains("kvtls"), "{left:?}");
 }
 
+/// A binding that leaves the service account it made: it goes, unless others run as it, and then that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn s20_a_service_account_that_others_use_stays() {
+    let world = world().await;
+    let terraform = Terraform::new(&world.deployer, &configuration(""));
+    terraform.apply().await.succeeds();
+    let theirs = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "theirs" },
+        "spec": {
+            "replicas": 0,
+            "selector": { "matchLabels": { "app": "theirs" } },
+            "template": {
+                "metadata": { "labels": { "app": "theirs" } },
+                "spec": { "serviceAccountName": "shop", "containers": [{ "name": "a", "image": "registry.example/a:1" }] },
+            },
+        },
+    });
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let made = world
+        .kubernetes(Method::POST, deployments, Some(("application/json", &theirs)))
+        .await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+
+    terraform.write(&configuration(", service_account_name = \"web\""));
+    let apply = terraform.apply().await.succeeds();
+    apply.warning(&["KVTLS-W425", "default/shop", "Deployment/theirs"]);
+    assert_eq!(account(&world, "shop").await, StatusCode::OK);
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+
+    // Nobody uses the next one.
+    terraform.write(&configuration(", service_account_name = \"mail\""));
+    terraform.apply().await.succeeds().says_nothing();
+    assert_eq!(account(&world, "web").await, StatusCode::NOT_FOUND);
+    terraform.plan_is_empty().await;
+    terraform.destroy().await.succeeds();
+    assert_eq!(account(&world, "mail").await, StatusCode::NOT_FOUND);
+    assert_eq!(account(&world, "shop").await, StatusCode::OK);
+}
+
+async fn account(world: &World, name: &str) -> StatusCode {
+    let path = format!("{ACCOUNTS}/{name}");
+    world.kubernetes(Method::GET, &path, None).await.status
+}
+
 /// One more than an identity can have is an error before the first write.
 #[tokio::test(flavor = "multi_thread")]
 async fn s20_the_twenty_first_credential_is_a_clear_error() {

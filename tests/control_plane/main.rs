@@ -12,6 +12,7 @@
     reason = "clippy knows tests but not their helpers; a panic there is the test's failure"
 )]
 
+mod kubectl;
 mod script;
 
 use kvtls::sandbox::{ControlPlaneKind, Options, Sandbox};

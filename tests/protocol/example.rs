@@ -13,8 +13,8 @@ use kvtls::framework::resource::Private;
 use kvtls::framework::validate::{length_between, one_of};
 use kvtls::framework::{
     ApplyRequest, ApplyResponse, Attribute, AttributePath, DataSource, Deadline, Diagnostic, Diagnostics,
-    ImportResponse, Nesting, PlanRequest, PlanResponse, Presence, Provider, ReadDataResponse, ReadRequest,
-    ReadResponse, Resource, Schema, Type, Value,
+    ImportResponse, Nesting, PlanRequest, PlanResponse, Presence, Provider, ReadDataRequest,
+    ReadDataResponse, ReadRequest, ReadResponse, Resource, Schema, Type, Value,
 };
 
 use crate::host::{Channel, within};
@@ -414,7 +414,8 @@ impl DataSource for Echo {
         &self.schema
     }
 
-    async fn read(&self, config: Value, _deadline: Deadline) -> ReadDataResponse {
+    async fn read(&self, request: ReadDataRequest) -> ReadDataResponse {
+        let config = request.config;
         let text = config.get("text").as_str().unwrap_or_default().to_owned();
         assert_ne!(text, "panic", "echo was told to");
         let mut state = config;

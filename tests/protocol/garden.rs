@@ -12,8 +12,9 @@ use kvtls::framework::{
     Action, ApplyRequest, ApplyResponse, Attribute, CloseRequest, DataSource, Deadline, Deferral, Diagnostic,
     Diagnostics, Ephemeral, Found, Function, FunctionError, Identity, IdentityAttribute, IdentitySchema,
     ImportResponse, List, ListRequest, Listed, Moved, Mover, Nesting, Number, OpenRequest, OpenResponse,
-    Parameter, PlanRequest, PlanResponse, Presence, Progress, Provider, ReadDataResponse, ReadRequest,
-    ReadResponse, RenewRequest, RenewResponse, Resource, Schema, Signature, Source, Type, Value, equality,
+    Parameter, PlanRequest, PlanResponse, Presence, Progress, Provider, ReadDataRequest, ReadDataResponse,
+    ReadRequest, ReadResponse, RenewRequest, RenewResponse, Resource, Schema, Signature, Source, Type, Value,
+    equality,
 };
 
 /// What grows, and what happened.
@@ -35,6 +36,13 @@ impl World {
         events.push(event.into());
     }
 
+    /// A module that names its gardener is remembered with what it asked for.
+    fn heard(&self, meta: &Value, what: &str) {
+        if let Some(gardener) = meta.get("gardener").as_str() {
+            self.happened(format!("{gardener}: {what}"));
+        }
+    }
+
     fn beds(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Value>> {
         self.beds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,6 +51,7 @@ impl World {
 /// The provider.
 pub(crate) struct Garden {
     schema: Schema,
+    meta: Schema,
     resources: Vec<Arc<dyn Resource>>,
     data_sources: Vec<Arc<dyn DataSource>>,
     functions: Vec<Arc<dyn Function>>,
@@ -70,6 +79,13 @@ impl Garden {
                     Attribute::string(Presence::Optional, "How it is there."),
                 )],
             ),
+            meta: Schema::new(
+                "What a module says of itself.",
+                [(
+                    "gardener",
+                    Attribute::string(Presence::Optional, "Who planned it."),
+                )],
+            ),
             resources: vec![Arc::new(Bed {
                 schema: bed_schema(),
                 identity,
@@ -83,6 +99,7 @@ impl Garden {
                         ("rain", Attribute::bool(Presence::Computed, "Whether it rains.")),
                     ],
                 ),
+                world: Arc::clone(world),
             })],
             functions: functions(),
             ephemerals: vec![Arc::new(Key {
@@ -239,6 +256,10 @@ impl Provider for Garden {
         &self.schema
     }
 
+    fn meta_schema(&self) -> Option<&Schema> {
+        Some(&self.meta)
+    }
+
     fn resources(&self) -> &[Arc<dyn Resource>] {
         &self.resources
     }
@@ -335,6 +356,7 @@ impl Resource for Bed {
     }
 
     async fn read(&self, request: ReadRequest) -> ReadResponse {
+        self.world.heard(&request.meta, "a look");
         let mut response = request.unchanged();
         let found = self.world.beds().get(text(&response.state, "id")).cloned();
         if let (Some(found), "read: another object") = (&found, text(&response.state, "fault")) {
@@ -351,12 +373,14 @@ impl Resource for Bed {
         if !request.planned_private.is_empty() {
             self.world.happened("planned again with what the first plan kept");
         }
+        self.world.heard(&request.meta, "a plan");
         let mut response = request.as_proposed();
         response.private.insert("planned".to_owned(), true.into());
         response
     }
 
     async fn apply(&self, request: ApplyRequest) -> ApplyResponse {
+        self.world.heard(&request.meta, "a change");
         let mut response = ApplyResponse {
             state: Value::Null,
             private: request.private.clone(),
@@ -462,6 +486,7 @@ impl Identity for BedIdentity {
 
 struct Weather {
     schema: Schema,
+    world: Arc<World>,
 }
 
 #[tonic::async_trait]
@@ -478,8 +503,9 @@ impl DataSource for Weather {
         (text(config, "day") == "tomorrow").then_some(Deferral::AbsentPrerequisite)
     }
 
-    async fn read(&self, config: Value, _deadline: Deadline) -> ReadDataResponse {
-        let mut state = config;
+    async fn read(&self, request: ReadDataRequest) -> ReadDataResponse {
+        self.world.heard(&request.meta, "the weather");
+        let mut state = request.config;
         state.set("rain", true);
         ReadDataResponse {
             state,

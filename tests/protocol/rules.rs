@@ -354,7 +354,7 @@ fn rules() -> Vec<Rule> {
         ("5.14", "Validators pass unknown values", Test("families", "an_ephemeral_configuration_is_validated")),
         ("2.4", "A write-only value needs a host that knows of it", Test("rpcs", "a_write_only_value_needs_a_terraform_that_keeps_it_out_of_the_state")),
         ("2.3", "Nothing depends on the schema having been asked for", Test("rpcs", "a_data_source_is_validated_and_read")),
-        ("5.8", "`provider_meta` is decoded", Left("no schema for it is offered, so no host sends any")),
+        ("5.8", "`provider_meta` is decoded", Test("cli", "what_a_module_says_of_itself_comes_with_every_request")),
     ]
 }
 

@@ -54,6 +54,20 @@ fn every_link_between_pages_leads_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// What is looked for before the first write is what the page tells the reader to give.
+#[test]
+fn every_right_that_is_looked_for_is_on_the_page_of_permissions() {
+    let page = files::text(Path::new("docs/guides/permissions.md")).expect("the page exists");
+    let actions = kvtls::binding::preflight::ACTIONS.map(str::to_owned);
+    let kinds = kvtls::binding::observe::KINDS.map(|kind| kind.resource());
+    let missing: Vec<_> = actions
+        .iter()
+        .chain(&kinds)
+        .filter(|right| !page.contains(&format!("`{right}`")))
+        .collect();
+    assert!(missing.is_empty(), "not on the page: {missing:?}");
+}
+
 /// The sandbox's page starts with the words that `serve` and `demo` print.
 #[test]
 fn the_page_of_the_sandbox_says_what_it_says_itself() {

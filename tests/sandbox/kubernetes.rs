@@ -168,7 +168,39 @@ async fn admission_rules_refuse_and_change_objects_and_are_live() {
     control(&world, "PATCH", "/world", Some(deny)).await;
     let (status, refused) = admin.call(Method::POST, MAPS, Some(map("b"))).await;
     assert_eq!(status, 403, "{refused}");
-    let unplayed = json!({"clusters": {"myAKSCluster": {"admission": ["safeguards"]}}});
+    let guarded = json!({"clusters": {"myAKSCluster": {"admission": ["safeguards"]}}});
+    let (status, body) = control(&world, "PATCH", "/world", Some(guarded)).await;
+    assert_eq!(status, 200, "{body}");
+    const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = |probes: Value| {
+        let mut container = json!({"name": "c", "image": "pause"});
+        json_patch::merge(&mut container, &probes);
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "guarded"}, "spec": {
+            "replicas": 0, "selector": {"matchLabels": {"app": "guarded"}},
+            "template": {"metadata": {"labels": {"app": "guarded"}}, "spec": {"containers": [container]}},
+        }})
+    };
+    let (status, refused) = admin
+        .call(Method::POST, DEPLOYMENTS, Some(deployment(json!({}))))
+        .await;
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(
+        status == 403 && message.contains("has no <livenessProbe>"),
+        "{refused}"
+    );
+    let probe = json!({"exec": {"command": ["true"]}});
+    let probes = json!({"livenessProbe": probe, "readinessProbe": probe});
+    let (status, made) = admin
+        .call(Method::POST, DEPLOYMENTS, Some(deployment(probes)))
+        .await;
+    assert_eq!(status, 201, "{made}");
+    let spec = &made["spec"]["template"]["spec"];
+    assert!(
+        spec["containers"][0]["resources"]["requests"]["cpu"].is_string(),
+        "{spec}"
+    );
+    assert!(spec["topologySpreadConstraints"].is_array(), "{spec}");
+    let unplayed = json!({"clusters": {"myAKSCluster": {"admission": ["guards"]}}});
     let (status, refused) = control(&world, "PATCH", "/world", Some(unplayed)).await;
     assert_eq!(
         (status, refused["error"]["pointer"].as_str()),

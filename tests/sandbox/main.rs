@@ -12,6 +12,7 @@ mod entra;
 mod faults;
 mod front;
 mod identities;
+mod kubectl;
 mod kubernetes;
 mod mounts;
 mod process;

@@ -256,3 +256,54 @@ async fn a_secret_without_a_key_or_a_pod_is_told_or_is_not() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_at_a_mount_says_what_was_done() {
+    let (world, admin, tenant, client) = scene().await;
+    let node = json!({"keyvaultName": "with-logs", "tenantID": tenant, "useVMManagedIdentity": "true",
+        "userAssignedIdentityID": client});
+    let mut good = node.clone();
+    good["keyvaultName"] = "myAKSKeyVault".into();
+    for (name, parameters) in [("good", good), ("bad", node)] {
+        let class = class(name, &parameters, &object("wildcard", "secret"));
+        let (status, made) = admin.call(Method::POST, CLASSES, Some(class)).await;
+        assert_eq!(status, 201, "{made}");
+        admin.call(Method::POST, PODS, Some(pod(name))).await;
+    }
+    control(&world, "POST", "/clock", Some(json!({"advance": "2s"}))).await;
+    let log = async |path: String| {
+        let (status, text) = admin.call(Method::GET, &path, None).await;
+        (status, text.to_string())
+    };
+    let (status, text) = log(format!("{PODS}/good/log")).await;
+    assert!(
+        status == 200 && text.contains("/mnt/wildcard has"),
+        "{status} {text}"
+    );
+    let (status, text) = log(format!("{PODS}/bad/log")).await;
+    assert!(
+        status == 400 && text.contains("is waiting to start: ContainerCreating"),
+        "{status} {text}"
+    );
+    const SYSTEM: &str = "/api/v1/namespaces/kube-system/pods";
+    let (_, pods) = admin.call(Method::GET, SYSTEM, None).await;
+    for (container, words) in [
+        (
+            "secrets-store",
+            [
+                "node publish volume complete",
+                "failed to mount secrets store object content",
+            ],
+        ),
+        ("provider-azure-installer", ["fetched object", "no such host"]),
+    ] {
+        let runs = |pod: &&Value| pod["spec"]["containers"].to_string().contains(container);
+        let found = pods["items"].as_array().unwrap().iter().find(runs).unwrap();
+        let name = found["metadata"]["name"].as_str().unwrap();
+        let (status, text) = log(format!("{SYSTEM}/{name}/log?container={container}")).await;
+        assert_eq!(status, 200, "{text}");
+        for word in words {
+            assert!(text.contains(word), "{container} does not say {word}: {text}");
+        }
+    }
+}

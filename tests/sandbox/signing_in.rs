@@ -71,10 +71,7 @@ fn claims(token: &AccessToken) -> Value {
 
 /// The token is the principal's, and Resource Manager takes it.
 async fn is_good(world: &Sandbox, principal: &str, credential: &dyn TokenCredential) {
-    let token = credential
-        .get_token(&[ARM], None)
-        .await
-        .unwrap_or_else(|error| panic!("{principal}: {error}"));
+    let token = credential.get_token(&[ARM], None).await.unwrap();
     let environment = world.environment(principal, Mode::Ports);
     let claims = claims(&token);
     assert_eq!(claims["appid"], environment["ARM_CLIENT_ID"], "{principal}");

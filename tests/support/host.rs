@@ -111,8 +111,8 @@ impl Host {
 
 /// How to start the process.
 pub(crate) struct Launch {
-    executable: PathBuf,
-    arguments: Vec<String>,
+    pub(crate) executable: PathBuf,
+    pub(crate) arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     identity: Identity,
     temporary: TempDir,

@@ -60,8 +60,8 @@ fn what_a_sibling_may_make_is_curable() {
 fn what_could_not_be_seen_is_no_finding() {
     let mut seen = bare();
     seen.certificates
-        .insert("web".to_owned(), Seen::NotSeen("403".to_owned()));
-    seen.namespace = Seen::NotSeen("403".to_owned());
+        .insert("web".to_owned(), Seen::NotSeen("403".to_owned().into()));
+    seen.namespace = Seen::NotSeen("403".to_owned().into());
     assert_eq!(judge(&desired(), &seen, &Known::default()), []);
 }
 

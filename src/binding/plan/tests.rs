@@ -185,7 +185,7 @@ fn the_last_reader_of_a_vault_revokes_the_grant() {
         (Seen::Known(vec![class("another")]), 1),
         (Seen::Known(vec![class("KV-prod")]), 0),
         (Seen::Known(vec![json!({ "spec": { "provider": "azure" } })]), 0),
-        (Seen::NotSeen("403".to_owned()), 0),
+        (Seen::NotSeen("403".to_owned().into()), 0),
     ];
     for (others, revocations) in rows {
         let mut seen = complete();

@@ -83,10 +83,14 @@ async fn may_do_everything(
     needs: &[Need],
     freshness: Freshness,
 ) -> bool {
+    let beyond = |need: &Need| matches!(&need.right, Wanted::Verb(right) if right.namespace.is_none());
     let everything = Right {
         verb: "*",
         kind: None,
-        namespace: Some(desired.namespace.clone()),
+        namespace: match needs.iter().any(beyond) {
+            true => None,
+            false => Some(desired.namespace.clone()),
+        },
     };
     let many = needs
         .iter()
@@ -128,11 +132,7 @@ async fn lacks(
 
 /// What could not be looked at for want of a right, and is not needed.
 fn skipped(seen: &Observation) -> Vec<String> {
-    let refused = seen
-        .certificates
-        .values()
-        .filter_map(Seen::why_not)
-        .any(|why| why.contains("403"));
+    let refused = seen.certificates.values().any(Seen::is_refused);
     let certificates = refused.then(|| READ_CERTIFICATE.to_owned());
     certificates.into_iter().collect()
 }

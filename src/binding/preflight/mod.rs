@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::step::{Step, object_key};
 use super::workload;
 use crate::azure::Caller;
-use crate::k8s::{Kind, Right, SECRET};
+use crate::k8s::{Kind, NAMESPACE, Right, SECRET};
 
 /// A right that a plan needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub enum Purpose {
     Trust,
     /// To get a credential for the cluster's API.
     Connect,
+    /// To make the namespace.
+    Namespace,
     /// To write an object.
     Write,
     /// To see that a Secret holds the certificate.
@@ -80,14 +82,25 @@ const WRITE_POLICY: &str = "Microsoft.KeyVault/vaults/accessPolicies/write";
 const ASSIGN: &str = "Microsoft.Authorization/roleAssignments/write";
 const TRUST: &str = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials/write";
 
+/// Every action of Azure that is asked for.
+pub const ACTIONS: [&str; 7] = [
+    READ_CLUSTER,
+    WRITE_CLUSTER,
+    CREDENTIAL,
+    READ_VAULT,
+    WRITE_POLICY,
+    ASSIGN,
+    TRUST,
+];
+
 /// The rights that a plan needs, as far as it is decided; what follows from a pass that is still to come is counted in.
 pub fn needs(desired: &Desired, seen: &Observation, plan: &Plan) -> Vec<Need> {
     let mut needs = azure_needs(desired, seen, plan);
     for right in cluster_needs(desired, seen, plan) {
-        let purpose = if right.kind == Some(SECRET) && right.verb != "delete" {
-            Purpose::Watch
-        } else {
-            Purpose::Write
+        let purpose = match right.kind {
+            Some(SECRET) if right.verb != "delete" => Purpose::Watch,
+            Some(NAMESPACE) => Purpose::Namespace,
+            _ => Purpose::Write,
         };
         let right = Wanted::Verb(right);
         needs.push(Need { purpose, right });
@@ -105,10 +118,10 @@ fn azure_needs(desired: &Desired, seen: &Observation, plan: &Plan) -> Vec<Need> 
         needs.push(Need { purpose, right });
     };
     let has = |wanted: fn(&Step) -> bool| plan.steps.iter().any(wanted);
-    if is_refused(&seen.cluster) {
+    if seen.cluster.is_refused() {
         add(Purpose::Look, READ_CLUSTER, &cluster);
     }
-    if is_refused(&seen.vault) {
+    if seen.vault.is_refused() {
         add(Purpose::Look, READ_VAULT, &vault);
     }
     if has(|step| matches!(step, Step::SwitchAddon { .. })) {
@@ -141,15 +154,10 @@ fn azure_needs(desired: &Desired, seen: &Observation, plan: &Plan) -> Vec<Need> 
     ) {
         add(Purpose::Trust, TRUST, &workload.id.to_string());
     }
-    if seen.objects.values().any(is_refused) {
+    if seen.objects.values().any(Seen::is_refused) {
         add(Purpose::Connect, CREDENTIAL, &cluster);
     }
     needs
-}
-
-/// Whether something could not be seen because it is not allowed.
-fn is_refused<T>(seen: &Seen<T>) -> bool {
-    seen.why_not().is_some_and(|why| why.contains("403"))
 }
 
 fn cluster_needs(desired: &Desired, seen: &Observation, plan: &Plan) -> Vec<Right> {
@@ -163,7 +171,7 @@ fn cluster_needs(desired: &Desired, seen: &Observation, plan: &Plan) -> Vec<Righ
             let right = Right {
                 verb,
                 kind: Some(kind),
-                namespace: namespace.clone(),
+                namespace: namespace.clone().filter(|_| kind.namespaced),
             };
             if !rights.contains(&right) {
                 rights.push(right);
@@ -182,6 +190,9 @@ fn cluster_needs(desired: &Desired, seen: &Observation, plan: &Plan) -> Vec<Righ
             .chain(workload::account(desired))
             .collect()
     };
+    if desired.create_namespace && seen.namespace == Seen::Known(false) {
+        add(NAMESPACE, &["create", "patch"]);
+    }
     for object in &objects {
         let is_there = seen.object(&object_key(object)).is_some();
         // Server-side apply patches, and creates what is not there.

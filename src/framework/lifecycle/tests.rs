@@ -96,10 +96,10 @@ impl DataSource for Slow {
         &self.schema
     }
 
-    async fn read(&self, config: Value, _deadline: Deadline) -> ReadDataResponse {
+    async fn read(&self, request: ReadDataRequest) -> ReadDataResponse {
         self.wait().await;
         ReadDataResponse {
-            state: config,
+            state: request.config,
             diagnostics: Diagnostics::new(),
         }
     }
@@ -110,6 +110,7 @@ async fn everything(slow: &Slow) -> Vec<(&'static str, Value, Diagnostics)> {
     let read_request = ReadRequest {
         state: state(),
         private: kept(),
+        meta: Value::Null,
         deadline: long_ago(),
     };
     let plan_request = PlanRequest {
@@ -118,6 +119,7 @@ async fn everything(slow: &Slow) -> Vec<(&'static str, Value, Diagnostics)> {
         proposed: state(),
         private: kept(),
         planned_private: Private::new(),
+        meta: Value::Null,
         deadline: long_ago(),
     };
     let apply_request = ApplyRequest {
@@ -125,6 +127,7 @@ async fn everything(slow: &Slow) -> Vec<(&'static str, Value, Diagnostics)> {
         prior: state(),
         planned: state(),
         private: kept(),
+        meta: Value::Null,
         checkpoint: Checkpoint::default(),
         deadline: long_ago(),
     };
@@ -133,7 +136,12 @@ async fn everything(slow: &Slow) -> Vec<(&'static str, Value, Diagnostics)> {
     let plan = plan(slow, plan_request).await;
     let apply = apply(slow, apply_request).await;
     let import = import(slow, "a", long_ago()).await;
-    let data = read_data(slow, state(), long_ago()).await;
+    let data_request = ReadDataRequest {
+        config: state(),
+        meta: Value::Null,
+        deadline: long_ago(),
+    };
+    let data = read_data(slow, data_request).await;
     vec![
         ("read", read.state, read.diagnostics),
         ("plan", plan.planned, plan.diagnostics),

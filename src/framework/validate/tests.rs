@@ -234,3 +234,15 @@ fn a_write_only_value_needs_a_terraform_that_knows_of_it() {
     assert_eq!(paths(with(Value::from("s"))), ["it"]);
     assert_eq!(paths(with(Value::Null)), Vec::<String>::new());
 }
+
+#[test]
+fn what_is_found_has_the_codes_of_the_schema_unless_it_has_its_own() {
+    let schema = Schema::new("x", [("it", Attribute::string(Optional, "x").valid(lower()))]).faults_as("X-1");
+    let own = Diagnostic::error("own", "", "").code("X-2");
+    let config = Value::object([("it", Value::from("UPPER"))]);
+    let codes: Vec<_> = with_own(&schema, &config, own.into())
+        .iter()
+        .map(|fault| fault.code)
+        .collect();
+    assert_eq!(codes, ["X-1", "X-2"]);
+}

@@ -68,6 +68,7 @@ impl Resource for CertificateResource {
     }
 
     async fn read(&self, request: ReadRequest) -> ReadResponse {
+        self.configured.refreshes();
         match self.read_now(&request).await {
             Ok((state, private)) => ReadResponse {
                 state,
@@ -88,6 +89,9 @@ impl Resource for CertificateResource {
                 private: Default::default(),
                 ..request.as_proposed()
             };
+        }
+        if let Some(diagnostic) = self.configured.other_id(&request, "key_vault_id") {
+            return request.refused(diagnostic);
         }
         let mut planned = request.proposed.clone();
         plan::fill(&request.config, &mut planned);

@@ -111,6 +111,7 @@ pub(super) fn schema() -> Schema {
             ),
         ],
     )
+    .faults_as("KVTLS-E002")
 }
 
 fn policy() -> Attribute {

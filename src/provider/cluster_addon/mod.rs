@@ -58,6 +58,7 @@ impl Resource for ClusterAddonResource {
     }
 
     async fn read(&self, request: ReadRequest) -> ReadResponse {
+        self.configured.refreshes();
         let now = self.read_now(&request).await;
         request.answer(now)
     }
@@ -69,13 +70,9 @@ impl Resource for ClusterAddonResource {
                 ..request.as_proposed()
             };
         }
-        if let Some(diagnostic) = self.disagreement(&request.proposed) {
-            return PlanResponse {
-                planned: request.prior,
-                requires_replace: Vec::new(),
-                private: Default::default(),
-                diagnostics: Diagnostics::from(diagnostic),
-            };
+        let other = self.configured.other_id(&request, "cluster_id");
+        if let Some(diagnostic) = other.or_else(|| self.disagreement(&request.proposed)) {
+            return request.refused(diagnostic);
         }
         let mut planned = request.proposed.clone();
         let prior = &request.prior;

@@ -84,6 +84,7 @@ pub(super) fn schema() -> Schema {
             ),
         ],
     )
+    .faults_as("KVTLS-E002")
 }
 
 fn is_poll_interval(text: &str) -> bool {

@@ -8,8 +8,8 @@ use crate::azure::ids::VaultId;
 use crate::azure::{Azure, CertificateBundle, Error};
 use crate::framework::validate::{text, unexpected};
 use crate::framework::{
-    Attribute, AttributePath, DataSource, Deadline, Diagnostic, Diagnostics, Presence, ReadDataResponse,
-    Schema, Type, Value,
+    Attribute, AttributePath, DataSource, Deadline, Diagnostic, Diagnostics, Presence, ReadDataRequest,
+    ReadDataResponse, Schema, Type, Value,
 };
 use crate::provider::Configured;
 use crate::provider::explain::Changed;
@@ -98,6 +98,7 @@ fn schema() -> Schema {
             ),
         ],
     )
+    .faults_as("KVTLS-E002")
 }
 
 #[async_trait]
@@ -110,8 +111,8 @@ impl DataSource for CertificateData {
         &self.schema
     }
 
-    async fn read(&self, config: Value, deadline: Deadline) -> ReadDataResponse {
-        let (state, diagnostics) = match self.find(&config, &deadline).await {
+    async fn read(&self, request: ReadDataRequest) -> ReadDataResponse {
+        let (state, diagnostics) = match self.find(&request.config, &request.deadline).await {
             Ok(state) => (state, Diagnostics::new()),
             Err(diagnostic) => (Value::Null, Diagnostics::from(diagnostic)),
         };

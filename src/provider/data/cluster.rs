@@ -5,13 +5,13 @@ use futures_util::future::join_all;
 use serde_json::Value as Json;
 
 use crate::azure::ids::ClusterId;
-use crate::azure::{Addon, ClusterFacts};
+use crate::azure::{Addon, Cluster};
 use crate::binding::controllers;
 use crate::binding::desired::Connection;
 use crate::binding::world::World;
 use crate::framework::{
-    Attribute, DataSource, Deadline, Diagnostic, Diagnostics, Nesting, Presence, ReadDataResponse, Reader,
-    Schema, Value,
+    Attribute, DataSource, Deadline, Diagnostic, Diagnostics, Nesting, Presence, ReadDataRequest,
+    ReadDataResponse, Reader, Schema, Value,
 };
 use crate::k8s::{
     self, CRD, DAEMON_SET, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, SECRET_PROVIDER_CLASS,
@@ -163,6 +163,7 @@ fn schema() -> Schema {
             ),
         ],
     )
+    .faults_as("KVTLS-E002")
 }
 
 #[async_trait]
@@ -175,8 +176,8 @@ impl DataSource for ClusterData {
         &self.schema
     }
 
-    async fn read(&self, config: Value, deadline: Deadline) -> ReadDataResponse {
-        let (state, diagnostics) = match self.find(&config, &deadline).await {
+    async fn read(&self, request: ReadDataRequest) -> ReadDataResponse {
+        let (state, diagnostics) = match self.find(&request.config, &request.deadline).await {
             Ok(found) => found,
             Err(diagnostic) => (Value::Null, Diagnostics::from(diagnostic)),
         };
@@ -192,12 +193,12 @@ impl ClusterData {
         let defaults = self.configured.defaults().unwrap_or_default();
         let block = Reader::root(config).opt_object("kubernetes")?;
         let way = objects::read_kubernetes(block.as_ref(), &defaults.connection)?;
-        let facts = within(deadline, world.azure().cluster_facts(&id))
+        let cluster = within(deadline, world.cluster(&id, self.configured.freshness()))
             .await
             .map_err(|halt| explain::halted(&halt, "read the cluster", &Changed::nothing()))?
             .ok_or_else(|| explain::no_cluster(&id))?;
-        let mut state = of_azure(config, &id, &facts);
-        let looking = async { Ok(look(&world, &facts, &way).await) };
+        let mut state = of_azure(config, &cluster);
+        let looking = async { Ok(look(&world, &cluster, &way).await) };
         let seen = match within(deadline, looking).await {
             Ok(seen) => seen,
             Err(Halt::TooLate) => Err("it did not answer in time".to_owned()),
@@ -222,8 +223,8 @@ impl ClusterData {
 }
 
 /// What Azure tells; what the cluster tells is null.
-fn of_azure(config: &Value, id: &ClusterId, facts: &ClusterFacts) -> Value {
-    let cluster = &facts.cluster;
+fn of_azure(config: &Value, cluster: &Cluster) -> Value {
+    let id = &cluster.id;
     let group = format!(
         "/subscriptions/{}/resourceGroups/{}",
         id.subscription(),
@@ -251,7 +252,7 @@ fn of_azure(config: &Value, id: &ClusterId, facts: &ClusterFacts) -> Value {
             "local_accounts_enabled",
             Value::from(!cluster.local_accounts_disabled),
         ),
-        ("oidc_issuer_url", Value::from(facts.oidc_issuer.clone())),
+        ("oidc_issuer_url", Value::from(cluster.oidc_issuer.clone())),
         ("addon_state", addon(&cluster.addon)),
         ("addon_identity", identity),
     ] {
@@ -275,11 +276,11 @@ struct Seen {
     missed: Vec<String>,
 }
 
-async fn look(world: &World, facts: &ClusterFacts, way: &Connection) -> Result<Seen, String> {
-    if facts.cluster.power.as_deref() == Some("Stopped") {
+async fn look(world: &World, cluster: &Cluster, way: &Connection) -> Result<Seen, String> {
+    if cluster.power.as_deref() == Some("Stopped") {
         return Err("the cluster is stopped".to_owned());
     }
-    let connected = world.kubernetes(&facts.cluster, way).await;
+    let connected = world.kubernetes(cluster, way).await;
     let kubernetes = connected.map_err(|error| error.said())?.kubernetes;
     let lists = [
         (DAEMON_SET, Some("kube-system")),

@@ -25,9 +25,16 @@ pub(super) fn rights_missing(missing: &Missing, desired: &Desired) -> Diagnostic
     if missing.needs.iter().any(in_cluster) {
         let who = object_id(missing);
         let scope = format!("{}/namespaces/{}", desired.cluster, desired.namespace);
+        let needed = missing.needs.iter().filter(|need| in_cluster(need));
+        let resources: Vec<String> = needed
+            .filter_map(|need| match &need.right {
+                Wanted::Verb(right) => Some(right.kind?.resource()),
+                Wanted::Action { .. } => None,
+            })
+            .collect();
         text.push_str(&format!(
             "In the cluster, someone who may run, where it asks Kubernetes RBAC:\n{}\nor, where it asks Azure RBAC:\n    {}\n",
-            namespace_role(who, &desired.namespace),
+            namespace_role(who, &desired.namespace, &resources),
             azure_role(who, &scope)
         ));
     }
@@ -100,6 +107,7 @@ fn words(purpose: Purpose) -> &'static str {
         Purpose::Policy => ", to let the identity that reads the vault in",
         Purpose::Trust => ", to make the identity trust the service account",
         Purpose::Connect => ", to get a credential for the cluster's API",
+        Purpose::Namespace => ", to make the namespace",
         Purpose::Write => "",
         Purpose::Watch => ", to see that the certificate has arrived",
     }
@@ -175,6 +183,10 @@ fn remedy(purpose: Purpose, missing: &Missing, desired: &Desired) -> String {
             "   Someone who may run:\n     az role assignment create --role \"Azure Kubernetes Service Cluster User Role\" \
              --assignee-object-id {caller} --scope {}\n",
             desired.cluster
+        ),
+        Purpose::Namespace => format!(
+            "   Someone who may run:\n     kubectl create namespace {}\n",
+            desired.namespace
         ),
         // One role covers all of these: it is told once.
         Purpose::Write | Purpose::Watch => String::new(),

@@ -39,6 +39,20 @@ pub fn hold(hold: &Hold) -> Diagnostic {
     }
 }
 
+/// A service account of ours stays.
+pub fn account_kept(account: &ObjectRef, why: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "Service account was left in place",
+        format!("{account} was made by kvtls, is no longer needed by this binding, and stays: {why}."),
+        format!(
+            "kvtls does not remove it any more. When nobody uses it:  kubectl delete serviceaccount --namespace {} {}",
+            account.namespace.as_deref().unwrap_or_default(),
+            account.name
+        ),
+    )
+    .code("KVTLS-W425")
+}
+
 /// Objects of this binding whose creation this state does not know were taken over, because it was asked for.
 pub fn taken_over(objects: &[ObjectRef]) -> Diagnostic {
     let names: Vec<String> = objects.iter().map(ToString::to_string).collect();
@@ -161,9 +175,9 @@ pub(super) fn grant_in_cluster(message: &str, cluster: &ClusterId) -> String {
         group => format!("{name}.{group}"),
     });
     match (namespace, resource) {
-        (Some(namespace), _) => format!(
+        (Some(namespace), resource) => format!(
             "This cluster asks Kubernetes RBAC. Somebody who may:\n{}",
-            namespace_role(who, namespace)
+            namespace_role(who, namespace, &resource.into_iter().collect::<Vec<_>>())
         ),
         (None, resource) => {
             let resource = resource.unwrap_or_else(|| "RESOURCE".to_owned());
@@ -185,13 +199,28 @@ pub(super) fn azure_role(who: &str, scope: &str) -> String {
     )
 }
 
-/// The role of Kubernetes RBAC that covers all a binding needs in its namespace, as two commands.
-pub(super) fn namespace_role(who: &str, namespace: &str) -> String {
+/// The role of Kubernetes RBAC that covers all a binding needs in its namespace, as two commands. `kubectl` refuses kinds
+/// that the cluster does not know, so those that not every binding has are named only where they are needed.
+pub(super) fn namespace_role(who: &str, namespace: &str, needed: &[String]) -> String {
+    const ALWAYS: [&str; 7] = [
+        "secretproviderclasses.secrets-store.csi.x-k8s.io",
+        "secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io",
+        "deployments.apps",
+        "ingresses.networking.k8s.io",
+        "secrets",
+        "pods",
+        "events",
+    ];
+    let mut resources = ALWAYS.to_vec();
+    for resource in needed {
+        if !resources.contains(&resource.as_str()) {
+            resources.push(resource);
+        }
+    }
     format!(
         "    kubectl create role kvtls --namespace {namespace} --verb=get,list,watch,create,patch,delete \
-         --resource=secretproviderclasses.secrets-store.csi.x-k8s.io,\
-         secretproviderclasspodstatuses.secrets-store.csi.x-k8s.io,deployments.apps,ingresses.networking.k8s.io,\
-         secrets,pods,events\n    kubectl create rolebinding kvtls --namespace {namespace} --role=kvtls --user={who}"
+         --resource={}\n    kubectl create rolebinding kvtls --namespace {namespace} --role=kvtls --user={who}",
+        resources.join(",")
     )
 }
 

@@ -6,6 +6,7 @@ use super::objects::read_kubernetes;
 use super::state::{self, Kept};
 use super::{IngressBinding, config, plan};
 use crate::azure::ids::{ClusterId, IdError, IdentityId, VaultId};
+use crate::binding::accounts;
 use crate::binding::converge::{Outcome, converge, owned_objects, remove};
 use crate::binding::desired::{Connection, Desired, Identity, Mode, Workload};
 use crate::binding::error::{Cause, StepError};
@@ -14,7 +15,7 @@ use crate::binding::findings::{Class, Hold, Known};
 use crate::binding::grant;
 use crate::binding::guard::Announced;
 use crate::binding::manifests;
-use crate::binding::observation::Seen;
+use crate::binding::observation::{Observation, Seen};
 use crate::binding::plan::{Memory, Owned, OwnedGrant};
 use crate::binding::step::{Step, object_key};
 use crate::binding::world::{Freshness, World};
@@ -77,6 +78,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
             .is_some_and(|grants| !grants.is_empty()),
         cloud_name: kept.cloud_name.clone(),
         adopted: kept.adopted.clone(),
+        switched_addon_on: kept.switched_addon_on || (is_create && world.switched_on(&desired.cluster)),
     };
     let limits = limits(&request.deadline);
     let outcome = match converge(&world, &desired, &memory, &known, &announced, &limits).await {
@@ -97,8 +99,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
         return unchanged(request, diagnostics);
     }
     kept.admitted = outcome.done.admitted.clone();
-    kept.switched_addon_on |=
-        outcome.done.addon_switched_on || (is_create && world.switched_on(&desired.cluster));
+    kept.switched_addon_on = outcome.switched_addon_on || (is_create && world.switched_on(&desired.cluster));
     kept.announced.clear();
     kept.resumes = None;
     for step in &outcome.done.steps {
@@ -117,6 +118,11 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     }
     if !diagnostics.has_errors() {
         keep_promises(&request.planned, &mut state);
+        let left = accounts::kept(&memory.retired, &instance, &desired.name, &outcome.observation);
+        diagnostics.extend(
+            left.iter()
+                .map(|(account, why)| explain::cluster::account_kept(account, why)),
+        );
         diagnostics.extend(revoke_stale(&world, &desired, &mut state, &kept, &limits).await);
     } else if request.planned.get("on_incomplete").as_str() == Some("warn") {
         // A success by the practitioner's own word: the plan's promises stand, and the phase tells the truth.
@@ -221,7 +227,9 @@ async fn revoke_stale(
                 let unseen = observation.other_classes.why_not();
                 let unseen =
                     unseen.map(|_| "the cluster's SecretProviderClasses could not be listed".to_owned());
-                let why = unseen.or(shared.then(|| IN_USE.to_owned()));
+                let why = unseen
+                    .or(shared.then(|| IN_USE.to_owned()))
+                    .or_else(|| still_runs_as(&owned, &observation));
                 diagnostics.extend(why.map(|why| explain::grant_kept(&id, &why)));
                 continue;
             }
@@ -244,6 +252,16 @@ fn failed(failure: &StepError) -> String {
         Cause::Azure(error) => format!("kvtls could not {step}: {}", error.service_said()),
         _ => format!("kvtls could not {step}"),
     }
+}
+
+/// Who keeps a trust from going.
+fn still_runs_as(owned: &Owned, seen: &Observation) -> Option<String> {
+    let Identity::Workload(workload) = &owned.identity else {
+        return None;
+    };
+    let is_trust = owned.grants.iter().any(|grant| grant.kind == state::TRUST);
+    let users = accounts::others(seen, &workload.service_account, &owned.name)?;
+    (is_trust && !users.is_empty()).then(|| format!("{} run as that service account", users.join(", ")))
 }
 
 const IN_USE: &str = "a binding that is being made right now uses it";
@@ -429,6 +447,11 @@ async fn remove_owned(world: &World, owned: &Owned, limits: &Limits) -> Diagnost
         return Diagnostics::from(explain::cannot_remove(&spots));
     }
     let mut diagnostics = kept_grants(owned, &outcome);
+    let left = accounts::kept(&owned.objects, &owned.instance, &owned.name, &outcome.observation);
+    diagnostics.extend(
+        left.iter()
+            .map(|(account, why)| explain::cluster::account_kept(account, why)),
+    );
     diagnostics.extend(outcome.hold.as_ref().map(explain::cluster::hold));
     diagnostics
 }

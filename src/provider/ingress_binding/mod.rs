@@ -66,6 +66,7 @@ impl Resource for IngressBinding {
     }
 
     async fn read(&self, request: ReadRequest) -> ReadResponse {
+        self.configured.refreshes();
         let kept = Kept::read(&request.private);
         match self.read_now(&request, kept).await {
             Ok((state, kept)) => {

@@ -42,8 +42,8 @@ pub(super) fn sync() -> Attribute {
                 "replicas",
                 Attribute::number(
                     OptionalComputed,
-                    "How many; with two, a node that is drained does not hold up a renewal. 1 unless set, at most 3. An \
-                     autoscaler's number is left alone.",
+                    "How many; with two, a node that is drained does not hold up a renewal. 1 unless set, at most 3. The \
+                     number of an autoscaler is left alone as long as there is one.",
                 )
                 .default(1)
                 .valid(whole_number_between(1, 3)),

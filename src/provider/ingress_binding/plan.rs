@@ -77,13 +77,9 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
         .zip(resource.configured.run())
         .filter(|(id, run)| resource.memories.is_planned_twice(id, *run))
         .map(|(id, _)| explain::same_binding(&id));
-    if let Some(diagnostic) = disagreement.or(twice) {
-        return PlanResponse {
-            planned: request.prior,
-            requires_replace: Vec::new(),
-            private: request.private,
-            diagnostics: Diagnostics::from(diagnostic),
-        };
+    let other = resource.configured.other_id(&request, "cluster_id");
+    if let Some(diagnostic) = other.or(disagreement).or(twice) {
+        return request.refused(diagnostic);
     }
     if request.is_create() {
         plan_create(resource, &request, planned, desired.as_ref()).await

@@ -151,6 +151,7 @@ pub(super) fn schema() -> Schema {
             ("status", status()),
         ],
     )
+    .faults_as("KVTLS-E002")
 }
 
 fn certificates() -> Attribute {

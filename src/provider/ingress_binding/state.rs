@@ -125,6 +125,14 @@ pub(super) fn observed(
     let Some(members) = state.as_map_mut() else {
         return state;
     };
+    if seen
+        .cluster
+        .present()
+        .is_some_and(|cluster| !cluster.addon.enabled)
+    {
+        // Whoever switches it on next, it is not what kvtls switched on.
+        kept.switched_addon_on = false;
+    }
     if let Some(vault) = seen.vault.present() {
         kept.tenant_id = Some(vault.tenant_id.clone());
         kept.rbac = Some(vault.rbac);
@@ -237,7 +245,7 @@ fn grants(desired: &Desired, seen: &Observation, prior: &Value, kept: &Kept) -> 
 }
 
 /// The kind of a grant that is a federated credential.
-const TRUST: &str = "federated_credential";
+pub(super) const TRUST: &str = "federated_credential";
 
 /// Whether a grant is ours and no longer of use: for another vault, scope or model, or for another identity.
 pub(super) fn is_stale(

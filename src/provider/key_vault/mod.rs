@@ -56,6 +56,7 @@ impl Resource for KeyVaultResource {
     }
 
     async fn read(&self, request: ReadRequest) -> ReadResponse {
+        self.configured.refreshes();
         let now = self.read_now(&request).await;
         request.answer(now)
     }
@@ -66,6 +67,9 @@ impl Resource for KeyVaultResource {
                 private: Default::default(),
                 ..request.as_proposed()
             };
+        }
+        if let Some(diagnostic) = self.configured.other_id(&request, "resource_group_id") {
+            return request.refused(diagnostic);
         }
         let mut planned = request.proposed.clone();
         let resumes = request.is_create() && schema::id(&planned).is_some_and(|id| self.unfinished.has(&id));

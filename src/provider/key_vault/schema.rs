@@ -152,6 +152,7 @@ pub(super) fn schema() -> Schema {
             ),
         ],
     )
+    .faults_as("KVTLS-E002")
 }
 
 /// What contradicts itself, as far as it is known.

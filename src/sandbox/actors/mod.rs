@@ -61,6 +61,7 @@ use self::workloads::garbage::Garbage;
 use self::workloads::namespaces::Namespaces;
 use self::workloads::replica_sets::ReplicaSets;
 use super::clock::Clock;
+use super::container_logs::ContainerLogs;
 use super::core::AddonState;
 use super::lag::Lags;
 
@@ -88,6 +89,8 @@ pub(crate) struct ActorSettings {
     pub(crate) nodes: usize,
     /// Where their kubelet answers, if the API asks it.
     pub(crate) kubelet: Option<SocketAddr>,
+    /// What their containers say.
+    pub(crate) logs: ContainerLogs,
     /// The nodes' IMDS, `http://127.0.0.1:P/clusters/NAME`.
     pub(crate) identity_endpoint: String,
     /// `.vault.azure.net`
@@ -112,6 +115,7 @@ struct Cluster {
     ca_pem: String,
     nodes: usize,
     kubelet: Option<SocketAddr>,
+    logs: ContainerLogs,
     clock: Clock,
     lags: Lags,
     cache: Arc<Cache>,
@@ -124,6 +128,17 @@ struct Cluster {
 }
 
 impl Cluster {
+    /// Has a container of `kube-system` on a node say something, as klog writes it: `level` is `I`, `W` or `E`.
+    fn say(&self, node: &str, container: &str, level: char, text: &str) {
+        let pods = self.cache.within(Kind::Pod, "kube-system");
+        let pod = pods.iter().find(|pod| kubelet::runs_in(pod, node, container));
+        if let Some(pod) = pod {
+            let now = self.clock.now();
+            let line = log_line(level, now, text);
+            self.logs.say(objects::uid(pod), container, now, &line);
+        }
+    }
+
     /// Runs `work` until it ends or the controllers are stopped.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,6 +147,13 @@ impl Cluster {
             tasks.spawn(work);
         }
     }
+}
+
+/// A line as klog writes it, without the place in the code.
+fn log_line(level: char, now: time::OffsetDateTime, text: &str) -> String {
+    let (month, day, micros) = (u8::from(now.month()), now.day(), now.microsecond());
+    let (hour, minute, second) = now.time().as_hms();
+    format!("{level}{month:02}{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}       1 {text}")
 }
 
 /// The running controllers of a cluster; dropping it stops them.
@@ -154,6 +176,7 @@ impl Actors {
             ca_pem: settings.ca_pem.clone(),
             nodes: settings.nodes,
             kubelet: settings.kubelet,
+            logs: settings.logs.clone(),
             clock: settings.clock.clone(),
             lags: settings.lags.clone(),
             cache: Arc::new(Cache::new(Arc::clone(&bell))),

@@ -73,6 +73,16 @@ impl Mounts {
         Some(mount.files.get(file).map(Vec::len))
     }
 
+    /// The files of a volume, and how large they are; none if the driver did not mount it.
+    pub(super) fn sizes(&self, pod: &str, volume: &str) -> Vec<(String, usize)> {
+        let mounts = self.lock();
+        let mount = mounts.get(&(pod.to_owned(), volume.to_owned()));
+        let files = mount.into_iter().flat_map(|mount| &mount.files);
+        files
+            .map(|(file, content)| (file.clone(), content.len()))
+            .collect()
+    }
+
     /// All mounts as the control API shows them. `secrets` names the Secrets of a class.
     pub(super) fn describe(&self, secrets: impl Fn(&str, &str) -> Value) -> Value {
         let mounts = self.lock();

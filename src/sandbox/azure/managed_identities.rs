@@ -158,8 +158,9 @@ impl Azure {
                 effective_at: start,
                 ends_at: None,
             });
+        let groups: Vec<&str> = items(source, "groups").filter_map(Value::as_str).collect();
         UserIdentity {
-            identity: self.core.directory.add_identity(name, &tenant, identity),
+            identity: self.core.directory.add_identity(name, &tenant, identity, &groups),
             credentials: credentials.collect(),
             name: name.to_owned(),
             subscription,

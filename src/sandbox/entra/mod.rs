@@ -225,24 +225,27 @@ impl Directory {
             client_id: id_of(&format!("{path}/client_id")),
             object_id: id_of(&format!("{path}/object_id")),
         };
-        self.add_identity(name, tenant, identity)
+        self.add_identity(name, tenant, identity, &[])
     }
 
-    /// A managed identity whose ids are known.
+    /// A managed identity whose ids are known, in the groups of these names.
     pub(crate) fn add_identity(
         &self,
         name: &str,
         tenant: &str,
         identity: ManagedIdentity,
+        groups: &[&str],
     ) -> ManagedIdentity {
         let mut principals = self.0.principals.write().unwrap_or_else(PoisonError::into_inner);
+        let named = principals.iter().filter(|it| groups.contains(&it.name.as_str()));
+        let groups = named.map(|group| group.object_id.clone()).collect();
         principals.push(Principal {
             name: name.to_owned(),
             kind: PrincipalKind::Managed,
             tenant: tenant.to_owned(),
             client_id: Some(identity.client_id.clone()),
             object_id: identity.object_id.clone(),
-            groups: Vec::new(),
+            groups,
             secret: None,
             certificate: None,
             federated: Vec::new(),

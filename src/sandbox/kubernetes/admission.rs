@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 
 use super::kinds::Kind;
 use super::refusal::{Outcome, Refusal};
+use super::safeguards;
 use super::store::{Store, at, meta, text_at};
 use super::writes::suffix;
 
 /// The webhook that the world's denials come from, as AKS names it.
 const WEBHOOK: &str = "validation.gatekeeper.sh";
+
+/// The rule that stands for AKS deployment safeguards.
+const SAFEGUARDS: &str = "safeguards";
 
 /// Runs what may change an object; `live` is absent on creation.
 pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Option<&Value>) -> Outcome<()> {
@@ -27,6 +31,9 @@ pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Optio
         }
     }
     for rule in &store.admission {
+        if rule == SAFEGUARDS {
+            safeguards::mutate(kind, object);
+        }
         if !concerns(rule, kind, object) {
             continue;
         }
@@ -64,8 +71,14 @@ pub(super) fn warnings(kind: &Kind, object: &Value) -> Option<String> {
 
 /// Runs what only says yes or no.
 pub(super) fn judge(store: &Store, kind: &Kind, object: &Value) -> Outcome<()> {
-    for rule in store.admission.iter().filter(|rule| concerns(rule, kind, object)) {
-        if let Some(text) = rule.get("deny").and_then(Value::as_str) {
+    for rule in &store.admission {
+        let text = if rule == SAFEGUARDS {
+            safeguards::denial(kind, object)
+        } else {
+            let deny = rule.get("deny").and_then(Value::as_str);
+            deny.filter(|_| concerns(rule, kind, object)).map(str::to_owned)
+        };
+        if let Some(text) = text {
             let message = format!("admission webhook {WEBHOOK:?} denied the request: {text}");
             return Err(Refusal::new(403, "Forbidden", message));
         }

@@ -297,8 +297,27 @@ fn allocate_node_ports(store: &mut Store, spec: &mut Value, dry: bool) {
     }
 }
 
+/// How often a DaemonSet's template changed stands in an annotation of old times.
+pub(super) fn count_template(kind: &Kind, live: Option<&Value>, object: &mut Value) {
+    const COUNT: &str = "deprecated.daemonset.template.generation";
+    if !kind.is("apps", "daemonsets") || !object["metadata"].is_object() {
+        return;
+    }
+    let count = live.map_or(1, |live| {
+        let known = text_at(live, &["metadata", "annotations", COUNT])
+            .parse()
+            .unwrap_or(1_u64);
+        known + u64::from(live["spec"]["template"] != object["spec"]["template"])
+    });
+    if !object["metadata"]["annotations"].is_object() {
+        object["metadata"]["annotations"] = json!({});
+    }
+    object["metadata"]["annotations"][COUNT] = Value::from(count.to_string());
+}
+
 /// What an update cannot leave out.
 pub(super) fn on_update(kind: &Kind, live: &Value, new: &mut Value) {
+    count_template(kind, Some(live), new);
     if kind.is("", "services") {
         let (live, Some(spec)) = (&live["spec"], new.get_mut("spec").filter(|spec| spec.is_object())) else {
             return;

@@ -1,8 +1,9 @@
 //! What the API says about itself.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value, json};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 
 use super::kinds::{Kind, Kinds, Version};
 use super::refusal::{Outcome, Refusal};
@@ -54,7 +55,8 @@ pub(super) fn version(version: &str) -> Value {
     })
 }
 
-fn versions_of(kinds: &Kinds) -> Vec<(String, Vec<String>)> {
+/// The named groups with their versions, reviews among them, in the order of discovery.
+pub(super) fn versions_of(kinds: &Kinds) -> Vec<(String, Vec<String>)> {
     let mut groups = kinds.groups();
     for (group, versions) in &mut groups {
         if REVIEWS.iter().any(|(name, ..)| name == group) {
@@ -166,6 +168,13 @@ fn parts(
     parts
 }
 
+/// The start of a digest that tells whether servers keep a kind alike.
+fn storage_hash(kind: &Kind) -> String {
+    let of = format!("{}/{}/{}", kind.group, kind.storage, kind.kind);
+    let digest = digest(&SHA256, of.as_bytes());
+    STANDARD.encode(digest.as_ref().get(..8).unwrap_or_default())
+}
+
 fn resources(kinds: &Kinds, group: &str, version: &str) -> Outcome<Value> {
     let mut list = Vec::new();
     for kind in kinds.of(group, version) {
@@ -174,10 +183,9 @@ fn resources(kinds: &Kinds, group: &str, version: &str) -> Outcome<Value> {
         };
         let mut resource = json!({
             "name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind,
-            "verbs": kind.verbs(), "storageVersionHash": "",
+            "verbs": kind.verbs(), "storageVersionHash": storage_hash(kind),
         });
         if let Some(members) = resource.as_object_mut() {
-            members.remove("storageVersionHash");
             if !kind.short_names.is_empty() {
                 members.insert("shortNames".to_owned(), Value::from(kind.short_names.clone()));
             }
@@ -282,66 +290,4 @@ fn aggregated_version(kinds: &Kinds, group: &str, version: &str) -> Value {
         }));
     }
     json!({"version": version, "freshness": "Current", "resources": resources})
-}
-
-/// `/openapi/v3` and the documents below it; `None` if there is none of that name.
-pub(super) fn open_api(kinds: &Kinds, path: &str) -> Option<Value> {
-    let rest = path.strip_prefix("/openapi/v3")?.trim_matches('/');
-    if rest.is_empty() {
-        let mut names = vec!["api/v1".to_owned()];
-        for (group, versions) in versions_of(kinds) {
-            names.extend(versions.iter().map(|version| format!("apis/{group}/{version}")));
-        }
-        let paths: BTreeMap<_, _> = names
-            .into_iter()
-            .map(|name| {
-                let url = format!("/openapi/v3/{name}");
-                (name, json!({"serverRelativeURL": url}))
-            })
-            .collect();
-        return Some(json!({"paths": paths}));
-    }
-    let parts: Vec<_> = rest.split('/').collect();
-    let (group, version) = match parts.as_slice() {
-        ["api", version] => ("", *version),
-        ["apis", group, version] => (*group, *version),
-        _ => return None,
-    };
-    let mut paths = Map::new();
-    let prefix = if group.is_empty() {
-        format!("/api/{version}")
-    } else {
-        format!("/apis/{group}/{version}")
-    };
-    for kind in kinds.of(group, version) {
-        let own = json!({"group": group, "version": version, "kind": kind.kind});
-        let place = if kind.namespaced {
-            "/namespaces/{namespace}"
-        } else {
-            ""
-        };
-        let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
-        let operation = |action: &str, parameters: &[&str]| {
-            let parameters: Vec<_> = parameters.iter().map(|name| parameter(name)).collect();
-            json!({
-                "x-kubernetes-action": action, "x-kubernetes-group-version-kind": own, "parameters": parameters,
-                "responses": {"200": {"description": "OK"}},
-            })
-        };
-        let writes = ["dryRun", "fieldManager", "fieldValidation"];
-        paths.insert(
-            format!("{prefix}{place}/{}", kind.plural),
-            json!({"get": operation("list", &["limit", "labelSelector", "fieldSelector"]), "post": operation("post", &writes)}),
-        );
-        paths.insert(
-            format!("{prefix}{place}/{}/{{name}}", kind.plural),
-            json!({
-                "get": operation("get", &[]), "put": operation("put", &writes), "delete": operation("delete", &["dryRun"]),
-                "patch": operation("patch", &["dryRun", "fieldManager", "fieldValidation", "force"]),
-            }),
-        );
-    }
-    Some(json!({
-        "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "unversioned"}, "paths": paths, "components": {"schemas": {}},
-    }))
 }

@@ -86,7 +86,7 @@ impl Kind {
 
     /// The verbs of discovery.
     pub(super) fn verbs(&self) -> Vec<&'static str> {
-        [
+        const BUILT_IN: &[&str] = &[
             "create",
             "delete",
             "deletecollection",
@@ -95,10 +95,23 @@ impl Kind {
             "patch",
             "update",
             "watch",
-        ]
-        .into_iter()
-        .filter(|verb| !(self.plural == "namespaces" && *verb == "deletecollection"))
-        .collect()
+        ];
+        const CUSTOM: &[&str] = &[
+            "delete",
+            "deletecollection",
+            "get",
+            "list",
+            "patch",
+            "create",
+            "update",
+            "watch",
+        ];
+        let verbs = if self.custom { CUSTOM } else { BUILT_IN };
+        verbs
+            .iter()
+            .copied()
+            .filter(|verb| !(self.plural == "namespaces" && *verb == "deletecollection"))
+            .collect()
     }
 
     /// Whether this is the built-in kind of that plural.
@@ -189,7 +202,9 @@ const ORDER: &[&str] = &[
     "apps",
     "authentication.k8s.io",
     "authorization.k8s.io",
+    "autoscaling",
     "networking.k8s.io",
+    "policy",
     "rbac.authorization.k8s.io",
     "storage.k8s.io",
     "apiextensions.k8s.io",
@@ -197,8 +212,14 @@ const ORDER: &[&str] = &[
     "discovery.k8s.io",
 ];
 
+/// Whether a group is one of the original's own, served or not by definitions.
+pub(super) fn is_own(group: &str) -> bool {
+    group.is_empty() || ORDER.contains(&group)
+}
+
 struct Row {
     group: &'static str,
+    version: &'static str,
     plural: &'static str,
     kind: &'static str,
     namespaced: bool,
@@ -220,7 +241,7 @@ impl Row {
             selector: Some(path("spec.selector")),
         });
         let version = Version {
-            name: "v1".to_owned(),
+            name: self.version.to_owned(),
             of: Arc::new(Type::named(self.kind)),
             status: self.status,
             scale,
@@ -240,7 +261,7 @@ impl Row {
                 Vec::new()
             },
             versions: vec![version],
-            storage: "v1".to_owned(),
+            storage: self.version.to_owned(),
             custom: false,
             generations: self.generations,
             others: self.others,
@@ -250,6 +271,7 @@ impl Row {
 
 const PLAIN: Row = Row {
     group: "",
+    version: "v1",
     plural: "",
     kind: "",
     namespaced: true,
@@ -331,6 +353,39 @@ const TABLE: &[Row] = &[
         short: &["ev"],
         ..PLAIN
     },
+    // Stored, and nobody acts on them.
+    Row {
+        plural: "resourcequotas",
+        kind: "ResourceQuota",
+        short: &["quota"],
+        status: true,
+        ..PLAIN
+    },
+    Row {
+        plural: "limitranges",
+        kind: "LimitRange",
+        short: &["limits"],
+        ..PLAIN
+    },
+    Row {
+        group: "autoscaling",
+        version: "v2",
+        plural: "horizontalpodautoscalers",
+        kind: "HorizontalPodAutoscaler",
+        short: &["hpa"],
+        all: true,
+        status: true,
+        ..PLAIN
+    },
+    Row {
+        group: "policy",
+        plural: "poddisruptionbudgets",
+        kind: "PodDisruptionBudget",
+        short: &["pdb"],
+        status: true,
+        generations: true,
+        ..PLAIN
+    },
     Row {
         group: "apps",
         plural: "deployments",
@@ -361,6 +416,15 @@ const TABLE: &[Row] = &[
         all: true,
         status: true,
         generations: true,
+        ..PLAIN
+    },
+    Row {
+        group: "autoscaling",
+        plural: "horizontalpodautoscalers",
+        kind: "HorizontalPodAutoscaler",
+        short: &["hpa"],
+        all: true,
+        status: true,
         ..PLAIN
     },
     Row {

@@ -11,8 +11,14 @@ use super::schema::{Listing, Type, View};
 /// The object after the patch in the call's body.
 pub(super) fn patched(call: &Call, kind: &Kind, version: &Version, live: &Value) -> Outcome<Value> {
     let media = call.content_type.split(';').next().unwrap_or_default().trim();
-    let body: Value = serde_json::from_slice(&call.body)
-        .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+    let body: Value = serde_json::from_slice(&call.body).map_err(|error| {
+        let words = if error.is_eof() {
+            "unexpected end of JSON input".to_owned()
+        } else {
+            error.to_string()
+        };
+        Refusal::bad_request(format!("error decoding patch: {words}"))
+    })?;
     match media {
         "application/merge-patch+json" => {
             let mut object = live.clone();
@@ -98,9 +104,14 @@ fn strategic(of: &Type, object: &mut Value, patch: &Value) {
                 members.remove(name);
             }
             Value::Object(change_members) => {
-                if change_members.get("$patch").and_then(Value::as_str) == Some("delete") {
-                    members.remove(name);
-                    continue;
+                match change_members.get("$patch").and_then(Value::as_str) {
+                    Some("delete") => {
+                        members.remove(name);
+                        continue;
+                    }
+                    // What is not there is not replaced.
+                    Some("replace") if !members.contains_key(name) => continue,
+                    _ => {}
                 }
                 let member = members
                     .entry(name.clone())

@@ -219,10 +219,14 @@ impl Refusal {
 
     /// 422 with its causes; `kind` is `Deployment.apps`.
     pub(super) fn invalid(kind: &str, name: &str, causes: &[Cause]) -> Self {
-        let all: Vec<_> = causes
-            .iter()
-            .map(|cause| format!("{}: {}", cause.field, cause.message))
-            .collect();
+        // What is wrong twice is listed twice and said once.
+        let mut all = Vec::new();
+        for cause in causes {
+            let words = format!("{}: {}", cause.field, cause.message);
+            if !all.contains(&words) {
+                all.push(words);
+            }
+        }
         let said = match all.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

@@ -8,6 +8,10 @@ use time::format_description::well_known::Rfc3339;
 
 use super::refusal::{Outcome, Refusal};
 use super::server::Identity;
+use super::{kinds, protobuf};
+
+/// What typed clients send.
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// What a resource path names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -256,8 +260,48 @@ impl Call {
                 Refusal::bad_request(format!("the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: {error}", self.target.resource))
             }),
             "application/yaml" => self.yaml(),
-            _ => Err(Refusal::unsupported_media_type("application/json, application/yaml")),
+            PROTOBUF => {
+                let read = protobuf::decode(&self.body).map_err(Refusal::bad_request)?;
+                read.ok_or_else(|| self.unsupported())
+            }
+            _ => Err(self.unsupported()),
         }
+    }
+
+    /// 415 with what is taken instead.
+    fn unsupported(&self) -> Refusal {
+        Refusal::unsupported_media_type(&self.formats())
+    }
+
+    /// The formats of the original, of which it takes all and answers all.
+    pub(super) fn formats(&self) -> String {
+        const TEXTS: &str = "application/json, application/yaml";
+        if kinds::is_own(&self.target.group) {
+            format!("{TEXTS}, {PROTOBUF}")
+        } else {
+            TEXTS.to_owned()
+        }
+    }
+
+    /// Whether JSON is among what is asked for; who asks for nothing takes it.
+    pub(super) fn takes_json(&self) -> bool {
+        let mut media = self.media();
+        self.accept.trim().is_empty()
+            || media.any(|one| matches!(one, "application/json" | "*/*" | "application/*"))
+    }
+
+    /// Whether the original could answer: with JSON or with another of its formats. Here it is JSON then, too.
+    pub(super) fn takes_what_there_is(&self) -> bool {
+        self.takes_json()
+            || self
+                .media()
+                .any(|one| matches!(one, "application/yaml" | PROTOBUF))
+    }
+
+    /// The media types asked for.
+    fn media(&self) -> impl Iterator<Item = &str> {
+        let clauses = self.accept.split(',');
+        clauses.map(|clause| clause.split(';').next().unwrap_or_default().trim())
     }
 
     /// The body as YAML; JSON is YAML.

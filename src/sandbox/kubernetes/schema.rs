@@ -86,6 +86,11 @@ static BUILT_IN: LazyLock<HashMap<String, Arc<Struct>>> = LazyLock::new(|| {
         .collect()
 });
 
+/// The members of a type of `schema.json`.
+pub(super) fn fields(name: &str) -> Option<&'static BTreeMap<String, Type>> {
+    BUILT_IN.get(name).map(|inner| &inner.fields)
+}
+
 impl Type {
     /// A type of this shape, without any rule.
     pub(super) fn of(shape: Shape) -> Self {

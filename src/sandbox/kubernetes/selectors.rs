@@ -47,8 +47,7 @@ impl Requirement {
 impl Selector {
     /// Parses the two query parameters.
     pub(super) fn parse(kind: &Kind, labels: &str, fields: &str) -> Outcome<Self> {
-        let labels = parse_labels(labels)
-            .map_err(|why| Refusal::bad_request(format!("unable to parse requirement: {why}")))?;
+        let labels = parse_labels(labels).map_err(Refusal::bad_request)?;
         let mut parsed = Vec::new();
         for term in fields.split(',').map(str::trim).filter(|term| !term.is_empty()) {
             let (key, equal, value) = parse_field(term).ok_or_else(|| {
@@ -163,21 +162,34 @@ fn terms(text: &str) -> Vec<&str> {
         }
     }
     found.extend(text.get(start..));
-    found
-        .into_iter()
-        .map(str::trim)
-        .filter(|term| !term.is_empty())
-        .collect()
+    found.into_iter().map(str::trim).collect()
 }
 
 fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
-    terms(text).into_iter().map(parse_label).collect()
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let terms = terms(text);
+    let last = terms.len() - 1;
+    let parse = |(index, term): (usize, &str)| match term {
+        "" if index == 0 => Err("found ',', expected: !, identifier, or 'end of string'".to_owned()),
+        "" if index == last => Err("found '', expected: identifier after ','".to_owned()),
+        "" => Err("found ',', expected: identifier after ','".to_owned()),
+        term => parse_label(term).map_err(|why| format!("unable to parse requirement: {why}")),
+    };
+    terms.into_iter().enumerate().map(parse).collect()
 }
 
 fn parse_label(term: &str) -> Result<Requirement, String> {
     let requirement = |key: &str, test| {
         let key = key.trim().to_owned();
-        if key.is_empty() || key.contains(char::is_whitespace) {
+        if let Some((_, second)) = key.split_once(char::is_whitespace) {
+            let second = second.trim();
+            return Err(format!(
+                "found '{second}', expected: in, notin, =, ==, !=, gt, lt"
+            ));
+        }
+        if key.is_empty() {
             return Err(format!("<nil>: Invalid value: {key:?}"));
         }
         Ok(Requirement { key, test })

@@ -15,9 +15,10 @@ use super::request::{Call, Form, Query};
 use super::store::Store;
 use super::table::Columns;
 use super::writes::{Reply, Write};
-use super::{access, authentication, bootstrap, discovery, reviews, stream, watch};
+use super::{access, authentication, bootstrap, discovery, open_api, reviews, stream, swagger, watch};
 use crate::sandbox::clock::Clock;
-use crate::sandbox::http::{Answer, Incoming, json as answer_json, text};
+use crate::sandbox::container_logs::ContainerLogs;
+use crate::sandbox::http::{Answer, Incoming, json as answer_json, text, whole};
 
 /// Judges bearer tokens of somebody else's issue.
 pub(crate) type Judge = Arc<dyn Fn(&str) -> Option<Identity> + Send + Sync>;
@@ -39,6 +40,8 @@ pub(crate) struct ApiSettings {
     pub(crate) static_tokens: BTreeMap<String, Identity>,
     /// Where port-forwards go.
     pub(crate) forwarder: Forwarder,
+    /// What containers have said.
+    pub(crate) logs: ContainerLogs,
 }
 
 /// Who asks.
@@ -63,6 +66,7 @@ pub(crate) struct ApiServer {
     /// Carries the revision to watches.
     changed: signal::Sender<u64>,
     forwarder: Forwarder,
+    logs: ContainerLogs,
 }
 
 impl ApiServer {
@@ -79,6 +83,7 @@ impl ApiServer {
             authenticator: Mutex::new(authenticator),
             changed,
             forwarder: settings.forwarder,
+            logs: settings.logs,
         });
         bootstrap::fill(&server);
         server
@@ -224,6 +229,7 @@ impl ApiServer {
                     "/apis",
                     "/healthz",
                     "/livez",
+                    "/openapi/v2",
                     "/openapi/v3",
                     "/readyz",
                     "/version",
@@ -238,7 +244,13 @@ impl ApiServer {
             }
             _ => {}
         }
-        if let Some(document) = self.with_store(|store| discovery::open_api(&store.kinds, path)) {
+        if let Some(document) = self.with_store(|store| open_api::answer(store, path)) {
+            if path == "/openapi/v2" && !call.takes_json() && call.accept.contains("proto-openapi") {
+                let mut answer = Answer::new(whole(swagger::encode(&document)));
+                let media = HeaderValue::from_static(swagger::MEDIA);
+                answer.headers_mut().insert(header::CONTENT_TYPE, media);
+                return Ok(answer);
+            }
             return Ok(answer_json(StatusCode::OK, &document));
         }
         let found = self.with_store(|store| discovery::answer(&store.kinds, path, &call.accept, &self.name));
@@ -299,7 +311,8 @@ impl ApiServer {
                 return stream::port_forward(request, call, |port| (self.forwarder)(&pod, port));
             }
             "binding" if kind.is("", "pods") => return self.bind(call, kind),
-            word @ ("exec" | "attach" | "eviction" | "log" | "proxy") if kind.is("", "pods") => {
+            "log" if kind.is("", "pods") => return self.log(&request, call, kind),
+            word @ ("exec" | "attach" | "eviction" | "proxy") if kind.is("", "pods") => {
                 return Err(Refusal::not_played(&format!(
                     "{word} is not played; nothing runs in these pods"
                 )));
@@ -308,6 +321,11 @@ impl ApiServer {
         }
         let named = !target.name.is_empty();
         let plain = target.subresource.is_empty();
+        if !call.takes_what_there_is() {
+            let known = call.formats();
+            let why = format!("406: Not Acceptable\n\nAvailable representations: {known}");
+            return Err(Refusal::not_acceptable(why).with_no_details());
+        }
         match (call.method.as_str(), named) {
             ("GET", false) if call.query.flag("watch") => watch::watch(self, call, kind, version),
             ("GET", true) => {
@@ -369,6 +387,49 @@ impl ApiServer {
     fn scale(&self, call: &Call, kind: &Arc<Kind>, version: &Version) -> Outcome<Answer> {
         let object = self.change(|store| super::scale::answer(store, call, kind, version))?;
         Ok(answer_json(StatusCode::OK, &object))
+    }
+
+    /// GET of `log`: the container is named, or the only one.
+    fn log(&self, request: &Incoming, call: &Call, kind: &Kind) -> Outcome<Answer> {
+        if call.method != http::Method::GET {
+            return Err(Refusal::method_not_allowed());
+        }
+        let name = call.target.name.as_str();
+        let pod = self.with_store(|store| store.get(kind, call.target.place(), name));
+        let pod = pod.ok_or_else(|| Refusal::not_found("pods", name))?;
+        let names = |list: &str| -> Vec<String> {
+            let containers = pod["spec"][list].as_array().into_iter().flatten();
+            containers
+                .filter_map(|one| one["name"].as_str())
+                .map(str::to_owned)
+                .collect()
+        };
+        let (containers, first) = (names("containers"), names("initContainers"));
+        let container = match (call.query.get("container"), containers.as_slice()) {
+            ("", [only]) => only.as_str(),
+            ("", all) => {
+                let others = match first.join(" ") {
+                    others if others.is_empty() => others,
+                    others => format!(" or one of the init containers: [{others}]"),
+                };
+                let all = all.join(" ");
+                return Err(Refusal::bad_request(format!(
+                    "a container name must be specified for pod {name}, choose one of: [{all}]{others}"
+                )));
+            }
+            (asked, _) => asked,
+        };
+        if !containers.iter().chain(&first).any(|known| known == container) {
+            return Err(Refusal::bad_request(format!(
+                "container {container} is not valid for pod {name}"
+            )));
+        }
+        if super::store::text_at(&pod, &["spec", "nodeName"]).is_empty() {
+            return Ok(text(StatusCode::OK, ""));
+        }
+        let query = request.uri().query().unwrap_or_default();
+        let answer = self.logs.read(&pod, container, query, self.clock.now());
+        answer.map_err(Refusal::bad_request)
     }
 
     /// POST of `binding`: a scheduler's decision.

@@ -13,6 +13,7 @@ use super::server::Forwarder;
 use super::store::Store;
 use super::{ApiServer, ApiSettings, Identity};
 use crate::sandbox::clock::Clock;
+use crate::sandbox::container_logs::ContainerLogs;
 use crate::sandbox::http::{Answer, Body};
 
 mod access;
@@ -81,6 +82,7 @@ impl World {
             }),
             static_tokens: BTreeMap::from([(MASTERS.to_owned(), identity("root", &["system:masters"]))]),
             forwarder,
+            logs: ContainerLogs::default(),
         });
         let world = Self { server, clock };
         world.with_default_accounts()

@@ -43,7 +43,7 @@ pub(super) fn types(kind: &Kind, version: &Version, object: &Value) -> Outcome<(
         version = version.name
     );
     let why = if *expected == "base64" {
-        "illegal base64 data at input byte 0".to_owned()
+        format!("illegal base64 data at input byte {}", misfit(value))
     } else {
         let go = match *expected {
             "integer" => "int32",
@@ -65,6 +65,13 @@ pub(super) fn types(kind: &Kind, version: &Version, object: &Value) -> Outcome<(
         )
     };
     Err(Refusal::bad_request(format!("{handled}: {why}")))
+}
+
+/// Where a text stops to be base64.
+fn misfit(value: &Value) -> usize {
+    let text = value.as_str().unwrap_or_default();
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=\r\n".contains(&byte);
+    text.bytes().position(|byte| !fits(byte)).unwrap_or(text.len())
 }
 
 fn json_type(value: &Value) -> &'static str {
@@ -218,7 +225,13 @@ fn required(of: &Type, value: &Value, path: &str, custom: bool, causes: &mut Vec
                 let at = joined(path, name);
                 match members.get(name) {
                     Some(member) if !is_blank(member, custom) => required(of, member, &at, custom, causes),
-                    _ if of.required => causes.push(Cause::required(at, "")),
+                    _ if of.required => {
+                        let why = match name.as_str() {
+                            "pathType" => "pathType must be specified",
+                            _ => "",
+                        };
+                        causes.push(Cause::required(at, why));
+                    }
                     _ => {}
                 }
             }

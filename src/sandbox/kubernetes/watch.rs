@@ -20,6 +20,7 @@ use super::refusal::{Cause, Outcome, Refusal};
 use super::request::{Call, Form};
 use super::selectors::Selector;
 use super::server::ApiServer;
+use super::shaping::prune;
 use super::store::{Happened, Object, Place, Store, meta, set_meta};
 use super::table::Columns;
 use crate::sandbox::http::Answer;
@@ -40,6 +41,10 @@ pub(super) fn shown(kind: &Kind, version: &Version, object: &Value, partial: boo
     let mut object = object.clone();
     object["apiVersion"] = Value::from(kind.api_version(&version.name));
     object["kind"] = Value::from(kind.kind.as_str());
+    if kind.custom && version.name != kind.storage {
+        // A version shows what it declares.
+        prune(&version.of, &mut object);
+    }
     object
 }
 

@@ -175,7 +175,7 @@ const CLUSTER: Shape = Object(&[
     fixed("tags", ByName(&Text)),
     fixed("extra", ByName(&Anything)),
     fixed("objects", List(&MANIFEST)),
-    live("admission", List(&ADMISSION)),
+    live("admission", List(&Or(&[Word(&["safeguards"]), ADMISSION]))),
     fixed("edges", List(&EDGE)),
     live("staged", STAGED),
 ]);
@@ -279,6 +279,8 @@ const IDENTITY: Shape = Object(&[
     fixed("client_id", Text),
     fixed("object_id", Text),
     fixed("federated", List(&FEDERATED)),
+    // Names of principals.
+    fixed("groups", List(&Text)),
     fixed("tags", ByName(&Text)),
 ]);
 

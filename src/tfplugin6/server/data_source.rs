@@ -2,7 +2,7 @@
 
 use super::answer::{Call, Kind};
 use super::*;
-use crate::framework::{DataSource, lifecycle};
+use crate::framework::{DataSource, ReadDataRequest, lifecycle};
 
 fn find(provider: &dyn framework::Provider, type_name: &str) -> Result<Arc<dyn DataSource>, Diagnostics> {
     let found = provider
@@ -49,7 +49,12 @@ pub(super) async fn read_data_source(
                 });
             }
             let deadline = Deadline::after(source.timeout(&config), stop);
-            let response = lifecycle::read_data(source.as_ref(), config, deadline).await;
+            let request = ReadDataRequest {
+                config,
+                meta: meta(provider.as_ref(), request.provider_meta.as_ref())?,
+                deadline,
+            };
+            let response = lifecycle::read_data(source.as_ref(), request).await;
             let answer = read_data_source::Response {
                 state: encode::value(source.schema(), &response.state)?,
                 ..Default::default()

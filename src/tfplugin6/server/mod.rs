@@ -67,6 +67,14 @@ impl Server {
     }
 }
 
+/// What the module says of itself; null if it says nothing, or the provider does not listen.
+fn meta(provider: &dyn framework::Provider, message: Option<&DynamicValue>) -> Result<Value, Diagnostics> {
+    match provider.meta_schema() {
+        Some(schema) => decode::value(schema, message),
+        None => Ok(Value::Null),
+    }
+}
+
 /// Why the call is put off, if the host allows that: for the provider's sake, or else for its own.
 fn deferral(
     provider: &dyn framework::Provider,

@@ -57,6 +57,7 @@ pub(super) async fn get_provider_schema(
         .answer(Call::plain("GetProviderSchema"), async move {
             Ok(get_provider_schema::Response {
                 provider: Some(encode::schema(provider.schema())),
+                provider_meta: provider.meta_schema().map(encode::schema),
                 resource_schemas: (provider.resources().iter())
                     .map(|it| (it.type_name().to_owned(), encode::schema(it.schema())))
                     .collect(),

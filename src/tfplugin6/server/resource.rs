@@ -114,6 +114,7 @@ pub(super) async fn read_resource(
                     deadline: Deadline::after(resource.timeout("read", &state), stop),
                     state,
                     private: decode::private(&request.private),
+                    meta: meta(provider.as_ref(), request.provider_meta.as_ref())?,
                 },
             )
             .await;
@@ -171,6 +172,7 @@ pub(super) async fn plan_resource_change(
                     proposed,
                     private: decode::private(&request.prior_private),
                     planned_private: decode::private(&request.planned_private),
+                    meta: meta(provider.as_ref(), request.provider_meta.as_ref())?,
                 },
             )
             .await;
@@ -230,6 +232,7 @@ pub(super) async fn apply_resource_change(
                     prior,
                     planned,
                     private: decode::private(&request.planned_private),
+                    meta: meta(provider.as_ref(), request.provider_meta.as_ref())?,
                     checkpoint,
                 },
             )

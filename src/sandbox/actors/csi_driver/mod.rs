@@ -88,6 +88,37 @@ impl CsiDriver {
         tokens: &str,
         provider_there: bool,
     ) -> Result<(), String> {
+        let result = self.mount(pod, volume, tokens, provider_there).await;
+        let of = format!(
+            "pod=\"{}/{}\" volume={:?}",
+            namespace(pod),
+            name(pod),
+            text(volume, "/name")
+        );
+        match &result {
+            Ok(true) => tell(
+                &self.cluster,
+                pod,
+                'I',
+                &format!("\"node publish volume complete\" {of}"),
+            ),
+            Ok(false) => {}
+            Err(error) => {
+                let words = format!("\"failed to mount secrets store object content\" err={error:?} {of}");
+                tell(&self.cluster, pod, 'E', &words);
+            }
+        }
+        result.map(drop)
+    }
+
+    /// Whether anything was mounted, which is not so if it is mounted already and not due.
+    async fn mount(
+        &self,
+        pod: &Value,
+        volume: &Value,
+        tokens: &str,
+        provider_there: bool,
+    ) -> Result<bool, String> {
         let unknown = |error: String| format!("rpc error: code = Unknown desc = {error}");
         if !flag(volume, "/csi/readOnly") {
             return Err("rpc error: code = InvalidArgument desc = Readonly is not true in request".into());
@@ -98,7 +129,7 @@ impl CsiDriver {
         }
         let key = (uid(pod).to_owned(), text(volume, "/name").to_owned());
         if self.cluster.generation.is_republished() && self.ages().contains_key(&key) && !self.is_due(&key) {
-            return Ok(());
+            return Ok(false);
         }
         let space = namespace(pod);
         let class = self
@@ -141,7 +172,8 @@ impl CsiDriver {
             "/var/lib/kubelet/pods/{}/volumes/kubernetes.io~csi/{volume_name}/mount",
             uid(pod)
         );
-        self.write_status(pod, &mount, &target).await.map_err(|error| {
+        let written = self.write_status(pod, &mount, &target).await;
+        written.map(|()| true).map_err(|error| {
             unknown(format!(
                 "failed to create secret provider class pod status for pod {space}/{}, err: {error}",
                 name(pod)
@@ -188,7 +220,9 @@ impl CsiDriver {
             tokens: tokens.to_owned(),
             secrets,
         };
-        let (files, versions) = self.provider.mount(&request).await?;
+        let mounted = self.provider.mount(&request).await;
+        provider_tells(&self.cluster, pod, &mounted);
+        let (files, versions) = mounted?;
         if versions.is_empty() {
             return Err("missing object versions".into());
         }
@@ -238,6 +272,36 @@ impl CsiDriver {
             }
         };
         Ok(())
+    }
+}
+
+/// The driver on a pod's node says something.
+fn tell(cluster: &Cluster, pod: &Value, level: char, words: &str) {
+    cluster.say(text(pod, "/spec/nodeName"), "secrets-store", level, words);
+}
+
+/// The provider on a pod's node says what came of a mount.
+fn provider_tells(cluster: &Cluster, pod: &Value, mounted: &Result<(Files, Versions), String>) {
+    let node = text(pod, "/spec/nodeName");
+    let say = |level, words: &str| cluster.say(node, "provider-azure-installer", level, words);
+    let of = format!("pod=\"{}/{}\"", namespace(pod), name(pod));
+    match mounted {
+        Ok((files, versions)) => {
+            for (id, version) in versions {
+                say(
+                    'I',
+                    &format!("\"fetched object\" object={id:?} version={version:?} {of}"),
+                );
+            }
+            say(
+                'I',
+                &format!("\"mount request complete\" files={} {of}", files.len()),
+            );
+        }
+        Err(error) => say(
+            'E',
+            &format!("\"failed to process mount request\" err={error:?} {of}"),
+        ),
     }
 }
 

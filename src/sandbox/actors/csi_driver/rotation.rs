@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{
-    Generation, driver_settings, is_managed, parameters, secret_data, service_account_tokens, versions_json,
+    Generation, driver_settings, is_managed, parameters, provider_tells, secret_data, service_account_tokens,
+    tell, versions_json,
 };
 use crate::sandbox::actors::Cluster;
 use crate::sandbox::actors::cache::Topic;
@@ -111,7 +112,9 @@ impl Rotation {
                     tokens,
                     secrets: Default::default(),
                 };
-                self.provider.mount(&request).await
+                let mounted = self.provider.mount(&request).await;
+                provider_tells(&self.cluster, &pod, &mounted);
+                mounted
             }
             Err(ApiError::Status { message, .. }) => {
                 Err(format!("failed to get service account tokens: {message}"))
@@ -122,6 +125,12 @@ impl Rotation {
             Ok(mounted) => mounted,
             Err(error) => {
                 let message = format!("provider mount err: {error}");
+                tell(
+                    &self.cluster,
+                    &pod,
+                    'E',
+                    &format!("\"failed to rotate\" err={message:?}"),
+                );
                 return self
                     .events
                     .warning(Kind::Pod, &pod, "MountRotationFailed", &message)
@@ -153,6 +162,13 @@ impl Rotation {
         self.cluster.mounts.rewrite(uid(pod), class, files, versions, now);
         self.cluster.bell.ring(Topic::Mounts);
         self.client.merge(Kind::PodStatus, status, &patch).await?;
+        let of = format!("spc=\"{}/{class}\" pod={:?}", namespace(pod), name(pod));
+        tell(
+            &self.cluster,
+            pod,
+            'I',
+            &format!("\"updated versions in spc pod status\" {of}"),
+        );
         let message = format!(
             "successfully rotated mounted contents for spc {}/{class}",
             namespace(pod)

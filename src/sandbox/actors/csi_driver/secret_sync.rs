@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{Generation, is_managed, secret_data, secret_owners};
+use super::{Generation, is_managed, secret_data, secret_owners, tell};
 use crate::sandbox::actors::Cluster;
 use crate::sandbox::actors::cache::Topic;
 use crate::sandbox::actors::client::{ApiError, Client};
@@ -179,11 +179,10 @@ impl SecretSync {
         let mut end = End::Again(AFTER_SUCCESS);
         for entry in list(&class, "/spec/secretObjects") {
             if let Some(flaw) = secret_data::flaw(entry) {
-                tracing::debug!(
-                    class = class_name,
-                    flaw,
-                    "csi-secrets-store: failed to validate secret object"
+                let words = format!(
+                    "\"failed to validate secret object in spc\" err={flaw:?} spc=\"{space}/{class_name}\""
                 );
+                tell(&self.cluster, &pod, 'E', &words);
                 end = End::Failed;
                 continue;
             }
@@ -207,7 +206,7 @@ impl SecretSync {
                     reason: "Forbidden".into(),
                     message,
                 }),
-                None => self.write(space, found.clone(), wanted).await,
+                None => self.write(&pod, found.clone(), wanted).await,
             };
             let secret = match (found, self.cluster.generation) {
                 // 1.5 leaves a Secret that exists alone, whoever made it.
@@ -250,12 +249,21 @@ impl SecretSync {
     /// Makes a Secret, or writes one that exists as the generation does.
     async fn write(
         &self,
-        space: &str,
+        pod: &Value,
         found: Option<Arc<Value>>,
         wanted: Value,
     ) -> Result<Arc<Value>, ApiError> {
+        let space = namespace(pod);
         match (found, self.cluster.generation) {
-            (None, _) => self.client.create(Kind::Secret, space, wanted).await,
+            (None, _) => {
+                let created = self.client.create(Kind::Secret, space, wanted).await?;
+                let secret = format!(
+                    "\"created Kubernetes secret\" secret=\"{space}/{}\"",
+                    name(&created)
+                );
+                tell(&self.cluster, pod, 'I', &secret);
+                Ok(created)
+            }
             (Some(secret), Generation::Loop) => Ok(secret),
             (Some(_), Generation::Overwriting) => self.client.replace(Kind::Secret, space, wanted).await,
             (Some(secret), Generation::Patching) => {
@@ -288,6 +296,7 @@ impl SecretSync {
     }
 
     async fn failed(&self, pod: &Value, message: &str) -> Result<(), ApiError> {
+        tell(&self.cluster, pod, 'E', &format!("{message:?}"));
         self.events
             .warning(Kind::Pod, pod, "FailedToCreateSecret", message)
             .await
@@ -309,7 +318,6 @@ impl SecretSync {
         if !is_covered(secret, &patch) {
             self.client.merge(Kind::Secret, secret, &patch).await?;
         }
-        tracing::debug!(secret = name(secret), "csi-secrets-store: secret is in place");
         Ok(())
     }
 }

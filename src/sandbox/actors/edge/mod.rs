@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use self::certificates::{Certificates, fake};
 use self::plan::Plan;
 use super::cache::{Bell, Topic};
-use super::objects::{at, text};
+use super::kinds::Kind;
+use super::objects::{at, list, text, uid};
+use super::{Cluster, log_line};
 
 /// Label of the pods that serve a Gateway: its class.
 pub(super) const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
@@ -159,21 +161,9 @@ impl Edges {
     /// Where a controller's pod serves. Controllers' pods are known as their Helm charts label them, a Gateway's by the
     /// labels that Gateway API gives to what a Gateway brings along.
     pub(crate) fn by_pod(&self, cluster: &str, pod: &Value) -> Option<SocketAddr> {
-        let labels = at(pod, "/metadata/labels");
-        let (product, class) = (
-            labels["app.kubernetes.io/name"].as_str(),
-            labels[GATEWAY_CLASS].as_str(),
-        );
         let edges = self.lock();
         let mut here = edges.iter().filter(|edge| edge.cluster == cluster);
-        let edge = here.find(|edge| match edge.profile {
-            Profile::Envoy => class == Some(&edge.class),
-            Profile::Traefik => product == Some("traefik"),
-            // Application Gateway stands outside the cluster.
-            Profile::Agic => false,
-            Profile::Nginx => product == edge.controller.rsplit('/').next(),
-        })?;
-        edge.inner
+        here.find(|edge| edge.runs_in(pod))?.inner
     }
 
     /// All edges as the control API shows them, by `cluster/name`.
@@ -232,11 +222,65 @@ impl Edge {
         self.profile == Profile::Envoy
     }
 
+    /// Whether this pod serves the edge, or controls it.
+    fn runs_in(&self, pod: &Value) -> bool {
+        let labels = at(pod, "/metadata/labels");
+        let product = labels["app.kubernetes.io/name"].as_str();
+        match self.profile {
+            Profile::Envoy => labels[GATEWAY_CLASS].as_str() == Some(&self.class),
+            Profile::Traefik => product == Some("traefik"),
+            // Application Gateway stands outside the cluster.
+            Profile::Agic => false,
+            Profile::Nginx => product == self.controller.rsplit('/').next(),
+        }
+    }
+
+    /// Has the edge's pods say something.
+    pub(super) fn say(&self, cluster: &Cluster, words: &str) {
+        let now = cluster.clock.now();
+        let line = log_line('I', now, words);
+        for pod in cluster
+            .cache
+            .all(Kind::Pod)
+            .iter()
+            .filter(|pod| self.runs_in(pod))
+        {
+            for container in list(pod, "/spec/containers") {
+                cluster.logs.say(uid(pod), text(container, "/name"), now, &line);
+            }
+        }
+    }
+
+    /// Serves a plan from now on, and has the edge's pods say so.
+    pub(super) fn reload(&self, cluster: &Cluster, plan: Plan) {
+        self.serve(plan);
+        let served = self.served();
+        let secret = |host: &str| {
+            let shown = served.certificates.find(host);
+            shown.map_or_else(|| "no certificate".to_owned(), |shown| shown.pair.secret.clone())
+        };
+        let hosts: std::collections::BTreeSet<_> = served
+            .plan
+            .routes
+            .iter()
+            .map(|route| route.host.as_str())
+            .collect();
+        let hosts: Vec<_> = hosts
+            .into_iter()
+            .filter(|host| !host.is_empty())
+            .map(|host| format!("{host}={}", secret(host)))
+            .collect();
+        self.say(
+            cluster,
+            &format!("\"Backend successfully reloaded\" hosts={:?}", hosts.join(" ")),
+        );
+    }
+
     pub(super) fn served(&self) -> Arc<Served> {
         Arc::clone(&self.served.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn serve(&self, plan: Plan) {
+    fn serve(&self, plan: Plan) {
         let certificates = Certificates::of(&plan, &self.served().certificates, self.profile);
         let served = Arc::new(Served { plan, certificates });
         *self.served.lock().unwrap_or_else(PoisonError::into_inner) = served;

@@ -91,7 +91,7 @@ impl Actor for Gateways {
                 return outcome.finish();
             }
             self.due = None;
-            self.edge.serve(judgement.plan);
+            self.edge.reload(&self.cluster, judgement.plan);
         }
         for (kind, object, status) in &judgement.statuses {
             let patch = json!({ "status": status });

@@ -70,7 +70,7 @@ impl Actor for Ingresses {
                 return outcome.finish();
             }
             self.due = None;
-            self.edge.serve(plan);
+            self.edge.reload(&self.cluster, plan);
         }
         for ingress in &ingresses {
             let result = self.tell(ingress).await;
@@ -173,6 +173,8 @@ impl Ingresses {
                 self.events
                     .normal(Kind::Ingress, ingress, "Sync", "Scheduled for sync")
                     .await?;
+                let words = format!("\"Scheduled for sync\" ingress={:?}", key(ingress));
+                self.edge.say(&self.cluster, &words);
             }
             self.told.insert(uid(ingress).to_owned(), generation);
         }

@@ -197,19 +197,23 @@ impl Kubelet {
         for pod in gone {
             self.lives.remove(&pod);
             self.volumes.release(&pod);
+            self.cluster.logs.forget(&pod);
         }
     }
 }
 
 /// Whether a ready pod on the node has a container of this name: how a driver or provider is known to be there.
 pub(super) fn runs(cluster: &Cluster, node: &str, container: &str) -> bool {
-    cluster.cache.within(Kind::Pod, "kube-system").iter().any(|pod| {
-        text(pod, "/spec/nodeName") == node
-            && is_true(pod, "Ready")
-            && list(pod, "/spec/containers")
-                .iter()
-                .any(|held| name_of(held) == container)
-    })
+    let pods = cluster.cache.within(Kind::Pod, "kube-system");
+    pods.iter().any(|pod| runs_in(pod, node, container))
+}
+
+/// Whether this is a ready pod on the node with a container of this name.
+pub(super) fn runs_in(pod: &Value, node: &str, container: &str) -> bool {
+    let mut containers = list(pod, "/spec/containers").iter();
+    text(pod, "/spec/nodeName") == node
+        && is_true(pod, "Ready")
+        && containers.any(|held| name_of(held) == container)
 }
 
 fn name_of(container: &Value) -> &str {

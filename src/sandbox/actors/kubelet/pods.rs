@@ -117,6 +117,7 @@ impl Kubelet {
         if let Some(life) = self.lives.get_mut(uid(pod)) {
             life.started = Some(now);
         }
+        self.first_words(pod, now);
         let ready = self.is_ready(pod, node, now, next).await?;
         Ok(Stage::Running { since: now, ready })
     }
@@ -279,6 +280,22 @@ impl Kubelet {
         Ok(())
     }
 
+    /// What containers say when they start: that nothing runs in them, and what they find mounted.
+    fn first_words(&self, pod: &Value, now: OffsetDateTime) {
+        for container in list(pod, "/spec/containers") {
+            let (name, image) = (text(container, "/name"), text(container, "/image"));
+            let say = |words: &str| self.cluster.logs.say(uid(pod), name, now, words);
+            say(&format!("sandbox: {image} counts as started; nothing runs here"));
+            for mount in list(container, "/volumeMounts") {
+                let files = self.cluster.mounts.sizes(uid(pod), text(mount, "/name"));
+                for (file, size) in files {
+                    let path = text(mount, "/mountPath");
+                    say(&format!("sandbox: {path}/{file} has {size} bytes"));
+                }
+            }
+        }
+    }
+
     /// Ends a deleted pod: its containers go when told to, or are killed when the grace period is over.
     async fn end(&mut self, pod: &Value, next: &mut Next) -> Result<(), ApiError> {
         let over =
@@ -294,6 +311,7 @@ impl Kubelet {
         }
         self.lives.remove(uid(pod));
         self.volumes.release(uid(pod));
+        self.cluster.logs.forget(uid(pod));
         let forced = int(pod, "/metadata/deletionGracePeriodSeconds") == Some(0);
         if forced && !list(pod, "/metadata/finalizers").is_empty() {
             // Somebody else's finalizer holds it; all that is ours to do is done.

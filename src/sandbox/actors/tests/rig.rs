@@ -30,6 +30,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::sandbox::actors::{ActorSettings, Actors, Edges};
 use crate::sandbox::certificates::{Authority, CertificateSpec, ChainShape, Issuers, KeyKind, ServerLeaf};
 use crate::sandbox::clock::Clock;
+use crate::sandbox::container_logs::ContainerLogs;
 use crate::sandbox::core::AddonState;
 use crate::sandbox::http::{Answer, json as json_answer};
 use crate::sandbox::kubernetes::{ApiServer, ApiSettings, Identity};
@@ -140,6 +141,7 @@ impl Rig {
         let now = clock.now();
         let mut servers = JoinSet::new();
         let authority = Authority::new("kubernetes", now).unwrap();
+        let logs = ContainerLogs::default();
         let api = ApiServer::new(ApiSettings {
             name: CLUSTER.into(),
             version: "1.34.2".into(),
@@ -147,6 +149,7 @@ impl Rig {
             entra: Arc::new(|_| None),
             static_tokens: Default::default(),
             forwarder: Arc::new(|_, _| None),
+            logs: logs.clone(),
         });
         let server = {
             let api = Arc::clone(&api);
@@ -207,6 +210,7 @@ impl Rig {
             driver: driver.into(),
             nodes: 1,
             kubelet: None,
+            logs,
             identity_endpoint: format!("http://{identity}/clusters/{CLUSTER}"),
             vault_suffix: ".vault.azure.net".into(),
             address_of: Arc::new(move |host| (host == VAULT_HOST).then_some(vault)),

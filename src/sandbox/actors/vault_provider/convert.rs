@@ -1,5 +1,9 @@
 //! What Key Vault gives, turned into what the mount holds. Pure.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use p12_keystore::Pkcs12Archive;
@@ -15,8 +19,38 @@ use crate::sandbox::actors::pem::{BIT_STRING, EC, INTEGER, OBJECT_IDENTIFIER, RS
 /// A private key (PKCS#8) if there is one, and certificates, all DER.
 type KeyAndCertificates = (Option<Vec<u8>>, Vec<Vec<u8>>);
 
+/// What was converted last of each object: a poll that finds nothing new opens no PFX.
+#[derive(Default)]
+pub(super) struct Converted(Mutex<HashMap<String, Known>>);
+
+/// The digest of what was fetched, and what became of it.
+type Known = (Vec<u8>, Vec<u8>);
+
+impl Converted {
+    /// The file's content for one object.
+    pub(super) fn content(&self, object: &Object, fetched: &Fetched) -> Result<Vec<u8>, String> {
+        let id = match text(&fetched.body, "/id") {
+            "" => text(&fetched.body, "/key/kid"),
+            id => id,
+        };
+        let key = format!("{id} {} {} {}", object.kind, object.pfx, object.encoding);
+        let seen = digest(&SHA256, fetched.body.to_string().as_bytes())
+            .as_ref()
+            .to_vec();
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, content)) = lock().get(&key)
+            && *known == seen
+        {
+            return Ok(content.clone());
+        }
+        let content = content(object, fetched)?;
+        lock().insert(key, (seen, content.clone()));
+        Ok(content)
+    }
+}
+
 /// The file's content for one object.
-pub(super) fn content(object: &Object, fetched: &Fetched) -> Result<Vec<u8>, String> {
+fn content(object: &Object, fetched: &Fetched) -> Result<Vec<u8>, String> {
     match object.kind.as_str() {
         "key" => public_key(&fetched.body["key"]).map(String::into_bytes),
         "cert" => {

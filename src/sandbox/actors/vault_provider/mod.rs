@@ -10,6 +10,7 @@ mod parameters;
 
 use std::collections::BTreeMap;
 
+use self::convert::Converted;
 pub(super) use self::convert::certificates_and_key;
 pub(super) use self::fetch::Vaults;
 use self::parameters::{Identity, Object, Request};
@@ -27,11 +28,15 @@ pub(super) struct MountRequest {
 /// The provider.
 pub(super) struct VaultProvider {
     vaults: Vaults,
+    converted: Converted,
 }
 
 impl VaultProvider {
     pub(super) fn new(vaults: Vaults) -> Self {
-        Self { vaults }
+        Self {
+            vaults,
+            converted: Converted::default(),
+        }
     }
 
     /// Fetches all objects; an error is the text the provider answers with.
@@ -78,8 +83,8 @@ impl VaultProvider {
                 .fetch(request, identity, object, &object.version)
                 .await;
             let fetched = fetched.map_err(|error| failed(&object.version, error))?;
-            let content =
-                convert::content(object, &fetched).map_err(|error| failed(&object.version, error))?;
+            let content = self.converted.content(object, &fetched);
+            let content = content.map_err(|error| failed(&object.version, error))?;
             return Ok(vec![(base, fetched.version, object.path().to_owned(), content)]);
         }
         let listed = self.vaults.versions(request, identity, object).await;
@@ -93,7 +98,8 @@ impl VaultProvider {
         for (index, version) in listed.iter().skip(first).take(object.history + 1).enumerate() {
             let fetched = self.vaults.fetch(request, identity, object, version).await;
             let fetched = fetched.map_err(|error| failed(version, error))?;
-            let content = convert::content(object, &fetched).map_err(|error| failed(version, error))?;
+            let content = self.converted.content(object, &fetched);
+            let content = content.map_err(|error| failed(version, error))?;
             let path = format!("{}/{index}", object.path());
             all.push((format!("{base}/{index}"), fetched.version, path, content));
         }

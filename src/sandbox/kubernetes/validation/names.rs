@@ -112,7 +112,8 @@ pub(super) fn check_metadata(kind: &Kind, object: &Value, live: Option<&Value>, 
             "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
             list.join(", ")
         );
-        causes.push(Cause::forbidden("metadata.finalizers", &why));
+        // Once for the object and once for its update, as in the original.
+        causes.extend([0, 1].map(|_| Cause::forbidden("metadata.finalizers", &why)));
     }
 }
 

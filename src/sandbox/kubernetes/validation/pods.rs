@@ -4,16 +4,23 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::names::{LABEL, check_labels, is_label};
+use super::names::{LABEL, SUBDOMAIN, check_labels, is_label};
 use super::{immutable, selects};
 use crate::sandbox::kubernetes::refusal::Cause;
 use crate::sandbox::kubernetes::store::{at, text_at};
 
+const MISMATCH: &str = "`selector` does not match template `labels`";
+
 /// Checks a Deployment, ReplicaSet or DaemonSet.
 pub(super) fn check_workload(plural: &str, object: &Value, live: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = &object["spec"];
+    let labels = at(spec, &["template", "metadata", "labels"]);
+    if spec.get("selector").is_none() {
+        // No selector selects nothing.
+        let labels = labels.cloned().unwrap_or(Value::Null);
+        causes.push(Cause::invalid("spec.template.metadata.labels", &labels, MISMATCH));
+    }
     if let Some(selector) = spec.get("selector").filter(|selector| selector.is_object()) {
-        let labels = at(spec, &["template", "metadata", "labels"]);
         let empty = selector.as_object().is_none_or(serde_json::Map::is_empty);
         if empty {
             causes.push(Cause::invalid(
@@ -22,9 +29,8 @@ pub(super) fn check_workload(plural: &str, object: &Value, live: Option<&Value>,
                 format!("empty selector is invalid for {}", singular(plural)),
             ));
         } else if !selects(selector, labels) {
-            let why = "`selector` does not match template `labels`";
             let labels = labels.cloned().unwrap_or(Value::Null);
-            causes.push(Cause::invalid("spec.template.metadata.labels", &labels, why));
+            causes.push(Cause::invalid("spec.template.metadata.labels", &labels, MISMATCH));
         }
     }
     immutable(object, live, &["spec", "selector"], causes);
@@ -99,6 +105,11 @@ pub(super) fn check_pod(object: &Value, live: Option<&Value>, causes: &mut Vec<C
     }
 }
 
+/// The driver of a volume that has one, or should.
+fn at_csi(volume: &Value) -> Option<&str> {
+    Some(text_at(volume.get("csi")?, &["driver"]))
+}
+
 fn check_pod_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let list = |member: &str| {
         spec.get(member)
@@ -115,6 +126,13 @@ fn check_pod_spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
         }
         if !name.is_empty() && !volumes.insert(name.to_owned()) {
             causes.push(Cause::duplicate(format!("{here}.name"), &volume["name"]));
+        }
+        if at_csi(volume) == Some("") {
+            causes.push(Cause::invalid(
+                format!("{here}.csi.driver"),
+                &Value::from(""),
+                SUBDOMAIN,
+            ));
         }
         let sources = volume
             .as_object()

@@ -9,7 +9,7 @@ use super::{Write, suffix};
 use crate::sandbox::kubernetes::managed::{owners, record_update, set_owners};
 use crate::sandbox::kubernetes::refusal::{Outcome, Refusal};
 use crate::sandbox::kubernetes::store::{Object, at, meta, set_meta, unset_meta};
-use crate::sandbox::kubernetes::{admission, crd, defaults, validation, watch};
+use crate::sandbox::kubernetes::{admission, crd, defaults, pod_security, validation, watch};
 
 impl Write<'_> {
     /// Stores a new object, decoded already.
@@ -27,6 +27,7 @@ impl Write<'_> {
         let name = meta(&object, "name").to_owned();
         let resource = self.kind.resource();
         self.check_namespace(&object)?;
+        defaults::count_template(self.kind, None, &mut object);
         if !applied {
             let now = self.call.stamp();
             let api_version = self.kind.api_version(&self.version.name);
@@ -65,6 +66,8 @@ impl Write<'_> {
         );
         validation::check(self.store, self.kind, self.version, &object, None)?;
         admission::judge(self.store, self.kind, &object)?;
+        let words = pod_security::judge(self.store, self.kind, &object, None)?;
+        self.warnings.extend(words);
         if self
             .store
             .get(self.kind, meta(&object, "namespace"), &name)
@@ -156,6 +159,10 @@ impl Write<'_> {
         self.count_generation(&live, &mut new);
         validation::check(self.store, self.kind, self.version, &new, Some(&live))?;
         admission::judge(self.store, self.kind, &new)?;
+        if call.target.subresource.is_empty() {
+            let words = pod_security::judge(self.store, self.kind, &new, Some(&live))?;
+            self.warnings.extend(words);
+        }
         if without_times(&new) == without_times(&live) {
             return Ok(Arc::clone(old));
         }
