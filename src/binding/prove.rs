@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -18,6 +19,9 @@ use crate::k8s::{GATEWAY, INGRESS_CLASS, Kubernetes, ObjectRef, POD};
 
 /// How long one look may take.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// How many hosts are asked for at the same time.
+const TOGETHER: usize = 8;
 
 /// Where to look.
 enum Dial {
@@ -101,30 +105,36 @@ impl Executor<'_> {
                 return judge_unreachable(desired, host, &reason);
             }
         };
-        for (host, awaited) in hosts {
-            let wanted = match &awaited.thumbprint {
-                Some(thumbprint) => Some(thumbprint.clone()),
-                None => synced_thumbprint(kubernetes, desired, awaited).await?,
-            };
-            let wanted = wanted.as_deref();
-            let seen = self
-                .await_host(kubernetes, desired, &dial, host, wanted, deadline)
-                .await;
-            let verdict = match &seen {
-                Seen::Known(served) => judge_leaf(&dial, host, wanted, served),
-                Seen::NotSeen(unseen) => {
-                    *all_seen = false;
-                    let reason = self
-                        .explained(kubernetes, desired, edge, host, wanted, &unseen.why)
-                        .await?;
-                    remember(done, host, Seen::NotSeen(reason.clone().into()), wanted);
-                    judge_unreachable(desired, host, &reason)?;
-                    continue;
-                }
-                Seen::NotAsked => Ok(()),
-            };
-            remember(done, host, seen, wanted);
-            verdict?;
+        for hosts in hosts.chunks(TOGETHER) {
+            let looks = hosts.iter().map(async |(host, awaited)| {
+                let wanted = match &awaited.thumbprint {
+                    Some(thumbprint) => Some(thumbprint.clone()),
+                    None => synced_thumbprint(kubernetes, desired, awaited).await?,
+                };
+                let seen = self
+                    .await_host(kubernetes, desired, &dial, host, wanted.as_deref(), deadline)
+                    .await;
+                Ok::<_, Cause>((wanted, seen))
+            });
+            for ((host, _), looked) in hosts.iter().zip(join_all(looks).await) {
+                let (wanted, seen) = looked?;
+                let wanted = wanted.as_deref();
+                let verdict = match &seen {
+                    Seen::Known(served) => judge_leaf(&dial, host, wanted, served),
+                    Seen::NotSeen(unseen) => {
+                        *all_seen = false;
+                        let reason = self
+                            .explained(kubernetes, desired, edge, host, wanted, &unseen.why)
+                            .await?;
+                        remember(done, host, Seen::NotSeen(reason.clone().into()), wanted);
+                        judge_unreachable(desired, host, &reason)?;
+                        continue;
+                    }
+                    Seen::NotAsked => Ok(()),
+                };
+                remember(done, host, seen, wanted);
+                verdict?;
+            }
         }
         Ok(())
     }

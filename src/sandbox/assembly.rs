@@ -34,7 +34,7 @@ use super::front::names::{EDGES, Names, PortPlan, PortTaken, local_port};
 use super::front::tls::{self, TlsError};
 use super::front::{Port, listener};
 use super::journal::{Filter, Journal};
-use super::kubernetes::{ApiServer, ApiSettings, Forwarder, Identity};
+use super::kubernetes::{ApiServer, ApiSettings, AzureRbac, Forwarder, Identity};
 use super::lag::{Lags, Pace};
 use super::markers::Markers;
 use super::{seed, world};
@@ -279,7 +279,9 @@ impl Running {
         granted.map_err(ClusterError::World)?;
         seed::objects(&cluster).await.map_err(ClusterError::World)?;
         // Policies come to a cluster that holds something already.
-        set_admission(&cluster, &cluster.settings.world);
+        let rules = admission_rules(&cluster.settings.world);
+        let admission = cluster.api.set_admission(rules).await;
+        admission.map_err(ClusterError::Plane)?;
         self.start_actors(&cluster, server, actor)
             .map_err(ClusterError::Plane)?;
         Ok(cluster)
@@ -311,6 +313,7 @@ impl Running {
         let fqdn = core.names.cluster_fqdn(&name);
         let tls = tls::cluster(&authority, &fqdn).map_err(|error| text(&error))?;
         let entra = entra_identities(core, settings.entra_tenant.clone());
+        let azure = self.azure_rbac(&settings);
         let forwarder: Forwarder = {
             let (edges, name) = (self.edges.clone(), name.clone());
             Arc::new(move |pod, _port| edges.by_pod(&name, pod))
@@ -320,11 +323,13 @@ impl Running {
             let plane = ControlPlane::start(ControlPlaneSettings {
                 folder: self.dir.path().join(files::CONTROL_PLANE),
                 ports: self.settings.ports,
-                authority: Arc::clone(&authority),
-                hooks_tls: Arc::clone(&tls),
                 issuer: settings.issuer.clone(),
                 entra,
+                azure,
                 forwarder,
+                logs: logs.clone(),
+                clock: core.clock.clone(),
+                shared: self.settings.control_plane == ControlPlaneKind::Shared,
                 now: self.started,
             });
             Plane::Real(Box::pin(plane).await?)
@@ -337,6 +342,7 @@ impl Running {
                 static_tokens: BTreeMap::new(),
                 forwarder,
                 logs: logs.clone(),
+                azure,
             }))
         };
         let cluster = Arc::new(Cluster {
@@ -357,11 +363,25 @@ impl Running {
         Ok((cluster, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), actor))
     }
 
+    /// Azure's word on requests, if this cluster asks for it.
+    fn azure_rbac(&self, settings: &ClusterSettings) -> Option<AzureRbac> {
+        let asks = settings.entra_tenant.is_some() && settings.world.get("azure_rbac") == Some(&json!(true));
+        let (azure, name) = (Arc::downgrade(&self.azure), settings.name.clone());
+        asks.then(|| -> AzureRbac {
+            Arc::new(move |who, deed| {
+                azure
+                    .upgrade()
+                    .is_some_and(|azure| azure.allows_in_cluster(&name, who, deed))
+            })
+        })
+    }
+
     /// Whether this cluster has a real API server: only the first can.
     fn is_real(&self, name: &str) -> bool {
         let world = self.world();
         let first = world::members(&world, "clusters").next();
-        self.settings.control_plane == ControlPlaneKind::Real && first.is_some_and(|(first, _)| first == name)
+        self.settings.control_plane != ControlPlaneKind::Embedded
+            && first.is_some_and(|(first, _)| first == name)
     }
 
     fn start_actors(
@@ -506,7 +526,14 @@ impl Running {
         let changes = world::members(merge, "clusters");
         for (name, _) in changes.filter(|(_, change)| change.get("admission").is_some()) {
             if let Some(cluster) = self.core.clusters.get(name) {
-                set_admission(&cluster, &changed["clusters"][name]);
+                let set = cluster
+                    .api
+                    .set_admission(admission_rules(&changed["clusters"][name]));
+                self.tasks.spawn(async move {
+                    if let Err(words) = set.await {
+                        tracing::error!(words, "the world's admission did not come");
+                    }
+                });
             }
         }
         let changes = world::members(merge, "clusters");
@@ -639,13 +666,9 @@ impl Running {
     }
 }
 
-/// Gives a cluster the admission rules of its part of the world file.
-fn set_admission(cluster: &Cluster, source: &Value) {
-    let rules = world::list(source, "admission").cloned().collect();
-    match &cluster.api {
-        Plane::Embedded(api) => api.set_admission(rules),
-        Plane::Real(_) => {}
-    }
+/// The admission rules of a cluster's part of the world file.
+fn admission_rules(source: &Value) -> Vec<Value> {
+    world::list(source, "admission").cloned().collect()
 }
 
 /// Who holds a token.

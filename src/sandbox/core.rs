@@ -223,6 +223,20 @@ impl Plane {
         }
     }
 
+    /// Replaces the admission rules: at once, or where webhooks have to learn of them, when the future is ready.
+    pub(crate) fn set_admission(&self, rules: Vec<Value>) -> BoxFuture<'static, Result<(), String>> {
+        match self {
+            Self::Embedded(api) => {
+                api.set_admission(rules);
+                Box::pin(std::future::ready(Ok(())))
+            }
+            Self::Real(plane) => {
+                let plane = Arc::clone(plane);
+                Box::pin(async move { plane.set_admission(rules).await })
+            }
+        }
+    }
+
     /// Replaces the tokens that are simply known.
     fn set_static_tokens(&self, tokens: BTreeMap<String, Identity>) {
         match self {

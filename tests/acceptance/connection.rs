@@ -1,5 +1,6 @@
 //! How a cluster's API is reached, and what is said when it is not.
 
+use kvtls::sandbox::demo::QUICKSTART;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -125,4 +126,32 @@ async fn proxy_to(server: String) -> String {
         }
     });
     format!("http://{address}")
+}
+
+/// Azure roles are asked for what no role of Kubernetes allows: whoever has none is told the command, whoever has one
+/// needs no binding in the cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn s15_azure_roles_open_a_cluster_that_asks_azure() {
+    let owner = json!({ "role": "Owner", "scope": "/subscriptions/main" });
+    let officer = json!({ "role": "Key Vault Certificates Officer", "scope": "/subscriptions/main" });
+    let admin = json!({ "role": "Azure Kubernetes Service RBAC Cluster Admin", "scope": format!("/clusters/{CLUSTER}") });
+    let world = World::with(json!({
+        "clusters": { CLUSTER: { "entra": true, "azure_rbac": true, "local_accounts": false } },
+        "principals": {
+            "contributor": { "assignments": [owner, officer], "kubernetes": [] },
+            "reader": { "assignments": [owner, officer, admin], "kubernetes": [] },
+        },
+    }))
+    .await;
+    let without = Terraform::new(&world.visitor("contributor"), QUICKSTART);
+    without.apply().await.fails_with(&[
+        "KVTLS-E501",
+        "create, patch secretproviderclasses.secrets-store.csi.x-k8s.io",
+        "Azure Kubernetes Service RBAC",
+    ]);
+    is_untouched(&world).await;
+    let with = Terraform::new(&world.visitor("reader"), QUICKSTART);
+    with.apply().await.succeeds();
+    assert_eq!(world.served().await, world.in_vault().await);
+    with.plan_is_empty().await;
 }

@@ -170,6 +170,49 @@ async fn s19_a_gateway_of_ones_own_serves_redirects_drifts_and_goes() {
     assert_eq!(after.missing_since(&before), Vec::<String>::new());
 }
 
+/// The example in the repository, as it stands there.
+#[tokio::test(flavor = "multi_thread")]
+async fn s19_the_example_serves_through_its_gateway() {
+    let world = World::start().await;
+    let terraform = Terraform::new(&world.deployer, include_str!("../../examples/gateway/main.tf"));
+    terraform.apply().await.succeeds();
+    assert_eq!(
+        thumbprint_at(&world, "approuting-istio").await,
+        world.in_vault().await
+    );
+    terraform.plan_is_empty().await;
+
+    // Another name: the new Gateway is there and serves before the old one goes.
+    let renamed = include_str!("../../examples/gateway/main.tf").replacen(
+        "class_name = \"approuting-istio\"",
+        "class_name = \"approuting-istio\"\n    name = \"front\"\n    addresses = [\"127.0.1.2\"]\n    \
+         infrastructure = { annotations = { internal = \"yes\" } }",
+        1,
+    );
+    terraform.write(&renamed);
+    terraform.apply().await.succeeds();
+    let front = world
+        .kubernetes(Method::GET, &format!("{GATEWAYS}/front"), None)
+        .await
+        .body;
+    let asked = json!([{ "type": "IPAddress", "value": "127.0.1.2" }]);
+    assert_eq!(front["spec"]["addresses"], asked, "{front:#}");
+    let service = "/api/v1/namespaces/default/services/front-approuting-istio";
+    let service = world.kubernetes(Method::GET, service, None).await.body;
+    assert_eq!(
+        service["metadata"]["annotations"]["internal"], "yes",
+        "{service:#}"
+    );
+    assert!(!is_there(&world, &format!("{GATEWAYS}/shop")).await);
+    assert_eq!(
+        thumbprint_at(&world, "approuting-istio").await,
+        world.in_vault().await
+    );
+    terraform.plan_is_empty().await;
+    terraform.destroy().await.succeeds();
+    assert_eq!(world.inventory().await.all_ours(), Vec::<String>::new());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s19_a_listener_set_joins_a_foreign_gateway_that_is_never_written() {
     let world = World::with(with_listener_sets()).await;

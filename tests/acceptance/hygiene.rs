@@ -2,22 +2,44 @@
 
 use std::path::Path;
 
+use kvtls::sandbox::demo::QUICKSTART;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::world::World;
+use crate::terraform::Terraform;
+use crate::with;
+use crate::world::{CLUSTER, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s23_no_secret_is_in_state_plan_trace_log_or_diagnostic() {
-    let world = World::start().await;
-    let terraform = world.quickstart().with("TF_LOG", "trace");
+    is_clean(&World::start().await, QUICKSTART, "masterclient").await;
+}
+
+/// By a token of Entra, also through a tunnel.
+#[tokio::test(flavor = "multi_thread")]
+async fn s23_no_token_of_entra_for_the_cluster_appears() {
+    let entra = json!({ "entra": true, "azure_rbac": false, "local_accounts": false });
+    let world = World::with(json!({ "clusters": { CLUSTER: entra } })).await;
+    let tunnel = with("verify = { level = \"served\", via = \"tunnel\" }");
+    is_clean(&world, &tunnel, "deployer").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s23_no_credential_of_the_clusters_admin_appears() {
+    let admin = with("kubernetes = { credential = \"admin\" }");
+    is_clean(&World::start().await, &admin, "masterclient").await;
+}
+
+/// Plans, fails, applies and destroys, and searches all that was printed and kept. `caller` is who asks the cluster.
+async fn is_clean(world: &World, configuration: &str, caller: &str) {
+    let terraform = Terraform::new(&world.deployer, configuration).with("TF_LOG", "trace");
     let log = terraform.beside().join("trace.log");
     let terraform = terraform.with("TF_LOG_PATH", &log.display().to_string());
     let mut printed = String::new();
     // A failure in the middle, so that errors are searched, too.
     world
         .fault(json!({
-            "match": { "plane": "kubernetes", "method": "PATCH", "path": "**/ingresses/*", "as": "masterclient", "dry_run": false },
+            "match": { "plane": "kubernetes", "method": "PATCH", "path": "**/ingresses/*", "as": caller, "dry_run": false },
             "times": 1,
             "do": { "status": 403 },
         }))

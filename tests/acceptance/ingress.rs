@@ -55,6 +55,30 @@ async fn f_application_gateway_has_its_own_annotation_and_takes_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f_both_controllers_named_haproxy_have_their_own_annotation() {
+    for (controller, name) in [
+        (
+            "haproxy.org/ingress-controller/haproxy",
+            "haproxy.org/ssl-redirect",
+        ),
+        (
+            "haproxy-ingress.github.io/controller",
+            "haproxy-ingress.github.io/ssl-redirect",
+        ),
+    ] {
+        let edges = json!([{ "name": "haproxy", "kind": "ingress", "class": "haproxy", "controller": controller,
+            "address": "127.0.1.1" }]);
+        let world = World::with(json!({ "clusters": { CLUSTER: { "edges": edges } } })).await;
+        let terraform = Terraform::new(&world.deployer, &with_class("haproxy", "ssl_redirect = false"));
+        terraform.apply().await.succeeds();
+        let annotations = annotations(&world).await;
+        assert_eq!(annotations[name], "false", "{annotations}");
+        assert_eq!(world.served().await, world.in_vault().await);
+        terraform.plan_is_empty().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn f_a_redirect_that_is_no_annotation_is_refused_with_the_way_it_is_done() {
     let world = World::with(json!({ "extends": "traefik" })).await;
     world.settle().await;

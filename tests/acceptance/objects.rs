@@ -153,6 +153,45 @@ async fn what_is_said_about_pods_labels_and_namespace_reaches_the_cluster() {
         .error(&["latest"]);
 }
 
+/// Pods of ours fit into a namespace that is as strict as Pod Security knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_ours_are_admitted_where_pod_security_is_restricted() {
+    let restricted = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": "strict", "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
+    } });
+    let world = World::with(json!({ "clusters": { CLUSTER: {
+        "objects": [{ "as": "kubectl", "object": restricted }],
+    } } }))
+    .await;
+    let terraform = Terraform::new(&world.deployer, &with("namespace = \"strict\""));
+    terraform.apply().await.succeeds();
+    let path = "/apis/apps/v1/namespaces/strict/deployments/shop";
+    let live = world.kubernetes(Method::GET, path, None).await.body;
+    assert_eq!(live["status"]["readyReplicas"], 1, "{live:#}");
+    let pods = world
+        .kubernetes(Method::GET, "/api/v1/namespaces/strict/pods", None)
+        .await
+        .body;
+    // Others are not.
+    let bare = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "bare" },
+        "spec": { "containers": [{ "name": "one", "image": "busybox:1.36" }] } });
+    let refused = world
+        .kubernetes(
+            Method::POST,
+            "/api/v1/namespaces/strict/pods",
+            Some(("application/json", &bare)),
+        )
+        .await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
+    // Its log can be read, on a real API server by way of the kubelet.
+    let pod = pods["items"][0]["metadata"]["name"].as_str().expect("a pod");
+    let path = format!("/api/v1/namespaces/strict/pods/{pod}/log");
+    let log = world.kubernetes(Method::GET, &path, None).await;
+    assert_eq!(log.status, StatusCode::OK, "{log:?}");
+    terraform.plan_is_empty().await;
+    terraform.destroy().await.succeeds();
+}
+
 /// Webhooks that rewrite registries and add labels, and an autoscaler.
 #[tokio::test(flavor = "multi_thread")]
 async fn s11_what_others_add_by_right_is_no_drift() {

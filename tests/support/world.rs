@@ -419,7 +419,7 @@ async fn open(dir: &Path, members: Value) -> Sandbox {
     })
     .await;
     let sandbox = started.unwrap_or_else(|error| panic!("the sandbox does not start: {error:?}"));
-    if matches!(control_plane(), ControlPlaneKind::Real) {
+    if control_plane() != ControlPlaneKind::Embedded {
         // Definitions of custom resources take a moment there, and what needs them comes after. Where a world's own
         // trouble keeps it busy, the test begins all the same.
         let _busy = sandbox.settle(Duration::from_secs(30)).await;
@@ -427,11 +427,12 @@ async fn open(dir: &Path, members: Value) -> Sandbox {
     sandbox
 }
 
-/// `KVTLS_CONTROL_PLANE=real`, which `cargo control-plane` sets, gives every world a kube-apiserver.
+/// `KVTLS_CONTROL_PLANE=real`, which `cargo control-plane` sets, gives every world a kube-apiserver. One that served
+/// another world before is as good and there at once.
 #[expect(clippy::disallowed_methods, reason = "the tests' one variable")]
 fn control_plane() -> ControlPlaneKind {
     match std::env::var("KVTLS_CONTROL_PLANE").as_deref() {
-        Ok("real") => ControlPlaneKind::Real,
+        Ok("real") => ControlPlaneKind::Shared,
         _ => ControlPlaneKind::Embedded,
     }
 }

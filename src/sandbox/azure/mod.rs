@@ -19,6 +19,7 @@ mod certificates;
 mod cluster_calls;
 mod cluster_changes;
 mod cluster_document;
+mod cluster_rights;
 mod cluster_template;
 mod credentials;
 mod deleted_vaults;

@@ -8,8 +8,11 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 /// A shell that runs the program and kills it when its own input ends: the kernel closes the pipe even after SIGKILL
-/// of the sandbox. It ends, with the program's status, when the program does.
+/// of the sandbox. It ends, with the program's status, when the program does; after a kill the folder of its files is
+/// of no use to anybody.
 const KEEPER: &str = r#"exec 3<&0
+folder=$1
+shift
 "$@" </dev/null 3<&- &
 child=$!
 { cat <&3 >/dev/null; kill -KILL $child; } &
@@ -18,6 +21,7 @@ exec 3<&-
 wait $child
 status=$?
 kill $keeper 2>/dev/null
+[ $status -ne 137 ] || rm -rf "$folder"
 exit $status"#;
 
 /// A running program whose output goes to a file.
@@ -27,11 +31,14 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts a program; both outputs are appended to `log`.
-    pub(super) fn start(program: &Path, arguments: &[String], log: PathBuf) -> io::Result<Self> {
+    /// Starts a program; both outputs are appended to a log in `folder`, which is removed when it is killed.
+    pub(super) fn start(program: &Path, arguments: &[String], folder: &Path) -> io::Result<Self> {
+        let mut log = folder.join(program.file_name().unwrap_or_default());
+        log.set_extension("log");
         let out = OpenOptions::new().create(true).append(true).open(&log)?;
         let process = Command::new("/bin/sh")
             .args(["-c", KEEPER, "kvtls-control-plane"])
+            .arg(folder)
             .arg(program)
             .args(arguments)
             .stdin(Stdio::piped())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -15,8 +16,12 @@ use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::super::clock::Clock;
+use super::super::container_logs::ContainerLogs;
 use super::super::http::{Answer, Body, Incoming, json as json_answer, text};
-use super::super::kubernetes::{Forwarder, Identity, Judge, forward_to_pod};
+use super::super::kubernetes::{
+    AzureRbac, Forwarder, Identity, Judge, access_review, admission_review, forward_to_pod,
+};
 
 /// Reads a pod from the API that asks, by namespace and name.
 pub(super) type PodOf =
@@ -28,6 +33,16 @@ pub(super) struct Hooks {
     pub(super) entra: Judge,
     /// Tokens that are simply known.
     pub(super) static_tokens: RwLock<BTreeMap<String, Identity>>,
+    /// Asked about what RBAC does not allow.
+    pub(super) azure: Option<AzureRbac>,
+    /// The world's admission rules.
+    pub(super) admission: RwLock<Vec<Value>>,
+    /// How often admission was asked for.
+    pub(super) reviews: AtomicU64,
+    /// What containers have said.
+    pub(super) logs: ContainerLogs,
+    /// Where the kubelet takes the time from.
+    pub(super) clock: Clock,
     /// Where ports of pods are.
     pub(super) forwarder: Forwarder,
     pub(super) pod: PodOf,
@@ -91,7 +106,20 @@ impl Hooks {
         let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
         match parts.as_slice() {
             ["authenticate"] => asked(request.body(), |review| self.authenticate(review)),
-            ["authorize"] => asked(request.body(), |_| json!({"allowed": false})),
+            ["authorize"] => asked(request.body(), |review| {
+                access_review(self.azure.as_ref(), review)
+            }),
+            ["admit", hook] => self.admit(request.body(), *hook == "mutate"),
+            ["containerLogs", namespace, name, container] => {
+                let query = request.uri().query().unwrap_or_default();
+                match (self.pod)((*namespace).to_owned(), (*name).to_owned()).await {
+                    Some(pod) => {
+                        let answer = self.logs.read(&pod, container, query, self.clock.now());
+                        answer.unwrap_or_else(|words| text(StatusCode::BAD_REQUEST, words))
+                    }
+                    None => text(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist")),
+                }
+            }
             ["portForward", namespace, name, ..] => {
                 match (self.pod)((*namespace).to_owned(), (*name).to_owned()).await {
                     Some(pod) => forward_to_pod(request, name, |port| (self.forwarder)(&pod, port)),
@@ -103,6 +131,15 @@ impl Hooks {
                 format!("sandbox: this kubelet does not serve {path}"),
             ),
         }
+    }
+
+    fn admit(&self, body: &Bytes, changes: bool) -> Answer {
+        self.reviews.fetch_add(1, Ordering::AcqRel);
+        let Ok(review) = serde_json::from_slice::<Value>(body) else {
+            return text(StatusCode::BAD_REQUEST, "this is not a review");
+        };
+        let rules = self.admission.read().unwrap_or_else(PoisonError::into_inner);
+        json_answer(StatusCode::OK, &admission_review(&rules, &review, changes))
     }
 
     fn authenticate(&self, review: &Value) -> Value {

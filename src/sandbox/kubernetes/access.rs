@@ -1,6 +1,8 @@
 //! Who may do what: role-based access control.
 
-use serde_json::Value;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
 
 use super::refusal::{Outcome, Refusal};
 use super::request::Call;
@@ -9,20 +11,49 @@ use super::store::{Store, text_at};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
+/// Azure's word on what RBAC allows nobody: of a cluster that asks Azure.
+pub(crate) type AzureRbac = Arc<dyn Fn(&Identity, &Deed) -> bool + Send + Sync>;
+
+/// What Azure's authorizer says when it allows nothing.
+const AZURE_REFUSES: &str =
+    "User does not have access to the resource in Azure. Update role assignment to allow access.";
+
 /// What somebody wants to do.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Deed {
-    pub(super) verb: String,
-    pub(super) group: String,
-    pub(super) resource: String,
-    pub(super) subresource: String,
-    pub(super) namespace: String,
-    pub(super) name: String,
+pub(crate) struct Deed {
+    pub(crate) verb: String,
+    pub(crate) group: String,
+    pub(crate) resource: String,
+    pub(crate) subresource: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
     /// Set instead of all others if the deed is about a path.
-    pub(super) path: Option<String>,
+    pub(crate) path: Option<String>,
 }
 
 impl Deed {
+    /// What the specification of a review is about; `None` if it says nothing.
+    pub(super) fn asked(spec: &Value) -> Option<Self> {
+        if let Some(path) = spec.get("nonResourceAttributes") {
+            return Some(Self {
+                verb: text_at(path, &["verb"]).to_owned(),
+                path: Some(text_at(path, &["path"]).to_owned()),
+                ..Self::default()
+            });
+        }
+        let what = spec.get("resourceAttributes")?;
+        let word = |member: &str| text_at(what, &[member]).to_owned();
+        Some(Self {
+            verb: word("verb"),
+            group: word("group"),
+            resource: word("resource"),
+            subresource: word("subresource"),
+            namespace: word("namespace"),
+            name: word("name"),
+            path: None,
+        })
+    }
+
     fn of(call: &Call) -> Self {
         let target = &call.target;
         Self {
@@ -40,9 +71,9 @@ impl Deed {
 /// Refuses a request that its user may not make.
 pub(super) fn authorize(store: &Store, call: &Call) -> Outcome<()> {
     let deed = Deed::of(call);
-    if allowed(store, &call.user, &deed).is_some() {
+    let Err(reason) = allowed(store, &call.user, &deed) else {
         return Ok(());
-    }
+    };
     let resource = if deed.subresource.is_empty() {
         deed.resource.clone()
     } else {
@@ -63,7 +94,11 @@ pub(super) fn authorize(store: &Store, call: &Call) -> Outcome<()> {
     } else {
         format!("{dotted} {:?}", deed.name)
     };
-    Err(Refusal::new(403, "Forbidden", format!("{about} is forbidden: {why}")).about(&dotted, &deed.name))
+    let reason = reason.map(|words| format!(": {words}")).unwrap_or_default();
+    Err(
+        Refusal::new(403, "Forbidden", format!("{about} is forbidden: {why}{reason}"))
+            .about(&dotted, &deed.name),
+    )
 }
 
 /// Refuses a request for a path that names no resource.
@@ -74,27 +109,61 @@ pub(super) fn authorize_path(store: &Store, call: &Call) -> Outcome<()> {
         path: Some(call.path.clone()),
         ..Deed::default()
     };
-    if allowed(store, &call.user, &deed).is_some() {
+    let Err(reason) = allowed(store, &call.user, &deed) else {
         return Ok(());
-    }
-    let why = format!(
+    };
+    let mut why = format!(
         "forbidden: User {:?} cannot {} path {:?}",
         call.user.name, deed.verb, call.path
     );
+    if let Some(words) = reason {
+        why = format!("{why}: {words}");
+    }
     Err(Refusal::new(403, "Forbidden", why).with_no_details())
 }
 
-/// Why a deed is allowed, in RBAC's words; `None` if it is not.
-pub(super) fn allowed(store: &Store, user: &Identity, deed: &Deed) -> Option<String> {
+/// Why a deed is allowed, in RBAC's words; if it is not, what the others say who were asked.
+pub(super) fn allowed(store: &Store, user: &Identity, deed: &Deed) -> Result<String, Option<&'static str>> {
     if user.groups.iter().any(|group| group == "system:masters") {
-        return Some(String::new());
+        return Ok(String::new());
     }
     for binding in bindings(store, user, &deed.namespace) {
         if binding.rules.iter().any(|rule| covers(rule, deed)) {
-            return Some(format!("RBAC: allowed by {}", binding.words));
+            return Ok(format!("RBAC: allowed by {}", binding.words));
         }
     }
-    None
+    azure_says(store.azure.as_ref(), user, deed).map(|()| String::new())
+}
+
+fn azure_says(azure: Option<&AzureRbac>, user: &Identity, deed: &Deed) -> Result<(), Option<&'static str>> {
+    match azure {
+        // Only those that Entra knows: accounts of the cluster are none of Azure's business.
+        Some(azure) if !user.name.starts_with("system:") => {
+            if azure(user, deed) {
+                Ok(())
+            } else {
+                Err(Some(AZURE_REFUSES))
+            }
+        }
+        _ => Err(None),
+    }
+}
+
+/// The status of a `SubjectAccessReview` that an API server asks Azure with.
+pub(crate) fn review(azure: Option<&AzureRbac>, review: &Value) -> Value {
+    let spec = &review["spec"];
+    let groups = spec["groups"].as_array().into_iter().flatten();
+    let user = Identity {
+        name: text_at(spec, &["user"]).to_owned(),
+        uid: text_at(spec, &["uid"]).to_owned(),
+        groups: groups.filter_map(Value::as_str).map(str::to_owned).collect(),
+    };
+    let deed = Deed::asked(spec).unwrap_or_default();
+    match azure_says(azure, &user, &deed) {
+        Ok(()) => json!({"allowed": true}),
+        Err(None) => json!({"allowed": false}),
+        Err(Some(reason)) => json!({"allowed": false, "reason": reason}),
+    }
 }
 
 /// The rules that somebody has in a namespace.

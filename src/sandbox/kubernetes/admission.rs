@@ -11,7 +11,7 @@ use super::store::{Store, at, meta, text_at};
 use super::writes::suffix;
 
 /// The webhook that the world's denials come from, as AKS names it.
-const WEBHOOK: &str = "validation.gatekeeper.sh";
+pub(crate) const WEBHOOK: &str = "validation.gatekeeper.sh";
 
 /// The rule that stands for AKS deployment safeguards.
 const SAFEGUARDS: &str = "safeguards";
@@ -30,7 +30,13 @@ pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Optio
             _ => {}
         }
     }
-    for rule in &store.admission {
+    change_by_rules(&store.admission, kind, object);
+    Ok(())
+}
+
+/// What the world's rules change in an object.
+fn change_by_rules(rules: &[Value], kind: &Kind, object: &mut Value) {
+    for rule in rules {
         if rule == SAFEGUARDS {
             safeguards::mutate(kind, object);
         }
@@ -47,7 +53,43 @@ pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Optio
             *object = changed;
         }
     }
-    Ok(())
+}
+
+/// Why the world's rules refuse an object.
+fn denied_by_rules(rules: &[Value], kind: &Kind, object: &Value) -> Option<String> {
+    rules.iter().find_map(|rule| {
+        if rule == SAFEGUARDS {
+            return safeguards::denial(kind, object);
+        }
+        let deny = rule.get("deny").and_then(Value::as_str);
+        deny.filter(|_| concerns(rule, kind, object)).map(str::to_owned)
+    })
+}
+
+/// Answers an `AdmissionReview` by the world's rules, as the webhooks do that a real API server asks: `changes` says
+/// whether the webhook is one that may change the object, or one that judges it.
+pub(crate) fn review(rules: &[Value], review: &Value, changes: bool) -> Value {
+    let request = &review["request"];
+    let kind = Kind::named(
+        text_at(request, &["resource", "group"]),
+        text_at(request, &["resource", "resource"]),
+        text_at(request, &["kind", "kind"]),
+    );
+    let object = &request["object"];
+    let mut response = json!({"uid": request["uid"], "allowed": true});
+    if changes {
+        let mut changed = object.clone();
+        change_by_rules(rules, &kind, &mut changed);
+        let patch = json_patch::diff(object, &changed);
+        if !patch.0.is_empty() {
+            response["patchType"] = Value::from("JSONPatch");
+            response["patch"] = Value::from(STANDARD.encode(json!(patch).to_string()));
+        }
+    } else if let Some(text) = denied_by_rules(rules, &kind, object) {
+        response["allowed"] = Value::from(false);
+        response["status"] = json!({"code": 403, "reason": "Forbidden", "message": text});
+    }
+    json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response})
 }
 
 /// What the original says about a new object that it takes nevertheless.
@@ -71,19 +113,13 @@ pub(super) fn warnings(kind: &Kind, object: &Value) -> Option<String> {
 
 /// Runs what only says yes or no.
 pub(super) fn judge(store: &Store, kind: &Kind, object: &Value) -> Outcome<()> {
-    for rule in &store.admission {
-        let text = if rule == SAFEGUARDS {
-            safeguards::denial(kind, object)
-        } else {
-            let deny = rule.get("deny").and_then(Value::as_str);
-            deny.filter(|_| concerns(rule, kind, object)).map(str::to_owned)
-        };
-        if let Some(text) = text {
+    match denied_by_rules(&store.admission, kind, object) {
+        None => Ok(()),
+        Some(text) => {
             let message = format!("admission webhook {WEBHOOK:?} denied the request: {text}");
-            return Err(Refusal::new(403, "Forbidden", message));
+            Err(Refusal::new(403, "Forbidden", message))
         }
     }
-    Ok(())
 }
 
 fn concerns(rule: &Value, kind: &Kind, object: &Value) -> bool {

@@ -48,6 +48,25 @@ pub(super) struct Scale {
 }
 
 impl Kind {
+    /// One that is known by its names only.
+    pub(super) fn named(group: &str, plural: &str, kind: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            plural: plural.to_owned(),
+            singular: kind.to_lowercase(),
+            kind: kind.to_owned(),
+            list_kind: format!("{kind}List"),
+            namespaced: false,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            versions: Vec::new(),
+            storage: String::new(),
+            custom: false,
+            generations: false,
+            others: &[],
+        }
+    }
+
     /// `deployments.apps`, or `pods`.
     pub(super) fn resource(&self) -> String {
         dotted(&self.plural, &self.group)

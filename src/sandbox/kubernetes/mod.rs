@@ -47,7 +47,9 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use access::{AzureRbac, Deed, review as access_review};
 pub(crate) use account_key::{AccountKey, issuer_document};
+pub(crate) use admission::{WEBHOOK, review as admission_review};
 pub(crate) use authentication::ISSUER;
 pub(crate) use server::{ApiServer, ApiSettings, Forwarder, Identity, Judge};
 pub(crate) use stream::forward_to_pod;

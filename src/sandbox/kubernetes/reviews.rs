@@ -79,38 +79,16 @@ fn token_review(server: &ApiServer, _call: &Call, body: &Value) -> Outcome<Value
     Ok(answered("TokenReview", "authentication.k8s.io", body, &status))
 }
 
-/// What the attributes of a review are about.
-fn deed(spec: &Value) -> Outcome<Deed> {
-    if let Some(path) = spec.get("nonResourceAttributes") {
-        return Ok(Deed {
-            verb: text_at(path, &["verb"]).to_owned(),
-            path: Some(text_at(path, &["path"]).to_owned()),
-            ..Deed::default()
-        });
-    }
-    let Some(what) = spec.get("resourceAttributes") else {
-        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        return Err(Refusal::bad_request(format!("spec.resourceAttributes: {why}")));
-    };
-    let word = |member: &str| text_at(what, &[member]).to_owned();
-    Ok(Deed {
-        verb: word("verb"),
-        group: word("group"),
-        resource: word("resource"),
-        subresource: word("subresource"),
-        namespace: word("namespace"),
-        name: word("name"),
-        path: None,
-    })
-}
-
 fn judged(server: &ApiServer, user: &Identity, spec: &Value) -> Outcome<Value> {
-    let deed = deed(spec)?;
+    let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+    let deed =
+        Deed::asked(spec).ok_or_else(|| Refusal::bad_request(format!("spec.resourceAttributes: {why}")))?;
     Ok(
         match server.with_store(|store| access::allowed(store, user, &deed)) {
-            Some(reason) if reason.is_empty() => json!({"allowed": true}),
-            Some(reason) => json!({"allowed": true, "reason": reason}),
-            None => json!({"allowed": false}),
+            Ok(reason) if reason.is_empty() => json!({"allowed": true}),
+            Ok(reason) => json!({"allowed": true, "reason": reason}),
+            Err(Some(reason)) => json!({"allowed": false, "reason": reason}),
+            Err(None) => json!({"allowed": false}),
         },
     )
 }

@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::watch as signal;
 
+use super::access::AzureRbac;
 use super::authentication::Authenticator;
 use super::kinds::{Kind, Version};
 use super::refusal::{Outcome, Refusal};
@@ -42,6 +43,8 @@ pub(crate) struct ApiSettings {
     pub(crate) forwarder: Forwarder,
     /// What containers have said.
     pub(crate) logs: ContainerLogs,
+    /// Asked about what RBAC does not allow.
+    pub(crate) azure: Option<AzureRbac>,
 }
 
 /// Who asks.
@@ -86,6 +89,7 @@ impl ApiServer {
             logs: settings.logs,
         });
         bootstrap::fill(&server);
+        server.change(|store| store.azure = settings.azure);
         server
     }
 

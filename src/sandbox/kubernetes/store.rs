@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::access::AzureRbac;
 use super::kinds::{Kind, Kinds};
 
 /// How many changes are remembered; a watch from before the window gets 410.
@@ -49,6 +50,8 @@ pub(super) struct Store {
     pub(super) kinds: Kinds,
     /// The world's admission rules.
     pub(super) admission: Vec<Value>,
+    /// Asked about what RBAC does not allow.
+    pub(super) azure: Option<AzureRbac>,
     pub(super) next_service_ip: u32,
     pub(super) next_node_port: u32,
 }
@@ -63,6 +66,7 @@ impl Store {
             changes: VecDeque::new(),
             kinds: Kinds::built_in(),
             admission: Vec::new(),
+            azure: None,
             next_service_ip: 10,
             next_node_port: 30_080,
         }

@@ -83,6 +83,7 @@ impl World {
             static_tokens: BTreeMap::from([(MASTERS.to_owned(), identity("root", &["system:masters"]))]),
             forwarder,
             logs: ContainerLogs::default(),
+            azure: None,
         });
         let world = Self { server, clock };
         world.with_default_accounts()

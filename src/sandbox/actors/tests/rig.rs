@@ -150,6 +150,7 @@ impl Rig {
             static_tokens: Default::default(),
             forwarder: Arc::new(|_, _| None),
             logs: logs.clone(),
+            azure: None,
         });
         let server = {
             let api = Arc::clone(&api);
