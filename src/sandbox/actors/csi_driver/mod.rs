@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 pub(super) use self::generation::Generation;
 pub(super) use self::rotation::Rotation;
 pub(super) use self::secret_sync::SecretSync;
+use self::tokens::Tokens;
 pub(super) use self::tokens::service_account_tokens;
 use super::Cluster;
 use super::cache::Topic;

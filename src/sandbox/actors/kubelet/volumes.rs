@@ -212,7 +212,7 @@ async fn attempt(
              supported by driver {DRIVER}"
         ));
     }
-    let tokens = service_account_tokens(cluster, client, pod).await.map_err(|error| {
+    let tokens = service_account_tokens(cluster, client, pod, None).await.map_err(|error| {
         format!(
             "kubernetes.io/csi: mounter.SetUpAt failed to get service accoount token attributes: failed to fetch token: \
              {error}"
