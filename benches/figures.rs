@@ -1,7 +1,8 @@
 //! The figures of the project, measured in one run and printed beside their budgets. Never an assertion: a busy
 //! machine is no bug.
 //!
-//! `cargo bench` builds everything as it is shipped. The CLI is the real one.
+//! `cargo bench` builds everything as it is shipped; `cargo bench -- many` measures only that part (`process`, `framework`,
+//! `one`, `many`). The CLI is the real one.
 
 #![expect(
     clippy::expect_used,
@@ -10,6 +11,8 @@
     reason = "a bench prints, and has nobody to hand an error to"
 )]
 
+#[path = "../tests/support/bindings.rs"]
+mod bindings;
 #[path = "../tests/support/host.rs"]
 #[expect(dead_code, reason = "shared with the protocol tests, which use all of it")]
 mod host;
@@ -28,9 +31,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use bindings::bindings;
 use host::{Channel, Launch};
 use kvtls::sandbox::demo::cli::Scratch;
 use kvtls::tfplugin6::dynamic_value;
+use serde_json::{Value, json};
 use terraform::{PROVIDER, Terraform};
 use world::World;
 
@@ -54,17 +59,29 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
         return ExitCode::SUCCESS;
     }
+    // `cargo bench -- many` measures only that.
+    let named: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
     println!("{:<52} {:>12}   budget", "figure (median)", "measured");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    // `cargo bench scale` measures no more than that.
-    if std::env::args().any(|argument| argument == "scale") {
-        runtime.block_on(scale::measure());
-        return ExitCode::SUCCESS;
+    if wanted("process") {
+        process();
     }
-    process();
-    runtime.block_on(the_framework_alone());
-    runtime.block_on(scale::measure());
-    runtime.block_on(with_the_cli());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    if wanted("framework") {
+        runtime.block_on(the_framework_alone());
+    }
+    if wanted("scale") {
+        runtime.block_on(scale::measure());
+    }
+    if wanted("one") {
+        runtime.block_on(with_the_cli());
+    }
+    if wanted("many") {
+        runtime.block_on(many_bindings());
+    }
     ExitCode::SUCCESS
 }
 
@@ -237,26 +254,88 @@ async fn with_the_cli() {
     let before = world.now_in_journal().await;
     shop.destroy().await.succeeds();
     let destroy = requests(&world, before).await;
-    for (what, counted, budget) in [
-        ("create", create, ""),
-        ("refresh", refresh, "8"),
-        ("destroy", destroy, ""),
-    ] {
-        let total: usize = counted
-            .iter()
-            .filter(|(plane, _)| *plane != "login")
-            .map(|(_, count)| count)
-            .sum();
-        let parts: Vec<String> = counted
-            .iter()
-            .map(|(plane, count)| format!("{plane} {count}"))
-            .collect();
-        show(
-            &format!("requests of {what} ({})", parts.join(", ")),
-            &total.to_string(),
-            budget,
+    show_requests("create", &create, "");
+    show_requests("refresh", &refresh, "8");
+    show_requests("destroy", &destroy, "");
+}
+
+/// Many bindings of one cluster and one vault: what they share is asked and written once.
+async fn many_bindings() {
+    const COUNT: usize = 50;
+    let world = World::start().await;
+    for count in [1, 10, COUNT] {
+        let shops = Terraform::new(&world.deployer, &bindings(count, ""));
+        let before = world.now_in_journal().await;
+        shops.apply().await.succeeds();
+        let writes = world.writes_after(before).await;
+        let of = |part: &str| writes.iter().filter(|write| write.contains(part)).count();
+        let parts = format!(
+            "{} cluster, {} grant",
+            of("/managedClusters/"),
+            of("/roleAssignments/")
         );
+        show(
+            &format!("writes of {count} creations at once ({parts})"),
+            &writes.len().to_string(),
+            "1 cluster, 1 grant",
+        );
+        let before = world.now_in_journal().await;
+        shops
+            .command(&["plan", "-refresh-only", "-json"])
+            .await
+            .succeeds();
+        let refresh = requests(&world, before).await;
+        show_requests(&format!("refresh of {count} bindings"), &refresh, "");
+        if count == COUNT {
+            slowly(&world, &shops, COUNT).await;
+        }
+        shops.destroy().await.succeeds();
+        // The next one finds the add-on as the first one found it.
+        world
+            .change_addon(|addon| *addon = json!({ "enabled": false, "config": null }))
+            .await;
     }
+}
+
+/// Plans where each request takes 50 ms.
+async fn slowly(world: &World, shops: &Terraform, count: usize) {
+    let nothing = format!("resource \"terraform_data\" \"all\" {{\n  count = {count}\n  input = \"x\"\n}}\n");
+    let nothing = Terraform::new(&world.deployer, &nothing);
+    nothing.apply().await.succeeds();
+    let alone = plans(&nothing).await;
+    let near = plans(shops).await;
+    show(
+        &format!("terraform plan of {count} bindings, beyond Terraform's own"),
+        &millis(near.saturating_sub(alone)),
+        "",
+    );
+    let slow = json!({ "match": {}, "times": Value::Null, "do": { "delay": "50ms" } });
+    let fault = world.fault(slow).await;
+    let bound = plans(shops).await;
+    world.release(&fault).await;
+    show(
+        &format!("terraform plan of {count} bindings, 50 ms a request"),
+        &millis(bound),
+        "",
+    );
+    show(
+        "  beyond Terraform's own time",
+        &millis(bound.saturating_sub(alone)),
+        "2000 ms",
+    );
+}
+
+/// The sum of requests but for tokens, and how it is made up.
+fn show_requests(what: &str, counted: &BTreeMap<String, usize>, budget: &str) {
+    let counts = counted.iter().filter(|(plane, _)| *plane != "login");
+    let total: usize = counts.map(|(_, count)| count).sum();
+    let parts = counted.iter().map(|(plane, count)| format!("{plane} {count}"));
+    let parts = parts.collect::<Vec<_>>().join(", ");
+    show(
+        &format!("requests of {what} ({parts})"),
+        &total.to_string(),
+        budget,
+    );
 }
 
 /// Requests after that entry of the journal, by plane.

@@ -10,7 +10,7 @@ use super::answer::Answer;
 use super::cluster::{Addon, AddonOutcome, AddonWish, Cluster};
 use super::locks::Locks;
 use super::managed_clusters::parse;
-use super::pipeline::{Call, jitter, pause};
+use super::pipeline::{Call, after_loss, jitter, pause};
 use super::{Azure, ClusterId, Error};
 
 /// The entry's name. Some tools write it in other cases: it is found without case and written back as found.
@@ -23,7 +23,8 @@ const DEFAULT_INTERVAL: &str = "2m";
 
 /// Writes that were refused because of others before it is reported. AKS takes 20 in a burst, then one a minute.
 const REFUSED_WRITES: u32 = 15;
-/// Writes that were taken. More than one only if somebody undoes it at once.
+/// Writes that were taken, or may have been, before one more is the last. More than one only if somebody undoes it at
+/// once, or answers are lost.
 const TAKEN_WRITES: u32 = 3;
 
 /// One lock a cluster for the whole process: ten bindings make one write.
@@ -54,8 +55,8 @@ enum Change<'a> {
 impl Change<'_> {
     fn operation(&self) -> &'static str {
         match self {
-            Self::On(_) => "switch the Key Vault add-on on",
-            Self::Off => "switch the Key Vault add-on off",
+            Self::On(_) => "update the Key Vault add-on",
+            Self::Off => "switch off the Key Vault add-on",
         }
     }
 
@@ -143,6 +144,7 @@ impl Azure {
     async fn change_addon(&self, id: &ClusterId, change: &Change<'_>) -> Result<AddonOutcome, Error> {
         let _alone = LOCKS.hold(id.clone()).await;
         let (mut taken, mut refused) = (0, 0);
+        let mut lost = None;
         loop {
             let answer = self.cluster_answer(id).await?;
             let body = answer.json()?;
@@ -177,12 +179,17 @@ impl Azure {
                         state,
                     });
                 }
+                Readiness::Ready if taken > TAKEN_WRITES => {
+                    let undone = "the add-on was written several times and is still not as wished";
+                    return Err(lost.unwrap_or_else(|| answer.unexpected(undone)));
+                }
                 Readiness::Ready => match self.write_addon(id, &body, &cluster, change).await? {
-                    Written::Done | Written::Unknown if taken >= TAKEN_WRITES => {
-                        return Err(answer
-                            .unexpected("the add-on was written several times and is still not as wished"));
+                    Written::Done => taken += 1,
+                    Written::Unknown(error) => {
+                        taken += 1;
+                        lost = Some(error);
+                        after_loss(taken).await;
                     }
-                    Written::Done | Written::Unknown => taken += 1,
                     Written::Refused(error, _) if refused >= REFUSED_WRITES => return Err(error),
                     Written::Refused(_, asked) => {
                         refused += 1;
@@ -219,18 +226,18 @@ impl Azure {
         let answer: Answer = match self.send(&call).await {
             Ok(answer) => answer,
             // It may have arrived: the next look at the cluster tells.
-            Err(Error::Unreachable { source, .. }) => {
+            Err(error @ Error::Unreachable { .. }) => {
                 tracing::warn!(
                     cluster = id.name(),
-                    cause = source.chain(),
+                    cause = error.service_said(),
                     "no answer to the write; looking at the cluster"
                 );
-                return Ok(Written::Unknown);
+                return Ok(Written::Unknown(error));
             }
             Err(error) => return Err(error),
         };
         if answer.is_doubtful() {
-            return Ok(Written::Unknown);
+            return Ok(Written::Unknown(answer.refusal()));
         }
         if !answer.is_success() {
             return match answer.refusal() {
@@ -246,8 +253,8 @@ impl Azure {
 /// How a write ended.
 enum Written {
     Done,
-    /// No answer; it may have happened.
-    Unknown,
+    /// No answer, or none that tells; it may have happened.
+    Unknown(Error),
     /// Somebody else is at it; how long the service asks to wait.
     Refused(Error, Option<Duration>),
 }

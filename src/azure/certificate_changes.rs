@@ -10,11 +10,8 @@ use serde_json::{Value, json};
 use super::answer::Answer;
 use super::certificates::{parse, target, vault_url};
 use super::key_vaults::tags;
-use super::pipeline::{Auth, Call, pause};
+use super::pipeline::{Auth, Call, TRIES_AFTER_LOSS, after_loss, pause};
 use super::{Azure, Error, Secret, VaultCertificate};
-
-/// Tries whose answer is lost, each looked after by reading.
-const TRIES_AFTER_LOSS: u32 = 3;
 
 /// A certificate with everything a vault says of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,7 +141,7 @@ impl Azure {
             };
             match self.certificate_operation(vault_uri, name).await? {
                 Some(operation) if !known(&operation) => return Ok(operation),
-                _ if tries < TRIES_AFTER_LOSS => {}
+                _ if tries < TRIES_AFTER_LOSS => after_loss(tries).await,
                 _ => return Err(failure),
             }
         }
@@ -188,7 +185,7 @@ impl Azure {
             let now = newest().await?;
             match now.filter(|now| Some(&now.certificate.version) != before.as_ref()) {
                 Some(bundle) => return Ok(bundle),
-                None if tries < TRIES_AFTER_LOSS => {}
+                None if tries < TRIES_AFTER_LOSS => after_loss(tries).await,
                 None => return Err(failure),
             }
         }

@@ -73,6 +73,10 @@ impl Envelope {
         {
             return rest[start..].split('\'').next().map(str::to_owned);
         }
+        // A vault's control plane: "Details: oid=…; action=Microsoft.Authorization/roleAssignments/write; resource=…".
+        if let Some((_, action)) = rest.split_once("; action=") {
+            return action.split(';').next().map(str::to_owned);
+        }
         // Access policies: "does not have secrets get permission on key vault".
         let before = rest
             .strip_prefix("does not have ")?
@@ -180,6 +184,11 @@ mod tests {
                 "The user, group or application 'appid=a;oid=b' does not have certificates get permission on key vault \
                  'kv;location=x'.",
                 Some("certificates get"),
+            ),
+            (
+                "Caller is not allowed to change permission model. Details: oid=b; \
+                 action=Microsoft.Authorization/roleAssignments/write; resource=/x; decision=NotAllowed;",
+                Some("Microsoft.Authorization/roleAssignments/write"),
             ),
             (
                 "Client address is not authorized and caller is not a trusted service.",

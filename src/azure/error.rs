@@ -280,8 +280,13 @@ impl Error {
         }
     }
 
-    /// What was said, in the words of whoever said it, fit for the detail of a diagnostic.
+    /// What was said, in the words of whoever said it, as a part of a sentence.
     pub fn service_said(&self) -> String {
+        let said = self.words();
+        said.trim_end_matches(['.', ';', ' ']).to_owned()
+    }
+
+    fn words(&self) -> String {
         match self {
             Self::Credential { tried } => {
                 let lines = tried

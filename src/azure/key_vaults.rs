@@ -11,12 +11,12 @@ use time::format_description::well_known::Rfc3339;
 use url::Url;
 
 use super::long_running::next_page;
-use super::pipeline::{Call, pause};
+use super::pipeline::{Call, TRIES_AFTER_LOSS, after_loss, pause};
 use super::{Azure, Error, VaultId};
 
 const API_VERSION: &str = "2026-02-01";
 
-/// Tries while others change the vault, and tries whose answer is lost.
+/// Tries while others change the vault.
 const TRIES: u32 = 5;
 
 /// A role given less than this ago may not have reached every vault yet: Azure promises ten minutes.
@@ -149,9 +149,10 @@ impl Azure {
             if self.key_vault(id).await?.is_some() {
                 return Ok(());
             }
-            if tries >= TRIES {
+            if tries >= TRIES_AFTER_LOSS {
                 return Err(failure);
             }
+            after_loss(tries).await;
         }
     }
 

@@ -46,6 +46,10 @@ impl Azure {
         loop {
             pause(asked).await;
             let answer = self.send(&poll).await?;
+            if answer.status == 404 {
+                // Forgotten, so it has ended: what it was about tells how.
+                return Ok(());
+            }
             if answer.status == 202 {
                 asked = answer.retry_after();
                 continue;

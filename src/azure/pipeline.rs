@@ -17,6 +17,9 @@ use super::credential::Credentials;
 use super::sender::{Failure, Sender};
 use super::{Error, Secret};
 
+/// Tries of a write whose answer is lost, each looked after by reading.
+pub(super) const TRIES_AFTER_LOSS: u32 = 3;
+
 /// Where the tokens of auxiliary tenants go.
 const AUXILIARY: &str = "x-ms-authorization-auxiliary";
 
@@ -277,6 +280,11 @@ pub(super) fn jitter(most: Duration) -> Duration {
 pub(super) async fn pause(asked: Option<Duration>) {
     let pause = asked.unwrap_or_else(|| Duration::from_secs(5) + jitter(Duration::from_secs(5)));
     tokio::time::sleep(pause.min(Duration::from_secs(120))).await;
+}
+
+/// Waits before a write whose answer was lost is made again, longer each time: what broke needs a moment.
+pub(super) async fn after_loss(losses: u32) {
+    tokio::time::sleep(jitter(Duration::from_secs(1 << losses.min(4)))).await;
 }
 
 #[cfg(test)]

@@ -7,11 +7,10 @@ use azure_core::http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::answer::Answer;
 use super::locks::Locks;
 use super::long_running::next_page;
 use super::permissions::Permissions;
-use super::pipeline::{Call, pause};
+use super::pipeline::{Call, TRIES_AFTER_LOSS, after_loss, pause};
 use super::{Azure, Error, PrincipalId, Role, RoleAssignment};
 
 const API_VERSION: &str = "2022-04-01";
@@ -39,12 +38,14 @@ static ASKED: LazyLock<Locks<String, bool>> = LazyLock::new(Locks::default);
 /// Tries while Entra ID does not show a principal yet that AKS made seconds ago.
 const TRIES_FOR_A_NEW_PRINCIPAL: u32 = 6;
 
-/// Tries whose answer is lost, each looked after by reading.
-const TRIES_AFTER_LOSS: u32 = 3;
+/// What Azure says where the assignment's name is another's, somewhere in the tenant.
+const NAME_IS_TAKEN: &str = "Conflict";
 
-/// The name an assignment has: the same for the same content, in every run on every machine.
-fn name(scope: &str, principal: &PrincipalId, role: Role) -> Uuid {
-    let content = format!("{scope}|{principal}|{}", role.guid()).to_ascii_lowercase();
+/// The name an assignment has: the same for the same content, in every run on every machine. Names are unique in a
+/// tenant; the other one is for the case that the first is taken there.
+fn name(scope: &str, principal: &PrincipalId, role: Role, other: bool) -> Uuid {
+    let other = if other { "|2" } else { "" };
+    let content = format!("{scope}|{principal}|{}{other}", role.guid()).to_ascii_lowercase();
     Uuid::new_v5(&NAMES, content.as_bytes())
 }
 
@@ -162,14 +163,31 @@ impl Azure {
         &self,
         scope: &str,
         role: Role,
-        (principal, kind): (&PrincipalId, &str),
+        whom: (&PrincipalId, &str),
         description: &str,
     ) -> Result<(RoleAssignment, bool), Error> {
         let scope = scope.trim_end_matches('/');
-        let id = format!(
-            "{scope}/providers/Microsoft.Authorization/roleAssignments/{}",
-            name(scope, principal, role)
-        );
+        match self
+            .assign_role_as(name(scope, whom.0, role, false), scope, role, whom, description)
+            .await
+        {
+            Err(Error::Conflict { code, .. }) if code == NAME_IS_TAKEN => {
+                self.assign_role_as(name(scope, whom.0, role, true), scope, role, whom, description)
+                    .await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn assign_role_as(
+        &self,
+        name: Uuid,
+        scope: &str,
+        role: Role,
+        (principal, kind): (&PrincipalId, &str),
+        description: &str,
+    ) -> Result<(RoleAssignment, bool), Error> {
+        let id = format!("{scope}/providers/Microsoft.Authorization/roleAssignments/{name}");
         let url = self.arm_url(&id, &[("api-version", API_VERSION)]).await?;
         let definition = format!(
             "{}/providers/Microsoft.Authorization/roleDefinitions/{}",
@@ -217,12 +235,20 @@ impl Azure {
                 // It may have happened. If not, the same name and content make it safe to ask again.
                 match self.made_after_all(&id).await? {
                     Some(made) => return Ok(made),
-                    None if tries < TRIES_AFTER_LOSS => continue,
+                    None if tries < TRIES_AFTER_LOSS => {
+                        after_loss(tries).await;
+                        continue;
+                    }
                     None => return Err(failure),
                 }
             };
             match answer.envelope().code.as_str() {
-                "RoleAssignmentExists" => return self.found_instead(&answer, scope, role, principal).await,
+                // Made by somebody else just now, it may not be listed yet.
+                "RoleAssignmentExists" => match self.same_assignment(scope, role, principal).await? {
+                    Some(found) => return Ok((found, false)),
+                    None if tries < TRIES_AFTER_LOSS => after_loss(tries).await,
+                    None => return Err(failure),
+                },
                 "PrincipalNotFound" if tries < TRIES_FOR_A_NEW_PRINCIPAL => pause(answer.retry_after()).await,
                 _ => return Err(failure),
             }
@@ -238,22 +264,20 @@ impl Azure {
     }
 
     /// The same assignment under another name.
-    async fn found_instead(
+    async fn same_assignment(
         &self,
-        answer: &Answer,
         scope: &str,
         role: Role,
         principal: &PrincipalId,
-    ) -> Result<(RoleAssignment, bool), Error> {
+    ) -> Result<Option<RoleAssignment>, Error> {
         let all = self
             .assignments(scope, &format!("principalId eq '{principal}'"))
             .await?;
-        let same = all.into_iter().find(|found| {
+        Ok(all.into_iter().find(|found| {
             found.role_guid == role.guid()
                 && found.scope.eq_ignore_ascii_case(scope)
                 && found.principal.0.eq_ignore_ascii_case(&principal.0)
-        });
-        same.map(|found| (found, false)).ok_or_else(|| answer.refusal())
+        }))
     }
 
     /// Removes an assignment; `false` if there was none.
@@ -288,7 +312,7 @@ impl Azure {
             // before it is removed again.
             match self.made_after_all(id).await? {
                 None => return Ok(true),
-                Some(_) if tries < TRIES_AFTER_LOSS => {}
+                Some(_) if tries < TRIES_AFTER_LOSS => after_loss(tries).await,
                 Some(_) => return Err(failure),
             }
         }
@@ -327,18 +351,24 @@ mod tests {
     #[test]
     fn the_name_follows_from_the_content_without_case() {
         let principal = PrincipalId("aaaa".into());
-        let one = name(VAULT, &principal, Role::KeyVaultSecretsUser);
+        let one = name(VAULT, &principal, Role::KeyVaultSecretsUser, false);
         assert_eq!(
             one,
             name(
                 &VAULT.to_uppercase(),
                 &PrincipalId("AAAA".into()),
-                Role::KeyVaultSecretsUser
+                Role::KeyVaultSecretsUser,
+                false
             )
         );
         assert_ne!(
             one,
-            name(VAULT, &PrincipalId("bbbb".into()), Role::KeyVaultSecretsUser)
+            name(
+                VAULT,
+                &PrincipalId("bbbb".into()),
+                Role::KeyVaultSecretsUser,
+                false
+            )
         );
         assert_eq!(one.get_version_num(), 5);
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::locks::Locks;
-use super::pipeline::{Call, pause};
+use super::pipeline::{Call, TRIES_AFTER_LOSS, after_loss, pause};
 use super::{AccessPolicy, Azure, Error, PrincipalId, Vault, VaultId};
 
 const API_VERSION: &str = "2026-02-01";
@@ -16,9 +16,6 @@ const RESOURCES_VERSION: &str = "2021-04-01";
 
 /// Tries while others change the vault. They hold it for about a second each.
 const TRIES: u32 = 10;
-
-/// Tries whose answer is lost, each looked after by reading.
-const TRIES_AFTER_LOSS: u32 = 3;
 
 /// One lock a vault for the whole process: parallel policy writes undo each other's conflicts.
 static LOCKS: LazyLock<Locks<VaultId>> = LazyLock::new(Locks::default);
@@ -134,6 +131,7 @@ impl Azure {
                         return Ok(());
                     }
                     if losses < TRIES_AFTER_LOSS {
+                        after_loss(losses).await;
                         continue;
                     }
                     return Err(lost.map_or_else(|error| error, |answer| answer.refusal()));

@@ -1,6 +1,7 @@
 //! Reads the world around a binding. Whatever cannot be read is said, not guessed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::azure::{self, Cluster, Vault, VaultCertificate};
 use crate::k8s::edge::{Endpoint, Served, handshake};
 use crate::k8s::{
     AUTOSCALER, ApiServer, GATEWAY, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, LISTENER_SET, NAMESPACE,
-    ObjectRef, POD, SECRET_PROVIDER_CLASS, SPC_POD_STATUS,
+    ObjectRef, POD, SECRET_PROVIDER_CLASS,
 };
 
 /// What to read. Each member costs at least one request, so ask for what a decision needs.
@@ -384,7 +385,7 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
         read_gateway(kubernetes, question, lost),
         other_classes,
         read_account_users(kubernetes, question, lost),
-        read_mounts(kubernetes, question, lost),
+        read_mounts(connected, question, lost),
     );
     ClusterPart {
         namespace,
@@ -513,7 +514,7 @@ async fn gateway_api(
 }
 
 /// Who mounts the SecretProviderClass, by the driver's own records; the sync pods are told from others by their label.
-async fn read_mounts(kubernetes: &Kubernetes, question: &Question, lost: &AtomicBool) -> Seen<Vec<Mount>> {
+async fn read_mounts(connected: &Connected, question: &Question, lost: &AtomicBool) -> Seen<Vec<Mount>> {
     let Some(class) = &question.mounts_of else {
         return Seen::NotAsked;
     };
@@ -521,14 +522,15 @@ async fn read_mounts(kubernetes: &Kubernetes, question: &Question, lost: &Atomic
     let pods = async {
         if question.whose_mounts {
             let selector = manifests::sync_selector(class);
-            kubernetes.list(POD, namespace, &selector).await
+            connected.kubernetes.list(POD, namespace, &selector).await
         } else {
             Ok(Vec::new())
         }
     };
-    let (records, pods) = tokio::join!(kubernetes.list(SPC_POD_STATUS, namespace, ""), pods);
+    let records = connected.mount_records(&question.namespace, question.freshness);
+    let (records, pods) = tokio::join!(records, pods);
     let records = match records {
-        Err(crate::k8s::Error::NotServed { .. }) => Vec::new(),
+        Err(crate::k8s::Error::NotServed { .. }) => Arc::default(),
         Err(error) => return told(Err(error), lost),
         Ok(records) => records,
     };

@@ -1,10 +1,12 @@
 //! The clients a binding needs, and reads that bindings of one run share.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::desired::{Connection, Credential};
@@ -16,7 +18,7 @@ use crate::azure::{
     VaultCertificate,
 };
 use crate::k8s::edge::ProxySettings;
-use crate::k8s::{self, ApiServer, ConnectSettings, Kubernetes, Right, TokenSource};
+use crate::k8s::{self, ApiServer, ConnectSettings, Kubernetes, Right, SPC_POD_STATUS, TokenSource};
 
 /// Everything through which a binding reaches the world. Clones share connections and reads.
 #[derive(Clone)]
@@ -53,6 +55,25 @@ pub struct Connected {
     pub server: Option<ApiServer>,
     /// Whether that was remembered from an earlier run.
     pub is_remembered: bool,
+    mount_records: Arc<Memo<String, MountRecords>>,
+}
+
+type MountRecords = Result<Arc<Vec<Value>>, k8s::Error>;
+
+impl Connected {
+    /// The driver's records of who mounts what in a namespace; one list serves all bindings there.
+    ///
+    /// # Errors
+    /// Those of reading; [`k8s::Error::NotServed`] where there is no driver.
+    pub async fn mount_records(&self, namespace: &str, freshness: Freshness) -> MountRecords {
+        let read = async || {
+            let listed = self.kubernetes.list(SPC_POD_STATUS, Some(namespace), "").await;
+            listed.map(Arc::new)
+        };
+        self.mount_records
+            .get(namespace.to_owned(), freshness, read)
+            .await
+    }
 }
 
 /// Vault, name, and the version if not the newest.
@@ -332,6 +353,7 @@ impl World {
             kubernetes,
             server: with_token.then_some(server),
             is_remembered,
+            mount_records: Arc::default(),
         };
         if let Some(server) = remembered.filter(|_| with_token) {
             let kubernetes = Kubernetes::connect_with_token(&server, self.token_source(), &settings)?;
@@ -380,6 +402,12 @@ impl TokenSource for EntraToken {
 
 /// Answers by question, each asked once; those who ask at the same time wait for the one answer.
 struct Memo<K, V>(Mutex<HashMap<K, Arc<OnceCell<V>>>>);
+
+impl<K, V> fmt::Debug for Memo<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Memo")
+    }
+}
 
 impl<K, V> Default for Memo<K, V> {
     fn default() -> Self {

@@ -9,6 +9,7 @@ pub(super) mod addon;
 pub(super) mod certificates;
 pub mod cluster;
 pub(super) mod gateway;
+mod refusals;
 pub(super) mod vaults;
 
 use time::OffsetDateTime;
@@ -435,14 +436,14 @@ fn azure_step(step: &Step, error: &azure::Error, changed: &Changed) -> Diagnosti
         | Step::AwaitGone { .. } => AttributePath::root(),
     };
     let mut diagnostic = azure_error(error, changed);
-    if let (true, Step::AssignRole { scope, principal, .. }) = (error.is_forbidden(), step) {
+    if let (true, Step::AssignRole { scope, principal, .. }) = (refusals::is_about_roles(error), step) {
         diagnostic.fix = format!(
             "Somebody who may:  az role assignment create --role \"Key Vault Secrets User\" --assignee-object-id {} \
              --assignee-principal-type ServicePrincipal --scope {scope}\nand set  access = {{ mode = \"require\" }}.",
             principal.0
         );
     }
-    if let (true, Step::SwitchAddon { .. }) = (error.is_forbidden(), step) {
+    if let (true, Step::SwitchAddon { .. }) = (refusals::is_about_roles(error), step) {
         diagnostic.fix =
             "Give the identity \"Azure Kubernetes Service Contributor Role\" on the cluster, or let the \
                           cluster's owner switch the add-on on and set  addon = { mode = \"require\" }."
@@ -456,7 +457,7 @@ pub fn azure_error(error: &azure::Error, changed: &Changed) -> Diagnostic {
     let said = error.service_said();
     let ids = ids(error);
     let detail = |lead: String| format!("{lead}: {said}.{ids} {}", changed.sentence());
-    match error {
+    let mut diagnostic = match error {
         azure::Error::Credential { .. } => Diagnostic::error(
             "No Azure credential could be used",
             format!("Tried, in this order:\n{said}\n{}", changed.sentence()),
@@ -481,7 +482,7 @@ pub fn azure_error(error: &azure::Error, changed: &Changed) -> Diagnostic {
             detail(format!("{operation} on {target} was throttled, also after retries")),
             retry_after.map_or_else(
                 || "Wait a minute and apply again.".to_owned(),
-                |wait| format!("Wait {} s and apply again.", wait.as_secs()),
+                |wait| format!("Wait {} s and apply again.", wait.as_secs().max(1)),
             ),
         )
         .code("KVTLS-E015"),
@@ -500,9 +501,15 @@ pub fn azure_error(error: &azure::Error, changed: &Changed) -> Diagnostic {
             "Wait until it is done and apply again; order changes of one apply with depends_on.",
         )
         .code("KVTLS-E016"),
-        azure::Error::Rejected { operation, target, status, .. } => Diagnostic::error(
+        azure::Error::Rejected { operation, target, status: 408 | 500.., .. } => Diagnostic::error(
+            "Azure service is failing",
+            detail(format!("{operation} on {target} failed, also after retries")),
+            "Apply again in some minutes; if it stays, look at https://azure.status.microsoft.",
+        )
+        .code("KVTLS-E017"),
+        azure::Error::Rejected { operation, target, .. } => Diagnostic::error(
             "Azure refused the request",
-            detail(format!("{operation} on {target} was refused with status {status}")),
+            detail(format!("{operation} on {target} was refused")),
             "Read what the service says; if it is about something kvtls sent, report it.",
         )
         .code("KVTLS-E017"),
@@ -516,8 +523,13 @@ pub fn azure_error(error: &azure::Error, changed: &Changed) -> Diagnostic {
         .code("KVTLS-E102"),
         azure::Error::OperationFailed { operation, target, status, .. } => Diagnostic::error(
             "Azure operation failed",
-            detail(format!("{operation} on {target} was accepted and ended as {status}")),
-            "Look at the cluster's activity log, then apply again.",
+            format!("{operation} on {target} was accepted and ended as {said}.{ids} {}", changed.before_that()),
+            if status == "Failed" {
+                "Look at the activity log. A cluster that is left as \"Failed\" has to be repaired first (az aks update), \
+                 then apply again."
+            } else {
+                "Somebody or something called it off. Apply again."
+            },
         )
         .code("KVTLS-E018"),
         azure::Error::Unexpected { operation, target, .. } => Diagnostic::error(
@@ -526,7 +538,15 @@ pub fn azure_error(error: &azure::Error, changed: &Changed) -> Diagnostic {
             "Apply again; if it stays, report it with the request ID.",
         )
         .code("KVTLS-E019"),
+    };
+    if let Some(known) = refusals::known(error) {
+        known.summary.clone_into(&mut diagnostic.summary);
+        diagnostic.fix = known.fix;
+        if known.is_rule {
+            diagnostic = diagnostic.code("KVTLS-E017");
+        }
     }
+    diagnostic
 }
 
 fn ids(error: &azure::Error) -> String {
@@ -641,30 +661,42 @@ pub fn unannounced(targets: &[String]) -> Diagnostic {
 
 /// Parts that could not be seen in a plan or a refresh; an error if the provider is told so.
 pub fn blind_spots(spots: &[(String, String)], is_error: bool) -> Diagnostic {
-    let list: Vec<String> = spots
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (what, why) in spots {
+        let why = first_line(why);
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, whats)) => whats.push(what),
+            None => reasons.push((why, vec![what])),
+        }
+    }
+    let list: Vec<String> = reasons
         .iter()
-        .map(|(what, why)| format!("{what} ({})", first_line(why)))
+        .map(|(why, what)| format!("{} ({why})", what.join(", ")))
         .collect();
     let list = list.join(", ");
+    let hint = if spots.iter().any(|(_, why)| why.starts_with("403")) {
+        "Roles for a plan-only identity: docs/guides/permissions. "
+    } else {
+        ""
+    };
     if is_error {
         return Diagnostic::error(
             "Some parts could not be observed",
             format!("Not seen: {list}. blind_plan is \"error\", so the plan does not pass over it. Nothing was changed."),
-            "Roles for a plan-only identity: docs/guides/permissions. To go on with last known values: blind_plan = \
-             \"warn\".",
+            format!("{hint}To go on with last known values: blind_plan = \"warn\"."),
         )
         .code("KVTLS-E029");
     }
     Diagnostic::warning(
         "Some parts could not be observed; their last known values are kept",
         format!("Not seen: {list}. Drift there is not detected."),
-        "Roles for a plan-only identity: docs/guides/permissions. To fail instead: blind_plan = \"error\".",
+        format!("{hint}To fail instead: blind_plan = \"error\"."),
     )
     .code("KVTLS-W001")
 }
 
 fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+    text.lines().next().unwrap_or_default().trim_end_matches('.')
 }
 
 /// The first apply will switch the add-on on.
@@ -768,6 +800,18 @@ pub fn incomplete(mut diagnostic: Diagnostic) -> Diagnostic {
         diagnostic.detail
     );
     diagnostic
+}
+
+/// A grant that is of no use any more could not be taken away.
+pub fn grant_not_revoked(id: &str, why: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "Grant on vault could not be removed",
+        format!(
+            "{id} was made by kvtls, is not needed any more and is still there: {why}. It is kept in state."
+        ),
+        "Apply again to remove it.",
+    )
+    .code("KVTLS-W403")
 }
 
 /// A grant stays because others may use it.

@@ -85,8 +85,11 @@ pub(crate) enum Act {
         headers: BTreeMap<String, String>,
         body: Value,
     },
-    /// Answers as the service would in this case, without any effect.
-    Named(String),
+    /// Answers as the service would in this case, with these headers besides, without any effect.
+    Named {
+        name: String,
+        headers: BTreeMap<String, String>,
+    },
     /// Cuts the connection: after the effect, or before it.
     Lose { answered: bool },
     /// Resets the connection.
@@ -395,14 +398,16 @@ impl Act {
         let members = object(source, "/do", &known)?;
         let wrong = |name: &str, message: &str| WorldError::new(format!("/do/{name}"), message);
         let word = |name: &str| members.get(name).and_then(Value::as_str);
+        let headers = || {
+            let headers = members.get("headers").cloned().unwrap_or_else(|| json!({}));
+            serde_json::from_value(headers).map_err(|error| wrong("headers", &error.to_string()))
+        };
         if let Some(status) = members.get("status") {
             let status = status.as_u64().and_then(|status| u16::try_from(status).ok());
             let status = status.filter(|status| (200..600).contains(status));
-            let headers = members.get("headers").cloned().unwrap_or_else(|| json!({}));
             return Ok(Self::Status {
                 status: status.ok_or_else(|| wrong("status", "must be a status from 200 to 599"))?,
-                headers: serde_json::from_value(headers)
-                    .map_err(|error| wrong("headers", &error.to_string()))?,
+                headers: headers()?,
                 body: members.get("body").cloned().unwrap_or(Value::Null),
             });
         }
@@ -412,7 +417,10 @@ impl Act {
                 let message = format!("is none of {names}, AADSTS and a number");
                 return Err(wrong("named", &message));
             }
-            return Ok(Self::Named(named.to_owned()));
+            return Ok(Self::Named {
+                name: named.to_owned(),
+                headers: headers()?,
+            });
         }
         if let Some(delay) = word("delay") {
             return duration(delay)

@@ -225,6 +225,27 @@ async fn a_certificate_that_ends_soon_is_renewed_and_the_plan_says_so() {
     terraform.plan_is_empty().await;
 }
 
+/// What the issuer makes ends before it would have to be renewed, so the renewal never ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_is_due_again_at_once_is_a_warning() {
+    let world = World::start().await;
+    let terraform = terraform(&world, &format!("{POLICY}\n  renew_before = \"10d\""));
+    terraform.apply().await.succeeds();
+    let path = format!("/vaults/{VAULT}/certificates/web/renew");
+    let ends_soon = json!({ "until": "+5d" });
+    world.control(Method::POST, &path, ends_soon.clone()).await;
+    let asked = json!({ "plane": "vault", "method": "POST", "path": "**/certificates/web/create" });
+    let fault = world
+        .fault(json!({ "match": asked, "times": 1, "do": { "hold": "after" } }))
+        .await;
+    let running = terraform.start(&["apply", "-json", "-auto-approve"]);
+    world.hit(&fault).await;
+    world.control(Method::POST, &path, ends_soon).await;
+    world.release(&fault).await;
+    let apply = terraform.outcome(running).await.succeeds();
+    apply.warning(&["KVTLS-W324", "renew_before = \"10d\"", "every apply"]);
+}
+
 /// A certificate with its key, in PEM: key last, as many tools write it.
 fn material(host: &str, rsa: bool) -> (String, rcgen::KeyPair, rcgen::Certificate) {
     let key = if rsa {

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::terraform::{SHOP, Terraform};
-use crate::world::{World, is_write};
+use crate::world::{VAULT, World, is_write};
 
 const FABRIKAM: &str = "22222222-3333-4444-5555-666666666666";
 
@@ -343,6 +343,83 @@ async fn b_without_any_credential_each_kind_says_what_it_lacks() {
     assert!(!writes.iter().any(is_write), "nothing was written");
 }
 
+/// What GitHub says of a job.
+async fn assertion(github: &Visitor) -> String {
+    let (http, _) = client(github);
+    let variable = |name| github.variable(name).expect("a variable");
+    let url = format!(
+        "{}&audience=api%3A%2F%2FAzureADTokenExchange",
+        variable("ACTIONS_ID_TOKEN_REQUEST_URL")
+    );
+    let asking = http
+        .get(url)
+        .bearer_auth(variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));
+    let answer = json_of(asking).await;
+    answer["value"].as_str().expect("an assertion").to_owned()
+}
+
+/// A job that brings its own assertion in a file is no pod, and asks nobody else for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn s15_an_assertion_in_a_file_is_read_outside_of_a_pod() {
+    let world = World::with(json!({"principals": {"github": deployer(&json!({"type": "github"}))}})).await;
+    let github = world.visitor("github");
+    let terraform = Terraform::new(&github, QUICKSTART)
+        .without("ACTIONS_ID_TOKEN_REQUEST_URL")
+        .without("ACTIONS_ID_TOKEN_REQUEST_TOKEN");
+    let file = terraform.beside().join("assertion");
+    let terraform = terraform.with("ARM_OIDC_TOKEN_FILE_PATH", &file.display().to_string());
+    let apply = terraform
+        .apply()
+        .await
+        .fails_with(&["KVTLS-E011", "oidc_token_file_path cannot be read"]);
+    apply.error(&["OIDC token:"]);
+    std::fs::write(&file, assertion(&github).await).expect("a file");
+    let before = world.now_in_journal().await;
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
+    let journal = world.journal_after(before).await;
+    assert!(
+        asked(&journal, "login", "/oidc/github/").is_empty(),
+        "nobody else is asked"
+    );
+    assert!(
+        journal
+            .iter()
+            .any(|entry| entry["plane"] == "vault" && entry["as"]["name"] == "github"),
+        "{journal:#?}"
+    );
+}
+
+/// The vault says which tenant it trusts, and gets a token of that one. The add-on's identity cannot be had from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn s15_a_vault_of_another_tenant_is_read_with_a_token_of_that_tenant() {
+    let world = World::with(json!({
+        "tenants": {"fabrikam": {"id": FABRIKAM}},
+        "principals": {"deployer": {"also_in": ["fabrikam"]}},
+        "vaults": {VAULT: {"tenant": "fabrikam"}},
+    }))
+    .await;
+    let data = format!(
+        "terraform {{\n  required_providers {{\n    kvtls = {{ source = \"kvtls/kvtls\" }}\n  }}\n}}\n\
+         data \"kvtls_certificate\" \"tls\" {{\n  key_vault_id = \"{}\"\n  name = \"my-tls-cert\"\n}}\n\
+         output \"thumbprint\" {{\n  value = data.kvtls_certificate.tls.thumbprint\n}}\n",
+        world.vault_id()
+    );
+    let terraform = Terraform::new(&world.deployer, &data);
+    let before = world.now_in_journal().await;
+    terraform.apply().await.succeeds();
+    let journal = world.journal_after(before).await;
+    assert!(!asked(&journal, "login", FABRIKAM).is_empty(), "{journal:#?}");
+    let statuses: Vec<&Value> = journal
+        .iter()
+        .filter(|entry| entry["plane"] == "vault")
+        .map(|entry| &entry["response"]["status"])
+        .collect();
+    assert_eq!(statuses.last(), Some(&&json!(200)), "{statuses:?}");
+    let plan = world.quickstart().plan().await;
+    plan.fails_with(&["KVTLS-E202", FABRIKAM]);
+}
+
 /// An assertion that has expired, one of somebody else, a certificate whose password is wrong: the kind that was set up
 /// fails with the service's words, and no other is tried.
 #[tokio::test(flavor = "multi_thread")]
@@ -354,19 +431,7 @@ async fn b_a_credential_that_fails_is_not_replaced_by_another() {
     }}))
     .await;
     let github = world.visitor("github");
-    let (http, _) = client(&github);
-    let variable = |name| github.variable(name).expect("a variable");
-    let url = format!(
-        "{}&audience=api%3A%2F%2FAzureADTokenExchange",
-        variable("ACTIONS_ID_TOKEN_REQUEST_URL")
-    );
-    let asking = http
-        .get(url)
-        .bearer_auth(variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN"));
-    let assertion = json_of(asking).await["value"]
-        .as_str()
-        .expect("an assertion")
-        .to_owned();
+    let assertion = assertion(&github).await;
 
     let of_another =
         Terraform::new(&world.visitor("pipelines"), QUICKSTART).with("ARM_OIDC_TOKEN", &assertion);

@@ -12,6 +12,8 @@
 
 use kvtls::sandbox::demo::QUICKSTART;
 
+#[path = "../support/bindings.rs"]
+mod bindings;
 #[path = "../support/terraform.rs"]
 mod terraform;
 #[path = "../support/world.rs"]
@@ -19,6 +21,7 @@ mod world;
 
 mod addon;
 mod adopt;
+mod azure_failures;
 mod bad_input;
 mod certificate;
 mod changes;

@@ -1,48 +1,13 @@
 //! Many bindings of one cluster and one vault.
 
-use std::fmt::Write as _;
 use std::time::Instant;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::bindings::bindings;
 use crate::terraform::Terraform;
 use crate::world::World;
-
-/// A binding for each of `hosts`, by `for_each`, with what is written in `more`.
-fn bindings(count: usize, more: &str) -> String {
-    let mut hosts = String::new();
-    for index in 0..count {
-        write!(hosts, "\"b{index:02}\", ").expect("text grows");
-    }
-    format!(
-        r#"
-terraform {{
-  required_providers {{
-    kvtls = {{ source = "kvtls/kvtls" }}
-  }}
-}}
-
-variable "subscription_id" {{
-  type = string
-}}
-
-locals {{
-  group = "/subscriptions/${{var.subscription_id}}/resourceGroups/myResourceGroup/providers"
-}}
-
-resource "kvtls_ingress_binding" "all" {{
-  for_each     = toset([{hosts}])
-  name         = each.key
-  cluster_id   = "${{local.group}}/Microsoft.ContainerService/managedClusters/myAKSCluster"
-  key_vault_id = "${{local.group}}/Microsoft.KeyVault/vaults/myAKSKeyVault"
-  certificates = {{ my-tls-cert = {{ hosts = ["myapp.example.com"] }} }}
-  verify       = {{ level = "synced" }}
-{more}
-}}
-"#
-    )
-}
 
 /// Requests of ours after an entry of the journal that fit.
 fn count(entries: &[Value], method: &str, part: &str) -> usize {

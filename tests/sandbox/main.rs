@@ -16,4 +16,5 @@ mod kubectl;
 mod kubernetes;
 mod mounts;
 mod process;
+mod signing_in;
 mod vault;

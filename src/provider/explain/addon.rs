@@ -1,7 +1,7 @@
 //! What practitioners read about a cluster's add-on as a resource of its own.
 
-use super::Changed;
 use super::vaults::{self, no_cluster};
+use super::{Changed, refusals};
 use crate::azure::ids::ClusterId;
 use crate::azure::{AddonWish, Error};
 use crate::framework::{AttributePath, Diagnostic};
@@ -23,7 +23,9 @@ pub(in crate::provider) fn halted(
         return no_cluster(cluster);
     }
     let mut diagnostic = vaults::halted(halt, what, changed);
-    if let Halt::Azure(Error::Forbidden { .. }) = halt {
+    if let Halt::Azure(error) = halt
+        && refusals::is_about_roles(error)
+    {
         diagnostic.fix = format!(
             "Somebody who may assign roles:\n    az role assignment create --role \"Azure Kubernetes Service Contributor \
              Role\" --assignee-object-id OBJECT_ID_OF_THE_CALLER --assignee-principal-type ServicePrincipal --scope {cluster}"

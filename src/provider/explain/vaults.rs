@@ -58,10 +58,10 @@ pub(in crate::provider) fn data_plane(
                 vault.name()
             );
         }
-        Some("ForbiddenByFirewall" | "ForbiddenByConnection") => {
-            diagnostic.fix = "Run Terraform in a network that the vault lets in, or allow this one in the vault's network \
-                              rules."
-                .to_owned();
+        Some("BadParameter") => {
+            diagnostic.fix =
+                "The vault or the issuer does not do what  policy  asks for. Change it, then apply again."
+                    .to_owned();
         }
         _ => {}
     }

@@ -9,6 +9,7 @@ use crate::azure::ids::{ClusterId, IdError, IdentityId, VaultId};
 use crate::binding::accounts;
 use crate::binding::converge::{Outcome, converge, owned_objects, remove};
 use crate::binding::desired::{Connection, Desired, Identity, Mode, Workload};
+use crate::binding::error::{Cause, StepError};
 use crate::binding::execute::{Done, Limits};
 use crate::binding::findings::{Class, Hold, Known};
 use crate::binding::grant;
@@ -226,19 +227,31 @@ async fn revoke_stale(
                 let unseen = observation.other_classes.why_not();
                 let unseen =
                     unseen.map(|_| "the cluster's SecretProviderClasses could not be listed".to_owned());
-                unseen
+                let why = unseen
                     .or(shared.then(|| IN_USE.to_owned()))
-                    .or_else(|| still_runs_as(&owned, &observation))
+                    .or_else(|| still_runs_as(&owned, &observation));
+                diagnostics.extend(why.map(|why| explain::grant_kept(&id, &why)));
+                continue;
             }
             Ok(outcome) => outcome
                 .done
                 .failure
-                .map(|failure| format!("it could not {}", failure.step.describe())),
-            Err(error) => Some(error.service_said()),
+                .map_or_else(String::new, |failure| failed(&failure)),
+            Err(error) => error.service_said(),
         };
-        diagnostics.extend(why.map(|why| explain::grant_kept(&id, &why)));
+        diagnostics.push(explain::grant_not_revoked(&id, &why));
+        grants.push(grant);
     }
     diagnostics
+}
+
+/// What was tried in vain, and what the service said.
+fn failed(failure: &StepError) -> String {
+    let step = failure.step.describe();
+    match &failure.cause {
+        Cause::Azure(error) => format!("kvtls could not {step}: {}", error.service_said()),
+        _ => format!("kvtls could not {step}"),
+    }
 }
 
 /// Who keeps a trust from going.

@@ -151,6 +151,11 @@ impl Azure {
             tree::set(&mut document, "properties.agentPoolProfiles", json!(pools));
         }
         tree::merge(&mut document, &own);
+        if tree::text(&document, "identity.type").contains("SystemAssigned") {
+            let own = self.make_identity(name, subscription);
+            tree::set(&mut document, "identity.principalId", json!(own.object_id));
+            tree::set(&mut document, "identity.tenantId", json!(tenant));
+        }
         if let Some(addons) = addons.filter(|addons| addons.as_object().is_some_and(|map| !map.is_empty())) {
             tree::set(&mut document, "properties.addonProfiles", addons);
         }

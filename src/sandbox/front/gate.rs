@@ -103,10 +103,12 @@ async fn before(
             headers,
             body,
         } => Ok(Some(refusals::literal(*status, headers, body))),
-        Act::Named(name) => {
+        Act::Named { name, headers } => {
             let login_base = running.core.names.login_base(host(request));
             let now = running.core.clock.now();
-            Ok(Some(refusals::answer(name, page.facts.plane, &login_base, now)))
+            let mut answer = refusals::answer(name, page.facts.plane, &login_base, now);
+            refusals::add(headers, &mut answer);
+            Ok(Some(answer))
         }
         Act::Throttle { code, rest, .. } => {
             // Spans that are given out are real ones.

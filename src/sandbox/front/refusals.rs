@@ -129,11 +129,16 @@ pub(crate) fn literal(
         Value::String(text) => super::super::http::text(status, text.clone()),
         body => json_answer(status, body),
     };
+    add(headers, &mut answer);
+    answer
+}
+
+/// Adds headers that a fault names.
+pub(crate) fn add(headers: &std::collections::BTreeMap<String, String>, answer: &mut Answer) {
     for (name, value) in headers {
         let name = header::HeaderName::try_from(name.as_str());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
             answer.headers_mut().insert(name, value);
         }
     }
-    answer
 }

@@ -157,9 +157,7 @@ async fn replay_cluster(name: &str, pace: Pace, seconds: u64) {
             &[".properties.agentPoolProfiles[].nodeLabels"],
         );
         if method == "PUT" {
-            operation = ours
-                .header("azure-asyncoperation")
-                .replacen("https://management.azure.com", "", 1);
+            operation = poll_of(&ours);
         }
     }
 }
@@ -201,7 +199,54 @@ async fn a_creation_of_2026_looks_as_recorded() {
         ".properties.ingressProfile.webAppRouting.nginx",
     ];
     compare(&all[1], &made, &but, &[]);
+    let poll = poll_of(&made);
+    compare(&all[2], &scene.get("owner", &poll).await, &[], &[]);
 }
+
+/// Where the operation that an answer began is asked after.
+fn poll_of(answer: &Answered) -> String {
+    answer
+        .header("azure-asyncoperation")
+        .replacen("https://management.azure.com", "", 1)
+}
+
+#[tokio::test]
+async fn a_creation_of_2023_with_the_addon_looks_as_recorded() {
+    let all = recording("aks-create-addon-rotation.json");
+    let mut world = world();
+    world["accept_retired"] = json!(true);
+    let scene = Scene::of(&world, Pace::Real);
+    let target = scene
+        .cluster()
+        .replace("myAKSCluster", "fresh")
+        .replace("2026-04-01", "2024-02-01");
+    compare(&all[0], &scene.get("owner", &target).await, &[], &[]);
+    let made = scene.put("owner", &target, all[1].request["body"].clone()).await;
+    // A cluster made today looks as one made today, in every version: see the creation of 2026.
+    let more = TODAYS_CLUSTER;
+    compare(&all[1], &made, &[], more);
+    let poll = poll_of(&made);
+    compare(&all[2], &scene.get("owner", &poll).await, &[], &[]);
+    scene.advance(361);
+    compare(&all[3], &scene.get("owner", &poll).await, &[], &[]);
+    compare(&all[4], &scene.get("owner", &target).await, &[], more);
+}
+
+/// What a new cluster of 2023 did not have.
+const TODAYS_CLUSTER: &[&str] = &[
+    ".kind",
+    ".eTag",
+    ".properties.autoUpgradeProfile",
+    ".properties.bootstrapProfile",
+    ".properties.metricsProfile",
+    ".properties.networkProfile.loadBalancerProfile.backendPoolType",
+    ".properties.networkProfile.networkDataplane",
+    ".properties.networkProfile.networkPluginMode",
+    ".properties.networkProfile.networkPolicy",
+    ".properties.nodeProvisioningProfile",
+    ".properties.oidcIssuerProfile.issuerURL",
+    ".properties.resourceUID",
+];
 
 #[tokio::test]
 async fn role_assignments_look_as_recorded() {
@@ -223,9 +268,14 @@ async fn role_assignments_look_as_recorded() {
     }
     let list = recording("role-assignment-list-at-scope.json");
     let base = scene.path("x").replace("/providers/x", "");
-    let target = format!(
-        "{base}/providers/Microsoft.Authorization/roleAssignments?$filter=atScope%28%29&api-version=2020-04-01-preview"
-    );
+    let at = format!("{base}/providers/Microsoft.Authorization/roleAssignments");
+    let target = format!("{at}/88888888-0000-0000-0000-000000000001?api-version=2020-04-01-preview");
+    let mut body = list[0].request["body"].clone();
+    body["properties"]["principalId"] = json!(scene.oid("stranger"));
+    body["properties"]["principalType"] = json!("ServicePrincipal");
+    let made = scene.send("owner", "PUT", &target, &[], &body).await;
+    compare(&list[0], &made, &[], &[]);
+    let target = format!("{at}?$filter=atScope%28%29&api-version=2020-04-01-preview");
     compare(&list[1], &scene.get("owner", &target).await, &[], &[]);
 }
 
@@ -530,6 +580,10 @@ async fn a_role_assignment_without_a_type_looks_as_recorded() {
     let all = recording("role-assignment-create.json");
     let scene = Scene::new(Pace::Fast);
     let vault = scene.path("Microsoft.KeyVault/vaults/myAKSKeyVault");
+    let read = scene
+        .get("owner", &format!("{vault}?api-version=2023-02-01"))
+        .await;
+    compare(&all[0], &read, &[], &[]);
     for exchange in &all[1..] {
         let url = exchange.request["url"].as_str().unwrap();
         let below = url.split("/providers/Microsoft.Authorization/").nth(1).unwrap();
@@ -547,9 +601,10 @@ async fn a_role_assignment_without_a_type_looks_as_recorded() {
 #[tokio::test]
 async fn an_overtaken_operation_looks_as_recorded() {
     let all = recording("aks-approuting-and-addon-operation-succeeded-with-error.json");
-    let scene = Scene::new(Pace::Real);
+    let scene = staged(&all[1].body, Pace::Real);
     let mut body = scene.get("owner", &scene.cluster()).await.body;
-    body["properties"]["addonProfiles"] = json!({"azureKeyvaultSecretsProvider": {"enabled": true}});
+    body["properties"]["addonProfiles"] = json!({"azureKeyvaultSecretsProvider": {"enabled": true,
+        "config": {"enableSecretRotation": "false", "rotationPollInterval": "2m"}}});
     let mut request = scene.request("PUT", &scene.cluster(), &[], &body);
     request
         .extensions_mut()
@@ -560,9 +615,9 @@ async fn an_overtaken_operation_looks_as_recorded() {
     let caller = Ok(scene.caller("owner"));
     let begun = read(scene.azure.answer_arm(request, caller).await).await;
     assert_eq!(begun.status, 200, "{}", begun.body);
-    let poll = begun
-        .header("azure-asyncoperation")
-        .replacen("https://management.azure.com", "", 1);
+    let poll = poll_of(&begun);
     scene.advance(121);
     compare(&all[0], &scene.get("owner", &poll).await, &[], &[]);
+    let target = scene.cluster().replace("2026-04-01", "2024-08-01");
+    compare(&all[1], &scene.get("owner", &target).await, &[], &[]);
 }
