@@ -502,7 +502,7 @@ async fn s22_faults_on_the_vaults_plane_leave_a_state_that_is_true() {
         (
             create,
             envelope(403, "Forbidden", "ForbiddenByFirewall"),
-            Some("KVTLS-E501"),
+            Some("KVTLS-E017"),
         ),
         (
             create,
