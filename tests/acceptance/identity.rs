@@ -311,7 +311,7 @@ async fn b_what_the_azure_cli_says_is_passed_on() {
         .with("ARM_USE_CLI", "true")
         .with("PATH", &format!("{bin}:/usr/bin:/bin"));
     let apply = terraform.apply().await;
-    apply.fails_with(&["KVTLS-E011", "Azure CLI: Please run 'az login' to setup account."]);
+    apply.fails_with(&["KVTLS-E011", "Azure CLI: Please run 'az login' to setup account"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
