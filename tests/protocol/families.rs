@@ -16,6 +16,9 @@ use crate::host::{Channel, within};
 
 const BED: &str = "garden_bed";
 
+/// What every bug of the garden ends with, and nothing else.
+const REPORTED_AT: &str = "\nhttps://garden.test/issues";
+
 async fn garden() -> (ProviderClient<Channel>, Arc<World>) {
     let world = Arc::new(World::default());
     let channel = over_the_wire(Garden::new(&world)).await;
@@ -909,6 +912,10 @@ async fn what_an_apply_had_saved_survives_its_panic() {
     let applied = core.apply(&config, &State::none(), &plan).await;
     assert_eq!(applied.diagnostics[0].summary, "Bug in the provider");
     assert!(applied.diagnostics[0].detail.contains("the spade broke"));
+    assert!(
+        applied.diagnostics[0].detail.ends_with(REPORTED_AT),
+        "{applied:?}"
+    );
     assert_eq!(applied.state.value.get("id"), &Value::from("bed-roses"));
     assert_eq!(applied.state.private, br#"{"planned":true}"#);
 }
@@ -1148,6 +1155,7 @@ async fn a_list_finds_at_most_what_is_wanted() {
     ] {
         let found = list(&mut client, prefix, false, 0).await;
         assert!(found[0].diagnostic[0].detail.contains(words), "{found:?}");
+        assert!(found[0].diagnostic[0].detail.ends_with(REPORTED_AT), "{found:?}");
         assert!(found[0].identity.is_none());
     }
 }
@@ -1230,7 +1238,12 @@ async fn an_action_is_planned_and_tells_how_it_goes() {
         for event in events {
             match event.r#type.expect("Terraform crashes on an event of no type") {
                 Event::Progress(progress) => sentences.push(progress.message),
-                Event::Completed(completed) => ends.push(completed.diagnostics[0].summary.clone()),
+                Event::Completed(completed) => {
+                    let last = &completed.diagnostics[0];
+                    let is_bug = last.summary == "Bug in the provider";
+                    assert_eq!(last.detail.ends_with(REPORTED_AT), is_bug, "{last:?}");
+                    ends.push(last.summary.clone());
+                }
             }
         }
         assert_eq!(
