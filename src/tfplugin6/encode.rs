@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::framework::diagnostic::BUG;
 use crate::framework::resource::Private;
 use crate::framework::{
     Attribute, AttributeKind, AttributePath, Deferral, Diagnostic, Diagnostics, IdentitySchema, Nesting,
@@ -94,6 +95,14 @@ pub fn diagnostics(diagnostics: Diagnostics) -> Vec<wire::Diagnostic> {
     diagnostics.into_iter().map(|one| diagnostic(&one)).collect()
 }
 
+/// Says in each bug where it is reported.
+pub fn name_issues(diagnostics: &mut [wire::Diagnostic], issues: &str) {
+    let bugs = diagnostics.iter_mut().filter(|it| it.summary == BUG);
+    for bug in bugs.filter(|_| !issues.is_empty()) {
+        bug.detail = format!("{}\n{issues}", bug.detail);
+    }
+}
+
 fn diagnostic(diagnostic: &Diagnostic) -> wire::Diagnostic {
     let severity = match diagnostic.severity {
         Severity::Error => wire::diagnostic::Severity::Error,
@@ -168,6 +177,7 @@ fn nested_block(name: &str, attribute: &Attribute) -> Option<wire::schema::Neste
         _ => (limits.least, limits.most),
     };
     let content = wire::schema::Block {
+        computed: attribute.is_computed_block(),
         deprecated: !attribute.deprecation.is_empty(),
         deprecation_message: attribute.deprecation.to_owned(),
         ..block(children, &attribute.description)

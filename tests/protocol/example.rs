@@ -185,6 +185,10 @@ impl Provider for Example {
         &self.data_sources
     }
 
+    fn issues(&self) -> &'static str {
+        "https://example.test/issues"
+    }
+
     async fn configure(&self, config: Value, terraform_version: &str) -> Diagnostics {
         assert_ne!(config.get("region").as_str(), Some("south"), "nobody goes south");
         *self.world.settings.lock().expect("no panic while held") =
