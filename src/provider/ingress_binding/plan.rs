@@ -502,7 +502,9 @@ async fn look(
     blind_plan_fails: bool,
     diagnostics: &mut Diagnostics,
 ) {
-    let seen = match observe(world, &question(desired, &[], Freshness::Shared)).await {
+    let mut question = question(desired, &[], Freshness::Shared);
+    question.other_classes = true;
+    let seen = match observe(world, &question).await {
         Ok(seen) => seen,
         Err(error) => {
             diagnostics.push(explain::azure_error(&error, &explain::Changed::nothing()));
@@ -672,6 +674,7 @@ fn only_new(question: &mut Question, prior: &Value, planned: &Value) {
     if !differs("gateway", &["class_name", "parent"]) {
         question.gateway = None;
     }
+    question.other_classes = !question.secrets.is_empty();
     question.cluster_objects &= question.namespace_exists
         || question.class.is_some()
         || question.gateway.is_some()
