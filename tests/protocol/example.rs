@@ -119,7 +119,7 @@ pub(crate) fn thing_schema() -> Schema {
             Attribute::string(Presence::OptionalComputed, "How loud.").default("info"),
         )],
     );
-    let mut schema = Schema::new(
+    Schema::new(
         "A thing.",
         [
             (
@@ -155,9 +155,8 @@ pub(crate) fn thing_schema() -> Schema {
                 Attribute::number(Presence::Computed, "Counts updates."),
             ),
         ],
-    );
-    schema.version = 2;
-    schema
+    )
+    .version(2)
 }
 
 /// The schema of `example_echo`.
