@@ -1,7 +1,5 @@
 //! What is read of an AKS cluster.
 
-use time::OffsetDateTime;
-
 use super::{ClientId, ClusterId, PrincipalId};
 
 /// A cluster as Azure described it at one moment.
@@ -33,8 +31,6 @@ pub struct Cluster {
     pub oidc_issuer: Option<String>,
     /// The tag that a write must match.
     pub etag: Option<String>,
-    /// When it was created, where Azure says so.
-    pub created_at: Option<OffsetDateTime>,
     /// The Key Vault add-on.
     pub addon: Addon,
 }

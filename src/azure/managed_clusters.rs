@@ -4,8 +4,6 @@ use azure_core::http::Method;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::addon;
 use super::answer::Answer;
@@ -155,10 +153,6 @@ pub(super) fn parse(id: &ClusterId, body: &Value) -> Result<Cluster, String> {
             .or_else(|| body.get("etag"))
             .and_then(Value::as_str)
             .map(str::to_owned),
-        created_at: body
-            .pointer("/systemData/createdAt")
-            .and_then(Value::as_str)
-            .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok()),
         addon: parse_addon(properties),
     })
 }
@@ -194,7 +188,6 @@ fn parse_identity(identity: &Value) -> Option<AddonIdentity> {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use time::macros::datetime;
 
     use super::*;
 
@@ -207,7 +200,7 @@ mod tests {
     #[test]
     fn a_cluster_is_read_whatever_its_age() {
         let cluster = read(&json!({
-            "location": "eastus", "eTag": "tag", "systemData": {"createdAt": "2026-04-24T02:41:21.5Z"},
+            "location": "eastus", "eTag": "tag",
             "identity": {"tenantId": "t"},
             "properties": {
                 "provisioningState": "Updating", "powerState": {"code": "Running"}, "privateFQDN": "p.local",
@@ -220,7 +213,6 @@ mod tests {
         }));
         assert_eq!(cluster.server.as_deref(), Some("p.local"));
         assert!(cluster.private && cluster.entra && cluster.azure_rbac && cluster.local_accounts_disabled);
-        assert_eq!(cluster.created_at, Some(datetime!(2026-04-24 02:41:21.5 UTC)));
         assert_eq!(
             (cluster.etag.as_deref(), cluster.tenant_id.as_deref()),
             (Some("tag"), Some("t"))

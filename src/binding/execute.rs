@@ -237,7 +237,7 @@ impl Executor<'_> {
                 remember_admitted(&mut done.admitted, object, manifest, &live);
             }
             Step::AwaitSynced { secrets, patience } => self.await_synced(secrets, *patience, done).await?,
-            Step::AwaitServed { edge, hosts } => self.await_served(edge, hosts, done).await?,
+            Step::AwaitServed { edge, hosts, .. } => self.await_served(edge, hosts, done).await?,
             Step::Delete { object, uid } => {
                 let kubernetes = self.kubernetes().await?;
                 kubernetes.delete(object, Some(uid)).await?;

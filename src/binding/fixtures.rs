@@ -150,7 +150,6 @@ pub(super) fn bare() -> Observation {
         tenant_id: Some("tenant".to_owned()),
         oidc_issuer: None,
         etag: Some("1".to_owned()),
-        created_at: None,
         addon: Addon::default(),
     }));
     seen.vault = Seen::Known(Some(Vault {

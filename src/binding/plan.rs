@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::accounts;
 use super::desired::{Connection, Desired, Identity, Mode, VerifyLevel};
-use super::gateway;
+use super::gateway::{self, Parent};
 use super::grant;
 use super::manifests::{self, Facts};
 use super::observation::{Observation, Seen};
@@ -260,8 +260,11 @@ impl Objects<'_> {
             let manifest = manifests::ingress_manifest(self.desired, wanted, controller);
             self.push_apply(steps, &edge, &manifest);
             if proves {
-                let hosts = self.awaited_hosts(|_| true);
-                steps.push(Step::AwaitServed { edge, hosts });
+                steps.push(Step::AwaitServed {
+                    edge,
+                    controller: controller.map(str::to_owned),
+                    hosts: self.awaited_hosts(|_| true),
+                });
             }
         }
         if let Some(wanted) = &self.desired.gateway {
@@ -270,8 +273,14 @@ impl Objects<'_> {
             }
             if proves {
                 let hosts = self.awaited_hosts(|host| wanted.rules.iter().any(|rule| rule.host == host));
-                let edge = wanted.publisher(&self.desired.namespace);
-                steps.push(Step::AwaitServed { edge, hosts });
+                steps.push(Step::AwaitServed {
+                    edge: wanted.publisher(&self.desired.namespace),
+                    controller: match &wanted.parent {
+                        Parent::Own { class } => Some(class.clone()),
+                        Parent::Foreign { .. } => None,
+                    },
+                    hosts,
+                });
             }
         }
     }

@@ -77,6 +77,8 @@ pub enum Step {
     AwaitServed {
         /// The Ingress or Gateway that publishes the address.
         edge: ObjectRef,
+        /// Whose it is to serve it, where that is known: what an Ingress class names as its controller, a Gateway's class.
+        controller: Option<String>,
         /// Host, logical name of its certificate, Secret, thumbprint to wait for.
         hosts: Vec<(String, Awaited)>,
     },

@@ -8,6 +8,7 @@ mod access;
 pub(super) mod addon;
 pub(super) mod certificates;
 pub mod cluster;
+mod edge;
 pub(super) mod gateway;
 mod refusals;
 pub(super) mod vaults;
@@ -384,23 +385,13 @@ pub fn step_error(error: &StepError, changed: &Changed) -> Diagnostic {
             diagnosis.fix.clone(),
         )
         .code("KVTLS-E601"),
-        Cause::WrongCertificate { host, address, subject, thumbprint, wanted } => Diagnostic::error(
-            "Edge serves another certificate",
-            format!(
+        Cause::WrongCertificate { host, address, subject, thumbprint, wanted } => {
+            let shown = format!(
                 "A handshake with {address} for \"{host}\" returned \"{subject}\" (thumbprint {thumbprint}); the \
-                 vault's certificate has {wanted}. {}",
-                changed.sentence()
-            ),
-            if is_fake(subject) {
-                "This is the controller's own certificate: it has not taken the Ingress or its Secret. Look at the \
-                 controller's log and at  kubectl describe ingress."
-            } else {
-                "Another Ingress may claim the host, or the address belongs to another edge. Look for it with  kubectl \
-                 get ingress -A, or set  verify.endpoint."
-            },
-        )
-        .at(AttributePath::of("ingress"))
-        .code("KVTLS-E602"),
+                 vault's certificate has {wanted}."
+            );
+            edge::wrong_certificate(&error.step, &shown, is_fake(subject), &changed.sentence())
+        }
         Cause::EdgeUnreachable { host, reason } => Diagnostic::error(
             "Edge could not be verified",
             format!("verify.level is \"served\" and \"{host}\" could not be asked: {reason}. {}", changed.sentence()),

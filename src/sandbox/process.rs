@@ -484,14 +484,20 @@ async fn tell(arguments: Demo) -> u8 {
         keep: arguments.keep,
         pause: arguments.pause,
         control_plane: arguments.control_plane,
-        process: std::env::vars().collect(),
+        process: variables(),
     };
     Box::pin(demo::demo(&options, Box::new(io::stdout()))).await
 }
 
+/// The variables of this process that are text.
+fn variables() -> BTreeMap<String, String> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
+}
+
 fn control_plane(arguments: &ControlPlane) -> Result<u8, Failure> {
-    let process = std::env::vars().collect();
-    let performed = control_plane::perform(arguments.what, &arguments.arguments, &process, say)
+    let performed = control_plane::perform(arguments.what, &arguments.arguments, &variables(), say)
         .map_err(|error| Failure::new(CONTROL_PLANE, error.to_string()))?;
     match performed {
         Performed::Folder(folder) => {

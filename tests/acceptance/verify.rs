@@ -74,6 +74,7 @@ async fn s18_the_controllers_own_certificate_is_an_error_that_says_so() {
         "KVTLS-E602",
         "Kubernetes Ingress Controller Fake Certificate",
         "controller's own certificate",
+        "\"k8s.io/ingress-nginx\"",
     ]);
 }
 

@@ -96,7 +96,7 @@ fn test(more: &[OsString], process: &BTreeMap<String, String>) -> Result<Perform
             .args(["test", "--locked", "--manifest-path"])
             .arg(format!("{folder}/Cargo.toml"))
             // Each thread keeps a kube-apiserver of 300 MB, and a core, busy.
-            .args(["--test", tier, "--", "--test-threads", "2"])
+            .args(["--test", tier, "--", "--test-threads", "3"])
             .args(arguments)
             .env(REAL, "real")
             .status()?;
