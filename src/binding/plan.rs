@@ -21,6 +21,7 @@ use super::observation::{Observation, Seen};
 use super::revoke::revocations;
 use super::step::{Awaited, Step, object_key};
 use super::text::{shown, without_bookkeeping, yield_to_autoscaler};
+use super::verify::holds;
 use super::workload;
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{AddonWish, duration};
@@ -339,18 +340,19 @@ impl Objects<'_> {
         manifests::stamped(manifest, &self.desired.id(), &self.memory.instance)
     }
 
-    /// The hash of the mount's inputs. A live mount keeps its restart token, unless a Secret is behind the vault: then
-    /// the vault's versions become the token and the pods are replaced.
+    /// The hash of the mount's inputs. A live mount keeps its restart token, unless a Secret is not the vault's: then the
+    /// pods are replaced by a new token. It follows from the one before and the vault's versions, so that a Secret that
+    /// goes wrong twice under one version is mended twice.
     fn inputs(&self, class: &Value, deployment: Option<&Value>) -> String {
         let hash = manifests::inputs(class, None);
         let live = deployment
             .and_then(|live| live["spec"]["template"]["metadata"]["annotations"][manifests::INPUTS].as_str());
         let Some(live) = live else { return hash };
         if live.split('.').next() == Some(hash.as_str()) && self.is_stale() {
-            let versions: Vec<&str> = self.vault_versions().collect();
+            let before: Vec<&str> = self.vault_versions().chain([live]).collect();
             return format!(
                 "{hash}.{}",
-                manifests::inputs(&Value::Null, Some(&versions.join(",")))
+                manifests::inputs(&Value::Null, Some(&before.join(",")))
             );
         }
         match live.split_once('.') {
@@ -361,19 +363,17 @@ impl Objects<'_> {
 
     fn is_stale(&self) -> bool {
         self.awaited().iter().any(|awaited| {
-            let secret = self
-                .seen
-                .secrets
-                .get(&awaited.secret_name)
-                .and_then(Seen::present);
-            let leaf = secret.and_then(|secret| secret.leaf.as_ref());
-            match (leaf, &awaited.thumbprint) {
-                (Some(leaf), Some(wanted)) => leaf.thumbprint.to_string() != *wanted,
-                (None, Some(_)) => {
+            let Some(wanted) = awaited.thumbprint.as_deref() else {
+                return false;
+            };
+            match self.seen.secrets.get(&awaited.secret_name) {
+                // The driver would make it again by itself, in its own time.
+                Some(Seen::Known(None)) => true,
+                Some(Seen::Known(Some(secret))) if secret.was_read() => !holds(secret, Some(wanted)),
+                _ => {
                     let mounted = self.seen.mounted_version(&awaited.name);
                     mounted.is_some_and(|mounted| Some(mounted) != awaited.version.as_deref())
                 }
-                _ => false,
             }
         })
     }
