@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::backends;
 use super::desired::{Desired, Identity, Ingress, Mode, ReadSecret, VerifyLevel, Via};
 use super::error::{Cause, StepError};
 use super::execute::{Done, Executor, Limits};
@@ -68,6 +69,7 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
             .values()
             .map(|it| it.secret_name.clone())
             .collect(),
+        services: backends::names(desired),
         namespace_exists: true,
         class,
         gateway,
@@ -108,6 +110,7 @@ pub async fn converge(
         desired.addon.mode == Mode::Ensure && desired.addon.disable_if_unused && !memory.switched_addon_on;
     let mut observation = observe(world, &question).await?;
     question.other_classes = false;
+    question.services.clear();
     let mut memory = memory.clone();
     memory.switched_addon_on |= is_noted(&observation);
     let memory = &mut memory;
@@ -294,6 +297,7 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         certificates: BTreeMap::new(),
         objects: owned.objects.clone(),
         secrets: owned.secrets.clone(),
+        services: BTreeSet::new(),
         namespace_exists: false,
         class: None,
         gateway: None,
@@ -387,6 +391,7 @@ pub async fn refresh(
             ..GatewayQuestion::default()
         });
     question.secrets.clear();
+    question.services.clear();
     question.accounts.clear();
     question.mounts_of = None;
     let mut observation = observe(world, &question).await?;

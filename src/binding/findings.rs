@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::backends::{self, Backend};
 use super::controllers::{Redirect, redirect};
-use super::desired::{Desired, Expiry, GrantScope, Identity, Mode};
+use super::desired::{Desired, Expiry, GrantScope, Identity, Mode, Port};
 use super::gateway::{Attach, Parent};
 use super::grant;
 use super::manifests;
@@ -119,6 +120,15 @@ pub enum Finding {
         /// Its name.
         class: String,
     },
+    /// A Service that a rule names does not exist, or does not listen on that port.
+    ServiceUnfit {
+        /// Where it is named.
+        backend: Box<Backend>,
+        /// The ports that it has; `None` if there is no such Service.
+        ports: Option<Vec<String>>,
+        /// Whether this binding named it before, or comes before it, so that nothing is stopped.
+        bound: bool,
+    },
     /// The caller lacks rights.
     RightsMissing(Box<Missing>),
     /// The vault has another permission model than was asked for.
@@ -221,6 +231,7 @@ impl Finding {
             Self::CertificateUnfit { bound: true, .. }
             | Self::HostNotCovered { bound: true, .. }
             | Self::TakenOver { .. }
+            | Self::ServiceUnfit { bound: true, .. }
             | Self::CertificateUnfit {
                 flaw: Flaw::EndsSoon(_),
                 ..
@@ -235,6 +246,7 @@ impl Finding {
             | Self::ListenerSetsRefused { .. }
             | Self::AlreadyBound { same: true, .. }
             | Self::NamespaceMissing
+            | Self::ServiceUnfit { .. }
             | Self::RightsMissing(_)
             | Self::IdentityMissing
             | Self::TrustMissing => Class::Curable,
@@ -263,6 +275,8 @@ pub struct Known {
     pub instances: BTreeSet<String>,
     /// Certificates that were bound before with the same vault, name and hosts.
     pub bound: BTreeSet<String>,
+    /// Services and their ports that the binding's rules named before.
+    pub backends: Vec<(String, Port)>,
     /// Secrets that the binding had before.
     pub secrets: BTreeSet<String>,
     /// Objects by `Kind/name` that were imported from other hands.
@@ -329,6 +343,7 @@ pub fn judge(desired: &Desired, seen: &Observation, known: &Known) -> Vec<Findin
     judge_objects(desired, seen, known, &mut findings);
     judge_controller(desired, seen, &mut findings);
     judge_gateway(desired, seen, &mut findings);
+    backends::judge(desired, seen, known, &mut findings);
     findings
 }
 

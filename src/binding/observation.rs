@@ -115,6 +115,8 @@ pub struct Observation {
     pub controller: Seen<Option<String>>,
     /// What there is of Gateway API, if it was needed.
     pub gateway: Seen<GatewayApi>,
+    /// Of the Services of the namespace those that matter, if it was needed.
+    pub services: Seen<Vec<Value>>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Seen<Option<SecretCertificate>>>,
     /// Other bindings' and hand-made SecretProviderClasses of the whole cluster, if it was needed.
@@ -155,6 +157,7 @@ impl Observation {
             objects: BTreeMap::new(),
             controller: Seen::NotAsked,
             gateway: Seen::NotAsked,
+            services: Seen::NotAsked,
             secrets: BTreeMap::new(),
             other_classes: Seen::NotAsked,
             mounts: Seen::NotAsked,

@@ -25,7 +25,7 @@ use crate::azure::{self, Cluster, Vault, VaultCertificate};
 use crate::k8s::edge::{Endpoint, Served, handshake};
 use crate::k8s::{
     AUTOSCALER, ApiServer, GATEWAY, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, LISTENER_SET, NAMESPACE,
-    ObjectRef, POD, SECRET_PROVIDER_CLASS,
+    ObjectRef, POD, SECRET_PROVIDER_CLASS, SERVICE,
 };
 
 /// What to read. Each member costs at least one request, so ask for what a decision needs.
@@ -43,6 +43,8 @@ pub struct Question {
     pub objects: Vec<ObjectRef>,
     /// Secrets of the namespace.
     pub secrets: Vec<String>,
+    /// Services of the namespace. One request, however many.
+    pub services: BTreeSet<String>,
     /// Whether the namespace's existence matters.
     pub namespace_exists: bool,
     /// The Ingress class whose controller matters; `Some(None)` is the cluster's default.
@@ -149,6 +151,7 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
         objects,
         controller,
         gateway,
+        services,
         secrets,
         other_classes,
         account_users,
@@ -163,6 +166,7 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
     observation.objects = objects;
     observation.controller = controller;
     observation.secrets = secrets;
+    observation.services = services;
     observation.other_classes = other_classes;
     Ok(observation)
 }
@@ -279,6 +283,7 @@ struct ClusterPart {
     objects: BTreeMap<String, Seen<Option<Value>>>,
     controller: Seen<Option<String>>,
     gateway: Seen<GatewayApi>,
+    services: Seen<Vec<Value>>,
     secrets: BTreeMap<String, Seen<Option<crate::k8s::SecretCertificate>>>,
     other_classes: Seen<Vec<Value>>,
     account_users: BTreeMap<String, Seen<BTreeSet<String>>>,
@@ -325,6 +330,7 @@ impl ClusterPart {
                 .collect(),
             controller: Seen::NotAsked,
             gateway: Seen::NotAsked,
+            services: Seen::NotAsked,
             secrets: question
                 .secrets
                 .iter()
@@ -377,9 +383,10 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
             listed => told(listed, lost),
         }
     };
-    let (objects, secrets, namespace, controller, gateway, other_classes, account_users, mounts) = tokio::join!(
+    let (objects, secrets, services, namespace, controller, gateway, other_classes, account_users, mounts) = tokio::join!(
         objects,
         secrets,
+        read_services(kubernetes, question, lost),
         namespace,
         read_controller(kubernetes, question.class.as_ref(), lost),
         read_gateway(kubernetes, question, lost),
@@ -392,6 +399,7 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
         objects: objects.into_iter().collect(),
         controller,
         gateway,
+        services,
         secrets: secrets.into_iter().collect(),
         other_classes,
         account_users,
@@ -439,6 +447,20 @@ async fn read_account_users(
     };
     let accounts = question.accounts.iter();
     accounts.map(|account| (account.clone(), of(account))).collect()
+}
+
+async fn read_services(kubernetes: &Kubernetes, question: &Question, lost: &AtomicBool) -> Seen<Vec<Value>> {
+    let mut names = question.services.iter();
+    let namespace = question.namespace.as_str();
+    let found = match (names.next(), names.next()) {
+        (None, _) => return Seen::NotAsked,
+        (Some(name), None) => {
+            let one = kubernetes.get(&SERVICE.named(namespace, name)).await;
+            one.map(|service| service.into_iter().collect())
+        }
+        (Some(_), Some(_)) => kubernetes.list(SERVICE, Some(namespace), "").await,
+    };
+    told(found, lost)
 }
 
 async fn read_controller(

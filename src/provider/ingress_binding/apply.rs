@@ -52,6 +52,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     let known = Known {
         instances,
         bound: plan::bound(&request.prior, &request.planned),
+        backends: plan::backends(&request.prior),
         secrets: state::secrets(&request.prior).map(str::to_owned).collect(),
         adopted: kept.adopted.clone(),
     };

@@ -8,9 +8,10 @@ use super::state::{self, Kept, same_text};
 use super::{IngressBinding, config};
 use crate::azure::Cluster;
 use crate::azure::duration;
+use crate::binding::backends::backends as all_backends;
 use crate::binding::controllers;
 use crate::binding::converge::question;
-use crate::binding::desired::{Desired, Mode};
+use crate::binding::desired::{Desired, Mode, Port};
 use crate::binding::findings::{Finding, Known, judge};
 use crate::binding::grant;
 use crate::binding::manifests::{objects as manifests_of, stamped};
@@ -26,7 +27,7 @@ use crate::binding::text::yaml;
 use crate::binding::workload;
 use crate::binding::world::{Freshness, World};
 use crate::framework::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
-use crate::provider::explain;
+use crate::provider::{Defaults, explain};
 
 /// The plan of a creation, an update or a removal.
 pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> PlanResponse {
@@ -422,12 +423,16 @@ async fn tell_update(
     let Some(world) = resource.configured.world() else {
         return;
     };
-    let bound = bound(prior, planned);
     let none = BTreeMap::new();
     let objects = prior.get("manifests").as_map().unwrap_or(&none);
     let there = objects.keys().map(String::as_str);
     let looking = async {
-        look_again(&world, desired, &bound, &kept.announced, there, diagnostics).await;
+        let known = Known {
+            bound: bound(prior, planned),
+            backends: backends(prior),
+            ..Known::default()
+        };
+        look_again(&world, desired, &known, &kept.announced, there, diagnostics).await;
         if !memory.blind_spots.is_empty() {
             return;
         }
@@ -464,6 +469,13 @@ pub(super) fn bound(prior: &Value, planned: &Value) -> BTreeSet<String> {
         was.get("certificate") == now.get("certificate") && was.get("hosts") == now.get("hosts")
     });
     unchanged.map(|(key, _)| key.clone()).collect()
+}
+
+/// The Services and ports that the rules of a state name.
+pub(super) fn backends(prior: &Value) -> Vec<(String, Port)> {
+    let parsed = config::parse(prior, &Defaults::default()).ok().flatten();
+    let named = parsed.iter().flat_map(all_backends);
+    named.map(|backend| (backend.service, backend.port)).collect()
 }
 
 /// Whether the cluster's owner, in this same run, does what is found missing.
@@ -592,7 +604,7 @@ async fn rehearse_all(
 async fn look_again(
     world: &World,
     desired: &Desired,
-    bound: &BTreeSet<String>,
+    known: &Known,
     announced: &[String],
     there: impl Iterator<Item = &str>,
     diagnostics: &mut Diagnostics,
@@ -603,16 +615,16 @@ async fn look_again(
     question.namespace_exists = false;
     question.class = None;
     question.gateway = None;
-    question.cluster_objects = false;
+    let is_edge = |target: &String| target.starts_with("Ingress/") || target.starts_with("HTTPRoute/");
+    if !announced.iter().any(is_edge) {
+        question.services.clear();
+    }
+    question.cluster_objects = !question.services.is_empty();
     // Errors were told by the refresh.
     let Ok(mut seen) = observe(world, &question).await else {
         return;
     };
-    let known = Known {
-        bound: bound.clone(),
-        ..Known::default()
-    };
-    for finding in judge(desired, &seen, &known) {
+    for finding in judge(desired, &seen, known) {
         diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
     }
     if announced.is_empty() || announced.iter().any(|target| target == "*") {
