@@ -31,14 +31,24 @@ fn everything() -> Type {
     ])
 }
 
-/// MessagePack of any type. What is read can be written, and is then read as the same.
-pub(crate) fn messagepack(bytes: &[u8]) {
-    for ty in [
+/// The types as which bytes are read.
+pub(crate) fn types_of_messagepack() -> [Type; 4] {
+    [
         everything(),
         Type::Dynamic,
         Type::set(Type::Number),
         Type::list(Type::Dynamic),
-    ] {
+    ]
+}
+
+/// The types as which a state is read.
+pub(crate) fn types_of_state() -> [Type; 3] {
+    [everything(), Type::Dynamic, Type::Number]
+}
+
+/// MessagePack of any type. What is read can be written, and is then read as the same.
+pub(crate) fn messagepack(bytes: &[u8]) {
+    for ty in types_of_messagepack() {
         let Ok((value, refinements)) = dynamic_value::decode_refined(&ty, bytes) else {
             continue;
         };
@@ -58,7 +68,7 @@ pub(crate) fn state(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    for ty in [everything(), Type::Dynamic, Type::Number] {
+    for ty in types_of_state() {
         if let Ok(value) = Value::from_json(&ty, text) {
             assert!(value.is_wholly_known(), "a state has nothing unknown");
             let written = dynamic_value::encode(&ty, &value).expect("what was read");

@@ -173,7 +173,7 @@ impl Resource for Note {
     }
 
     async fn apply(&self, request: ApplyRequest) -> ApplyResponse {
-        let is_delete = request.planned.is_null();
+        let is_delete = request.is_destroy();
         let name = if is_delete {
             &request.prior
         } else {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::diagnostic::Diagnostics;
-use super::lifecycle::in_time;
+use super::lifecycle::{Operation, in_time};
 use super::resource::Deadline;
 use super::schema::Schema;
 use super::validate;
@@ -75,7 +75,13 @@ pub async fn validate(action: &dyn Action, config: &Value) -> Diagnostics {
 
 /// Plans it.
 pub async fn plan(action: &dyn Action, config: &Value, deadline: Deadline) -> Diagnostics {
-    match in_time(&deadline.clone(), "plan", action.plan(config, deadline)).await {
+    match in_time(
+        &deadline.clone(),
+        Operation::look("plan"),
+        action.plan(config, deadline),
+    )
+    .await
+    {
         Ok(diagnostics) => diagnostics,
         Err(overrun) => overrun.into(),
     }
@@ -89,7 +95,7 @@ pub async fn invoke(
     deadline: Deadline,
 ) -> Diagnostics {
     let work = action.invoke(config, progress, deadline.clone());
-    match in_time(&deadline, "action", work).await {
+    match in_time(&deadline, Operation::act("action"), work).await {
         Ok(diagnostics) => diagnostics,
         Err(overrun) => overrun.into(),
     }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use super::contract;
 use super::deferral::Deferral;
 use super::diagnostic::Diagnostics;
-use super::lifecycle::in_time;
+use super::lifecycle::{Operation, in_time};
 use super::resource::{Deadline, Private};
 use super::schema::Schema;
 use super::validate;
@@ -129,7 +129,7 @@ pub async fn validate(ephemeral: &dyn Ephemeral, config: &Value) -> Diagnostics 
 pub async fn open(ephemeral: &dyn Ephemeral, request: OpenRequest) -> OpenResponse {
     let schema = ephemeral.schema();
     let (config, deadline) = (request.config.clone(), request.deadline.clone());
-    let mut response = match in_time(&deadline, "open", ephemeral.open(request)).await {
+    let mut response = match in_time(&deadline, Operation::act("open"), ephemeral.open(request)).await {
         Ok(response) => response,
         Err(overrun) => failed(overrun.into()),
     };
@@ -164,7 +164,7 @@ fn failed(diagnostics: Diagnostics) -> OpenResponse {
 /// Renews.
 pub async fn renew(ephemeral: &dyn Ephemeral, request: RenewRequest) -> RenewResponse {
     let (private, deadline) = (request.private.clone(), request.deadline.clone());
-    let mut response = match in_time(&deadline, "renewal", ephemeral.renew(request)).await {
+    let mut response = match in_time(&deadline, Operation::act("renewal"), ephemeral.renew(request)).await {
         Ok(response) => response,
         Err(overrun) => RenewResponse {
             renew_after: None,
@@ -182,7 +182,7 @@ pub async fn renew(ephemeral: &dyn Ephemeral, request: RenewRequest) -> RenewRes
 /// Closes.
 pub async fn close(ephemeral: &dyn Ephemeral, request: CloseRequest) -> Diagnostics {
     let deadline = request.deadline.clone();
-    match in_time(&deadline, "close", ephemeral.close(request)).await {
+    match in_time(&deadline, Operation::act("close"), ephemeral.close(request)).await {
         Ok(diagnostics) => diagnostics,
         Err(overrun) => overrun.into(),
     }

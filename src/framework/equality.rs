@@ -38,7 +38,7 @@ fn both<'a>(left: &'a Value, right: &'a Value) -> Option<(&'a str, &'a str)> {
 }
 
 /// Reads a duration as Go writes it: numbers, which may have a fraction, each with one of the units `h`, `m`, `s`, `ms`,
-/// `us`, `µs` and `ns`, largest first or not. `None` for anything else, for negative ones, and beyond 292 years, where
+/// `us`, `µs` and `ns`, largest first or not; and `d` for days of 24 hours, which Go does not know. `None` for anything else, for negative ones, and beyond 292 years, where
 /// Go's end.
 pub fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
@@ -57,6 +57,7 @@ pub fn duration(text: &str) -> Option<Duration> {
             .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
         let unit: u128 = match unit {
+            "d" => 86_400_000_000_000,
             "h" => 3_600_000_000_000,
             "m" => 60_000_000_000,
             "s" => 1_000_000_000,
@@ -112,17 +113,17 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_read_as_go_reads_it() {
+    fn a_duration_is_read_as_go_reads_it_and_days_too() {
         for (text, expected) in [
             ("0", Some(0)),
             ("90s", Some(90_000)),
             ("1.5h", Some(5_400_000)),
             ("1m30s", Some(90_000)),
             (".5s", Some(500)),
+            ("1d12h", Some(129_600_000)),
             ("", None),
             ("5", None),
             ("-5s", None),
-            ("1d", None),
             ("s", None),
             ("9999999999h", None),
         ] {

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use super::contract;
 use super::diagnostic::{Diagnostic, Diagnostics};
+use super::function::is_identifier;
 use super::lifecycle;
 use super::path::AttributePath;
 use super::resource::{Deadline, ImportResponse, Resource};
@@ -118,6 +119,9 @@ impl IdentitySchema {
             faults.push("an identity without attributes".to_owned());
         }
         for (name, attribute) in &self.attributes {
+            if !is_identifier(name) {
+                faults.push(format!("{name:?}: the name of a part is an identifier"));
+            }
             let primitive = |ty: &Type| matches!(ty, Type::Bool | Type::Number | Type::String);
             let allowed = match &attribute.ty {
                 Type::List(element) => primitive(element),

@@ -4,8 +4,9 @@
 //!
 //! - what breaks a rule of [`super::contract`] becomes a diagnostic that says which attribute broke which rule;
 //! - what is returned beside an error can still be stored: unknown leftovers become null;
-//! - a resource that sleeps through its deadline is stopped, thirty seconds late;
-//! - an apply that was told to stop, has saved a [`Checkpoint`] and goes on for five seconds is answered for with that.
+//! - who sleeps through the deadline is abandoned, thirty seconds late;
+//! - who was told to stop and goes on is abandoned after five seconds. An apply is so only once it has saved a
+//!   [`Checkpoint`], which is then the answer.
 //!
 //! What an empty answer means beside an error is Terraform's rule: after a failed update or delete it keeps the prior
 //! state and private data, after a failed create it stores nothing.
@@ -29,8 +30,55 @@ use super::value::Value;
 /// is lost, but Terraform is not kept waiting for ever.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// How long an apply may go on once it was told to stop. The practitioner is waiting, and a second Ctrl-C loses everything.
+/// How long an operation may go on once it was told to stop. The practitioner is waiting, and a second Ctrl-C loses
+/// everything.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An operation, and what is left behind where it is abandoned.
+#[derive(Clone, Copy)]
+pub(super) struct Operation {
+    name: &'static str,
+    left: &'static str,
+}
+
+impl Operation {
+    /// One that changes nothing in the world.
+    pub(super) const fn look(name: &'static str) -> Self {
+        Self {
+            name,
+            left: "It only looks: nothing was changed, and what is stored is what was stored before.",
+        }
+    }
+
+    /// One that changes something of which Terraform keeps no state.
+    pub(super) const fn act(name: &'static str) -> Self {
+        Self {
+            name,
+            left: "What it did until then stays done.",
+        }
+    }
+
+    const APPLY: Self = Self {
+        name: "apply",
+        left: "What it had saved until then is stored; without that, what was stored before. What it changed since is not \
+               in the state.",
+    };
+}
+
+/// What the host can do, where an answer depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// It knows blocks that the provider writes: Terraform since 1.16.
+    pub computed_blocks: bool,
+}
+
+impl Host {
+    fn adapt(self, schema: &Schema, value: &mut Value) {
+        if !self.computed_blocks {
+            planning::drop_computed_blocks(schema, value);
+        }
+    }
+}
 
 /// Judges a provider block.
 pub async fn validate_provider(provider: &dyn Provider, config: &Value) -> Diagnostics {
@@ -103,14 +151,14 @@ fn unreadable(resource: &dyn Resource, why: &str) -> Diagnostic {
 }
 
 /// What is there now. Beside an error the stored state and its private data stay as they were.
-pub async fn read(resource: &dyn Resource, request: ReadRequest) -> ReadResponse {
+pub async fn read(resource: &dyn Resource, request: ReadRequest, host: Host) -> ReadResponse {
     let schema = resource.schema();
     let (stored, private, deadline) = (
         request.state.clone(),
         request.private.clone(),
         request.deadline.clone(),
     );
-    let mut response = match in_time(&deadline, "read", resource.read(request)).await {
+    let mut response = match in_time(&deadline, Operation::look("read"), resource.read(request)).await {
         Ok(response) => response,
         Err(overrun) => ReadResponse {
             state: Value::Null,
@@ -119,6 +167,7 @@ pub async fn read(resource: &dyn Resource, request: ReadRequest) -> ReadResponse
         },
     };
     planning::settle(schema, &mut response.state);
+    host.adapt(schema, &mut response.state);
     planning::keep_spelling(schema, &stored, &mut response.state);
     if !response.diagnostics.has_errors() {
         response
@@ -133,15 +182,16 @@ pub async fn read(resource: &dyn Resource, request: ReadRequest) -> ReadResponse
 }
 
 /// The planned state. `request.proposed` is what Terraform proposes; the resource sees it after [`planning`].
-pub async fn plan(resource: &dyn Resource, mut request: PlanRequest) -> PlanResponse {
+pub async fn plan(resource: &dyn Resource, mut request: PlanRequest, host: Host) -> PlanResponse {
     let schema = resource.schema();
     request.proposed = planning::propose(schema, &request.config, &request.prior, &request.proposed);
+    host.adapt(schema, &mut request.proposed);
     let (config, prior, deadline) = (
         request.config.clone(),
         request.prior.clone(),
         request.deadline.clone(),
     );
-    let mut response = match in_time(&deadline, "plan", resource.plan(request)).await {
+    let mut response = match in_time(&deadline, Operation::look("plan"), resource.plan(request)).await {
         Ok(response) => response,
         Err(overrun) => return failed_plan(overrun.into()),
     };
@@ -149,6 +199,7 @@ pub async fn plan(resource: &dyn Resource, mut request: PlanRequest) -> PlanResp
         return failed_plan(response.diagnostics);
     }
     planning::settle(schema, &mut response.planned);
+    host.adapt(schema, &mut response.planned);
     response
         .diagnostics
         .extend(contract::check_plan(schema, &config, &prior, &response.planned));
@@ -188,17 +239,23 @@ fn all_replacements(schema: &Schema, prior: &Value, response: &PlanResponse) -> 
 }
 
 /// Makes the plan true. The state that comes back can always be stored, whatever the resource returned.
-pub async fn apply(resource: &dyn Resource, request: ApplyRequest) -> ApplyResponse {
+pub async fn apply(resource: &dyn Resource, request: ApplyRequest, host: Host) -> ApplyResponse {
     let schema = resource.schema();
     let (planned, deadline) = (request.planned.clone(), request.deadline.clone());
     let checkpoint = request.checkpoint.clone();
-    let work = in_time(&deadline, "apply", resource.apply(request));
+    let work = by_deadline(&deadline, Operation::APPLY, resource.apply(request));
     let answer = tokio::select! {
         answer = work => answer,
-        () = stopped_and_saved(&deadline, &checkpoint) => Err(stopped_late()),
+        () = stopped_and_saved(&deadline, &checkpoint) => Err(stopped_late(Operation::APPLY)),
     };
     let mut response = match answer {
-        Ok(response) => response,
+        Ok(response) => {
+            if !response.state.is_null() {
+                // Whatever goes wrong with the answer from here on, the object is not lost.
+                checkpoint.save(response.state.clone(), response.private.clone());
+            }
+            response
+        }
         Err(overrun) => {
             let (state, private) = checkpoint.saved().unwrap_or_default();
             ApplyResponse {
@@ -209,6 +266,7 @@ pub async fn apply(resource: &dyn Resource, request: ApplyRequest) -> ApplyRespo
         }
     };
     planning::settle(schema, &mut response.state);
+    host.adapt(schema, &mut response.state);
     planning::keep_spelling(schema, &planned, &mut response.state);
     if !response.diagnostics.has_errors() {
         response
@@ -219,7 +277,7 @@ pub async fn apply(resource: &dyn Resource, request: ApplyRequest) -> ApplyRespo
     response
 }
 
-/// What an apply that panicked had saved, as it can be stored.
+/// What an apply had saved that panicked, or whose answer could not be sent, as it can be stored.
 pub fn rescued(resource: &dyn Resource, checkpoint: &Checkpoint) -> Option<(Value, Private)> {
     let (state, private) = checkpoint.saved()?;
     Some((contract::repair(resource.schema(), &state), private))
@@ -228,18 +286,22 @@ pub fn rescued(resource: &dyn Resource, checkpoint: &Checkpoint) -> Option<(Valu
 /// Returns when the apply was told to stop, has had its time since, and has saved a state that can be answered with.
 /// Without one it is waited for: an answer without a state would lose what it made.
 async fn stopped_and_saved(deadline: &Deadline, checkpoint: &Checkpoint) {
-    deadline.stop.cancelled().await;
-    tokio::time::sleep(STOP_PATIENCE).await;
+    stopped_long_ago(deadline).await;
     if checkpoint.saved().is_none() {
         std::future::pending::<()>().await;
     }
 }
 
-fn stopped_late() -> Diagnostic {
+async fn stopped_long_ago(deadline: &Deadline) {
+    deadline.stop.cancelled().await;
+    tokio::time::sleep(STOP_PATIENCE).await;
+}
+
+fn stopped_late(Operation { name, left }: Operation) -> Diagnostic {
     Diagnostic::error(
         "Stopped before it was done",
         format!(
-            "The apply did not end within {} seconds of being told to stop, and was abandoned. What it had saved until then              is stored.",
+            "The {name} did not end within {} seconds of being told to stop, and was abandoned. {left}",
             STOP_PATIENCE.as_secs()
         ),
         "Run the same command again: it goes on from what is there.",
@@ -258,7 +320,7 @@ pub(super) async fn imported(
     work: impl Future<Output = ImportResponse>,
 ) -> ImportResponse {
     let schema = resource.schema();
-    let mut response = match in_time(deadline, "import", work).await {
+    let mut response = match in_time(deadline, Operation::look("import"), work).await {
         Ok(response) => response,
         Err(overrun) => ImportResponse {
             state: Value::Null,
@@ -279,15 +341,17 @@ pub(super) async fn imported(
 }
 
 /// Reads a data source.
-pub async fn read_data(source: &dyn DataSource, request: ReadDataRequest) -> ReadDataResponse {
+pub async fn read_data(source: &dyn DataSource, request: ReadDataRequest, host: Host) -> ReadDataResponse {
     let deadline = request.deadline.clone();
-    let mut response = match in_time(&deadline, "read", source.read(request)).await {
+    let mut response = match in_time(&deadline, Operation::look("read"), source.read(request)).await {
         Ok(response) => response,
         Err(overrun) => ReadDataResponse {
             state: Value::Null,
             diagnostics: overrun.into(),
         },
     };
+    planning::settle(source.schema(), &mut response.state);
+    host.adapt(source.schema(), &mut response.state);
     if !response.diagnostics.has_errors() {
         response
             .diagnostics
@@ -299,17 +363,27 @@ pub async fn read_data(source: &dyn DataSource, request: ReadDataRequest) -> Rea
     response
 }
 
-/// The answer, unless it is more than [`GRACE`] late.
+/// The answer, unless it is more than [`GRACE`] late, or takes longer than [`STOP_PATIENCE`] once it was told to stop.
 pub(super) async fn in_time<T>(
     deadline: &Deadline,
-    what: &str,
+    operation: Operation,
+    work: impl Future<Output = T>,
+) -> Result<T, Diagnostic> {
+    tokio::select! {
+        answer = by_deadline(deadline, operation, work) => answer,
+        () = stopped_long_ago(deadline) => Err(stopped_late(operation)),
+    }
+}
+
+async fn by_deadline<T>(
+    deadline: &Deadline,
+    Operation { name, left }: Operation,
     work: impl Future<Output = T>,
 ) -> Result<T, Diagnostic> {
     match tokio::time::timeout_at(deadline.until + GRACE, work).await {
         Ok(answer) => Ok(answer),
         Err(_elapsed) => Err(Diagnostic::bug(format!(
-            "The {what} did not end by its deadline, nor {} seconds later, and was abandoned. The stored state is what it \
-             was before; what the {what} changed until then is not in it.",
+            "The {name} did not end by its deadline, nor {} seconds later, and was abandoned. {left}",
             GRACE.as_secs()
         ))),
     }

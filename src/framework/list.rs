@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::contract;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::identity::Maturity;
-use super::lifecycle::in_time;
+use super::lifecycle::{Operation, in_time};
 use super::planning;
 use super::resource::{Deadline, Resource};
 use super::schema::Schema;
@@ -157,7 +157,7 @@ pub async fn list(
         },
     };
     let deadline = request.deadline.clone();
-    let diagnostics = match in_time(&deadline, "list", list.list(request, found)).await {
+    let diagnostics = match in_time(&deadline, Operation::look("list"), list.list(request, found)).await {
         Ok(diagnostics) => diagnostics,
         Err(overrun) => overrun.into(),
     };

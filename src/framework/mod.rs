@@ -1,4 +1,4 @@
-//! A provider framework in Terraform's own words. It has never heard of Azure, Kubernetes or gRPC.
+//! A provider framework in Terraform's own words. It has never heard of gRPC, nor of what any provider manages.
 //!
 //! A resource's life, in the order Terraform asks for it:
 //!
@@ -20,6 +20,7 @@
 //! Next: [`resource`] for the traits to implement, [`schema`] to describe attributes, [`value`] for what flows.
 
 pub mod action;
+mod check;
 pub mod contract;
 pub mod deferral;
 pub mod diagnostic;
@@ -37,11 +38,13 @@ pub mod planning;
 pub mod resource;
 pub mod schema;
 pub mod set;
+pub mod timeouts;
 pub mod ty;
 pub mod validate;
 pub mod value;
 
 pub use action::{Action, Progress};
+pub use check::check;
 pub use deferral::Deferral;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use ephemeral::{CloseRequest, Ephemeral, OpenRequest, OpenResponse, RenewRequest, RenewResponse};
@@ -56,5 +59,6 @@ pub use resource::{
     Provider, ReadDataRequest, ReadDataResponse, ReadRequest, ReadResponse, Resource, StopSignal,
 };
 pub use schema::{Attribute, AttributeKind, Nesting, Presence, Schema};
+pub use timeouts::Timeouts;
 pub use ty::Type;
 pub use value::{Number, Value};

@@ -19,7 +19,7 @@ pub trait Mover: Send + Sync + 'static {
 
 /// State of another resource. Shows no value.
 pub struct Source<'a> {
-    /// For example `registry.terraform.io/hashicorp/azurerm`.
+    /// For example `registry.terraform.io/acme/orchard`.
     pub provider: &'a str,
     /// The resource type there.
     pub type_name: &'a str,

@@ -25,13 +25,73 @@ pub fn propose(schema: &Schema, config: &Value, prior: &Value, proposed: &Value)
     if proposed.is_null() {
         return Value::Null;
     }
-    let mut planned = filled_object(&schema.attributes, config, proposed);
+    let mut proposed = proposed.clone();
+    propose_computed_blocks(&schema.attributes, prior, &mut proposed);
+    let mut planned = filled_object(&schema.attributes, config, &proposed);
     null_write_only(schema, &mut planned);
     keep_spelling(schema, prior, &mut planned);
     if planned != *prior {
         forget_object(&schema.attributes, config, prior, &mut planned);
     }
     planned
+}
+
+/// For a host that knows no computed blocks, to which there can only be none.
+pub fn drop_computed_blocks(schema: &Schema, value: &mut Value) {
+    each_computed_block(&schema.attributes, &Value::Null, value, &|attribute, _, now| {
+        *now = attribute.unset();
+    });
+}
+
+/// As with any other computed attribute, what was there before is what is proposed.
+fn propose_computed_blocks(attributes: &Attributes, prior: &Value, proposed: &mut Value) {
+    each_computed_block(attributes, prior, proposed, &|_, before, now| {
+        if !before.is_null() {
+            now.clone_from(before);
+        }
+    });
+}
+
+/// Does something to every computed block, with what it was before. Elements of a set have no before.
+fn each_computed_block(
+    attributes: &Attributes,
+    prior: &Value,
+    value: &mut Value,
+    change: &impl Fn(&Attribute, &Value, &mut Value),
+) {
+    let Some(members) = value.as_map_mut() else { return };
+    for (name, attribute) in attributes {
+        let (AttributeKind::Nested(nesting, children), Some(_)) = (&attribute.kind, attribute.block) else {
+            continue;
+        };
+        let before = prior.get(name);
+        let Some(now) = members.get_mut(name) else {
+            continue;
+        };
+        if attribute.is_computed_block() {
+            change(attribute, before, now);
+            continue;
+        }
+        match (nesting, now) {
+            (Nesting::Single, now) => each_computed_block(children, before, now, change),
+            (Nesting::Map, Value::Map(elements)) => {
+                for (key, element) in elements {
+                    each_computed_block(children, before.get(key), element, change);
+                }
+            }
+            (Nesting::List, Value::List(elements)) => {
+                for (index, element) in elements.iter_mut().enumerate() {
+                    each_computed_block(children, item(before, index), element, change);
+                }
+            }
+            (Nesting::Set, Value::Set(elements)) => {
+                for element in elements {
+                    each_computed_block(children, &Value::Null, element, change);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The attributes of which the schema says that their change replaces the resource, and which certainly change:
@@ -105,6 +165,9 @@ fn filled_object(attributes: &Attributes, config: &Value, proposed: &Value) -> V
 
 /// What the configuration says, else the default, else what Terraform proposes for the provider to keep.
 fn filled(attribute: &Attribute, config: &Value, proposed: &Value) -> Value {
+    if attribute.is_computed_block() {
+        return proposed.clone();
+    }
     if let (true, Some(default)) = (config.is_null(), &attribute.default) {
         return filled_children(attribute, default, default);
     }
@@ -202,7 +265,8 @@ fn forget(attribute: &Attribute, config: &Value, prior: &Value, planned: &mut Va
         Some(default) if config.is_null() => default,
         _ => config,
     };
-    if config.is_null() && !attribute.fills_when_omitted() {
+    let is_unset = config.is_null() || attribute.is_computed_block();
+    if is_unset && !attribute.fills_when_omitted() {
         if !attribute.is_computed() {
             return;
         }
@@ -228,14 +292,46 @@ fn forget(attribute: &Attribute, config: &Value, prior: &Value, planned: &mut Va
                 forget_object(children, item(config, index), item(prior, index), value);
             }
         }
-        // In the order of the configuration, as filled_children made them; set elements have no prior of their own.
+        // In the order of the configuration, as filled_children made them.
         (Nesting::Set, Value::Set(items)) => {
+            let mut before: Vec<&Value> = prior.as_list().unwrap_or_default().iter().collect();
             for (index, value) in items.iter_mut().enumerate() {
-                forget_object(children, item(config, index), &Value::Null, value);
+                let config = item(config, index);
+                let same = before
+                    .iter()
+                    .position(|prior| is_configured_alike(children, config, prior, value));
+                let prior = same.map(|position| before.swap_remove(position));
+                if let Some(prior) = prior {
+                    take_computed(children, config, prior, value);
+                }
+                forget_object(children, config, prior.unwrap_or(&Value::Null), value);
             }
         }
         _ => {}
     }
+}
+
+/// Whether an element of a set, which has no place, was there before: in all that is configured or a default.
+fn is_configured_alike(attributes: &Attributes, config: &Value, prior: &Value, planned: &Value) -> bool {
+    attributes.iter().all(|(name, attribute)| {
+        is_the_providers(attribute, config.get(name)) || prior.get(name) == planned.get(name)
+    })
+}
+
+/// Terraform pairs elements of sets less well than that, and then proposes null.
+fn take_computed(attributes: &Attributes, config: &Value, prior: &Value, planned: &mut Value) {
+    for (name, attribute) in attributes {
+        if is_the_providers(attribute, config.get(name)) {
+            planned.set(name.as_str(), prior.get(name).clone());
+        }
+    }
+}
+
+fn is_the_providers(attribute: &Attribute, config: &Value) -> bool {
+    config.is_null()
+        && attribute.is_computed()
+        && attribute.default.is_none()
+        && !attribute.fills_when_omitted()
 }
 
 fn keep_spelling_in(attributes: &Attributes, reference: &Value, value: &mut Value) {
@@ -338,7 +434,7 @@ fn configuration_in(attributes: &Attributes, state: &Value) -> Value {
 
 fn configuration_at(attribute: &Attribute, state: &Value) -> Value {
     if attribute.presence == Presence::Computed || attribute.write_only {
-        return Value::Null;
+        return attribute.unset();
     }
     if attribute.default.as_ref() == Some(state) {
         return Value::Null;

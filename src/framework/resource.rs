@@ -112,7 +112,7 @@ pub trait Provider: Send + Sync + 'static {
 /// A managed resource.
 #[async_trait]
 pub trait Resource: Send + Sync + 'static {
-    /// The full type name, for example `kvtls_ingress_binding`.
+    /// The full type name, for example `notes_note`.
     fn type_name(&self) -> &'static str;
 
     /// Its schema; the same at every call.
@@ -169,7 +169,8 @@ pub trait Resource: Send + Sync + 'static {
     }
 
     /// Whether planning is put off, for this configuration, or reading, for this state; asked only where the host allows
-    /// it. An import asks with null.
+    /// it, and about a plan only while something in the configuration is unknown: see [`super::deferral`]. An import asks
+    /// with null.
     fn deferral(&self, value: &Value) -> Option<Deferral> {
         let _ = value;
         None
@@ -353,6 +354,18 @@ pub struct ApplyRequest {
     pub deadline: Deadline,
 }
 
+impl ApplyRequest {
+    /// Whether nothing was there before.
+    pub fn is_create(&self) -> bool {
+        self.prior.is_null()
+    }
+
+    /// Whether it is to go.
+    pub fn is_destroy(&self) -> bool {
+        self.planned.is_null()
+    }
+}
+
 /// The state so far of an apply that is still at work.
 ///
 /// A resource that has made something saves it here at once. If the apply then panics, sleeps through its deadline, or
@@ -399,6 +412,16 @@ pub struct ImportResponse {
     pub private: Private,
     /// What to tell.
     pub diagnostics: Diagnostics,
+}
+
+impl ImportResponse {
+    /// The answer that `attribute` is the ID and the read that follows finds the rest, or says that there is nothing. For
+    /// resources whose read needs no more.
+    pub fn by_id(schema: &Schema, attribute: &str, id: &str) -> Self {
+        let mut state = schema.nothing();
+        state.set(attribute, id);
+        Self::from(Ok(state))
+    }
 }
 
 /// The object that was found, or why there is none; nothing is handed to the read.

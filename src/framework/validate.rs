@@ -118,6 +118,7 @@ fn judge(
             return;
         }
         (_, Value::Null) => return,
+        (Presence::Computed, value) if attribute.is_computed_block() && *value == attribute.unset() => return,
         (Presence::Computed, _) => {
             found.push(
                 Diagnostic::error(

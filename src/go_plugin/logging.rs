@@ -11,6 +11,7 @@
 //!
 //! Off is free: without a level no subscriber exists and no event is ever formatted.
 
+use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::panic::PanicHookInfo;
@@ -72,12 +73,13 @@ pub fn start(name: &str, fields: &'static [&'static str]) {
 pub fn start_for(name: &str, crates: &'static [&'static str], fields: &'static [&'static str]) {
     let levels = Levels {
         otherwise: level(name, super::variable).unwrap_or(LevelFilter::OFF),
-        rooms: levels_of_rooms(name, std::env::vars()),
+        rooms: levels_of_rooms(name, std::env::vars_os()),
     };
     if levels.highest() == LevelFilter::OFF {
         return;
     }
     let lines = Lines {
+        name: name.to_owned(),
         levels,
         crates,
         fields,
@@ -110,17 +112,18 @@ impl Levels {
     }
 }
 
-/// Levels of single rooms, from variables such as `TF_LOG_PROVIDER_KVTLS_AZURE`.
+/// Levels of single rooms, from variables such as `TF_LOG_PROVIDER_NOTES_GO_PLUGIN`. A variable may be no text: none of
+/// ours is.
 fn levels_of_rooms(
     name: &str,
-    variables: impl Iterator<Item = (String, String)>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Vec<(String, LevelFilter)> {
     let own = format!("{}_", own_variable(name));
     variables
         .filter(|(_, value)| !value.is_empty())
         .filter_map(|(key, value)| {
-            let room = key.strip_prefix(&own)?.to_lowercase();
-            Some((room, level_named(&value).unwrap_or(LevelFilter::OFF)))
+            let room = key.to_str()?.strip_prefix(&own)?.to_lowercase();
+            Some((room, level_named(value.to_str()?).unwrap_or(LevelFilter::OFF)))
         })
         .collect()
 }
@@ -155,6 +158,8 @@ fn write_to_stderr(line: &str) {
 
 /// Writes every event as one line, with the fields of the spans it happened in.
 struct Lines<W> {
+    /// The provider's, under which this crate speaks.
+    name: String,
     levels: Levels,
     crates: &'static [&'static str],
     fields: &'static [&'static str],
@@ -202,7 +207,8 @@ where
             }
         }
         event.record(&mut all);
-        (self.write)(&line(event.metadata(), all, OffsetDateTime::now_utc()));
+        let module = module(&self.name, event.metadata().target());
+        (self.write)(&line(event.metadata(), &module, all, OffsetDateTime::now_utc()));
     }
 }
 
@@ -212,14 +218,23 @@ fn is_heard(crates: &[&str], target: &str) -> bool {
     root == env!("CARGO_CRATE_NAME") || crates.contains(&root)
 }
 
-fn line(metadata: &Metadata<'_>, recorded: Recorded, at: OffsetDateTime) -> String {
+/// Who speaks. What this crate says, it says for the provider called `name`.
+fn module(name: &str, target: &str) -> String {
+    let module = target.replace("::", ".");
+    match module.strip_prefix(env!("CARGO_CRATE_NAME")) {
+        Some(rest) if rest.is_empty() || rest.starts_with('.') => format!("{name}{rest}"),
+        _ => module,
+    }
+}
+
+fn line(metadata: &Metadata<'_>, module: &str, recorded: Recorded, at: OffsetDateTime) -> String {
     let mut head = Map::new();
     head.insert(
         "@level".to_owned(),
         json!(metadata.level().as_str().to_lowercase()),
     );
     head.insert("@message".to_owned(), json!(recorded.message));
-    head.insert("@module".to_owned(), json!(metadata.target().replace("::", ".")));
+    head.insert("@module".to_owned(), json!(module));
     if let Ok(timestamp) = at.format(TIMESTAMP) {
         head.insert("@timestamp".to_owned(), json!(timestamp));
     }
@@ -327,13 +342,13 @@ impl fmt::Write for Clipped {
 ///
 /// Only the main thread takes the process with it. A panic elsewhere ends a task, and the call is answered with a
 /// diagnostic; in the first form the host would print "plugin crashed" below that.
-pub(super) fn report_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+pub(super) fn report_panics(name: &'static str) {
+    std::panic::set_hook(Box::new(move |panic| {
         let backtrace = std::backtrace::Backtrace::force_capture().to_string();
         let is_the_end = std::thread::current().name() == Some("main");
         let text = match is_the_end {
             true => panic_text(panic, &backtrace),
-            false => caught_text(panic, &backtrace, OffsetDateTime::now_utc()),
+            false => caught_text(name, panic, &backtrace, OffsetDateTime::now_utc()),
         };
         io::stderr().write_all(text.as_bytes()).ok(); // in one go, nothing in between
     }));
@@ -347,12 +362,12 @@ fn panic_words(panic: &PanicHookInfo<'_>) -> String {
 }
 
 /// A line of the log, whatever its level: who asked for none does not see it. It must not begin as a panic does.
-fn caught_text(panic: &PanicHookInfo<'_>, backtrace: &str, at: OffsetDateTime) -> String {
+fn caught_text(name: &str, panic: &PanicHookInfo<'_>, backtrace: &str, at: OffsetDateTime) -> String {
     let clipped = |text: &str| Clipped::of(|clipped| clipped.write_str(text).unwrap_or(()));
     let mut line = json!({
         "@level": "error",
         "@message": "a call panicked; it is answered with a diagnostic",
-        "@module": concat!(env!("CARGO_CRATE_NAME"), ".go_plugin"),
+        "@module": format!("{name}.go_plugin"),
         "panic": clipped(&panic_words(panic)),
         "at": panic.location().map(ToString::to_string).unwrap_or_default(),
         "backtrace": clipped(backtrace),
@@ -392,9 +407,10 @@ mod tests {
         let written = Arc::new(Mutex::new(String::new()));
         let writer = Arc::clone(&written);
         let lines = Lines {
+            name: "some-thing".to_owned(),
             levels: Levels {
                 otherwise: level,
-                rooms: vec![("azure".to_owned(), LevelFilter::ERROR)],
+                rooms: vec![("quiet".to_owned(), LevelFilter::ERROR)],
             },
             crates: &["another"],
             fields: &["cluster"],
@@ -430,9 +446,9 @@ mod tests {
     #[test]
     fn a_room_has_a_level_of_its_own() {
         let variables = [
-            ("TF_LOG_PROVIDER_SOME_THING_AZURE", "TRACE"),
-            ("TF_LOG_PROVIDER_SOME_THING_K8S", "OFF"),
-            ("TF_LOG_PROVIDER_SOME_THING_BINDING", ""),
+            ("TF_LOG_PROVIDER_SOME_THING_LOUD", "TRACE"),
+            ("TF_LOG_PROVIDER_SOME_THING_MUTE", "OFF"),
+            ("TF_LOG_PROVIDER_SOME_THING_PLAIN", ""),
             ("TF_LOG_PROVIDER_SOME_THING", "INFO"),
             ("TF_LOG_PROVIDER", "WARN"),
         ];
@@ -440,15 +456,13 @@ mod tests {
             otherwise: LevelFilter::INFO,
             rooms: levels_of_rooms(
                 "some-thing",
-                variables
-                    .iter()
-                    .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+                variables.iter().map(|(key, value)| (key.into(), value.into())),
             ),
         };
-        assert_eq!(levels.of("kvtls::azure::pipeline"), LevelFilter::TRACE);
-        assert_eq!(levels.of("kvtls::k8s"), LevelFilter::OFF);
-        assert_eq!(levels.of("kvtls::binding"), LevelFilter::INFO);
-        assert_eq!(levels.of("kvtls"), LevelFilter::INFO);
+        assert_eq!(levels.of("any::loud::inner"), LevelFilter::TRACE);
+        assert_eq!(levels.of("any::mute"), LevelFilter::OFF);
+        assert_eq!(levels.of("any::plain"), LevelFilter::INFO);
+        assert_eq!(levels.of("any"), LevelFilter::INFO);
         assert_eq!(levels.highest(), LevelFilter::TRACE);
     }
 
@@ -462,7 +476,7 @@ mod tests {
         };
         assert_eq!(line["@level"], "info");
         assert_eq!(line["@message"], "looked \"twice\"");
-        assert_eq!(line["@module"], "kvtls.go_plugin.logging.tests");
+        assert_eq!(line["@module"], "some-thing.go_plugin.logging.tests");
         assert_eq!(line["attempt"], 2);
         assert_eq!(line["ok"], true);
         let timestamp = line["@timestamp"].as_str().unwrap();
@@ -517,14 +531,15 @@ mod tests {
         let lines = lines_of(LevelFilter::WARN, || {
             tracing::info!("too quiet");
             tracing::error!(target: "h2::codec", "a header");
-            tracing::error!(target: "kvtls_other", "a neighbour");
+            tracing::error!(target: concat!(env!("CARGO_CRATE_NAME"), "_other"), "a neighbour");
             tracing::warn!("heard");
-            tracing::warn!(target: "kvtls::azure::pipeline", "too quiet for its room");
-            tracing::error!(target: "kvtls::azure::pipeline", "heard in its room");
+            tracing::warn!(target: "another::quiet::place", "too quiet for its room");
+            tracing::error!(target: "another::quiet::place", "heard in its room");
             tracing::warn!(target: "another::place", "heard of another crate");
         });
         let heard: Vec<_> = lines.iter().map(|line| &line["@message"]).collect();
         assert_eq!(heard, ["heard", "heard in its room", "heard of another crate"]);
+        assert_eq!(lines[2]["@module"], "another.place");
     }
 
     #[test]

@@ -48,9 +48,9 @@ const WORKERS: usize = 2;
 /// A plugin: its names, and the gRPC service it is there for.
 #[derive(Clone, Debug)]
 pub struct Plugin<S> {
-    /// The provider's type name, for example `kvtls`; the executable is `terraform-provider-` and this.
+    /// The provider's type name, for example `notes`; the executable is `terraform-provider-` and this.
     pub name: &'static str,
-    /// The source address, for example `registry.terraform.io/kvtls/kvtls`.
+    /// The source address, for example `registry.terraform.io/acme/notes`.
     pub address: &'static str,
     /// The version, without `v`.
     pub version: &'static str,
@@ -70,7 +70,7 @@ where
     S: NamedService + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    logging::report_panics();
+    logging::report_panics(plugin.name);
     let identity = Identity {
         name: plugin.name,
         address: plugin.address,
@@ -115,10 +115,12 @@ async fn serve_until_told_to_end(identity: &Identity, terms: &Terms, routes: Rou
     };
     handshake::print(&line).map_err(Error::HandshakeNotPrinted)?;
 
-    let stop = CancellationToken::new();
+    let (stop, address) = (CancellationToken::new(), identity.address);
     let (connections, presence, _socket_file) = listener.accept(tls.map(|tls| tls.acceptor));
     let server = tokio::spawn(
         Server::builder()
+            // Of the highest level: it is part of whatever is heard.
+            .trace_fn(move |_| tracing::error_span!("plugin", tf_provider_addr = address))
             .add_routes(services::beside(routes, &stop))
             .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned()),
     );

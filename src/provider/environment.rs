@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// The variables of this process.
+    /// The variables of this process. One that is no text is none of ours, and as good as not set.
     pub fn of_process() -> Self {
-        Self(std::env::vars().collect())
+        let readable = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self(readable.collect())
     }
 
     /// The first of `names` that is set to something.

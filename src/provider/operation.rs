@@ -1,5 +1,5 @@
-//! What resources of Azure share: work within an operation's time, tags of which only some are ours, creations that
-//! stopped half way, and attributes that several have.
+//! What resources of Azure share: work within an operation's time, tags of which only some are ours, and creations that
+//! stopped half way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::azure::ids::ClusterId;
-use crate::azure::{AddonIdentity, Error, duration};
+use crate::azure::{AddonIdentity, Error};
 use crate::framework::resource::Private;
 use crate::framework::validate::unexpected;
-use crate::framework::{Attribute, AttributePath, Deadline, Diagnostic, Nesting, Presence, Value};
+use crate::framework::{AttributePath, Deadline, Diagnostic, Value};
 
 /// How long may be read back after an operation's time is over, or after Ctrl-C, when five seconds are all there is.
 const LAST_LOOK: Duration = Duration::from_secs(3);
@@ -169,35 +169,6 @@ pub(super) fn keep_promises(planned: &Value, state: &mut Value) {
             members.insert(name.clone(), value.clone());
         }
     }
-}
-
-/// The attribute `timeouts`, with these defaults for create, read, update and delete.
-pub(super) fn timeouts([create, read, update, delete]: [&str; 4]) -> Attribute {
-    let timeout = |default: &str| {
-        Attribute::string(Presence::Optional, format!("`{default}` unless set.")).valid(
-            crate::framework::validate::text("a duration", "\"30m\"", |it| {
-                duration::parse(it).is_some_and(|it| !it.is_zero())
-            }),
-        )
-    };
-    Attribute::nested(
-        Nesting::Single,
-        Presence::Optional,
-        "How long operations may take.",
-        [
-            ("create", timeout(create)),
-            ("read", timeout(read)),
-            ("update", timeout(update)),
-            ("delete", timeout(delete)),
-        ],
-    )
-}
-
-/// The time of an operation: as written, else as many minutes.
-pub(super) fn timeout(value: &Value, operation: &str, minutes: u64) -> Duration {
-    let written = value.get("timeouts").get(operation);
-    let written = written.as_str().and_then(duration::parse);
-    written.unwrap_or(Duration::from_secs(minutes * 60))
 }
 
 #[cfg(test)]

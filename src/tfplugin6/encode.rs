@@ -168,6 +168,7 @@ fn nested_block(name: &str, attribute: &Attribute) -> Option<wire::schema::Neste
         _ => (limits.least, limits.most),
     };
     let content = wire::schema::Block {
+        computed: attribute.is_computed_block(),
         deprecated: !attribute.deprecation.is_empty(),
         deprecation_message: attribute.deprecation.to_owned(),
         ..block(children, &attribute.description)

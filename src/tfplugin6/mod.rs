@@ -16,15 +16,20 @@ pub mod encode;
 pub mod generated;
 pub mod server;
 
-use crate::framework::Provider;
+use crate::framework::{Provider, check};
 use generated::provider_server::ProviderServer;
 use server::Server;
 
 /// The largest message either way; what Terraform's own provider servers allow.
 const MAX_MESSAGE: usize = 256 << 20;
 
-/// The gRPC service of `provider`.
+/// The gRPC service of `provider`. A debug build says in the log what [`check`] finds.
 pub fn service(provider: impl Provider) -> ProviderServer<Server> {
+    if cfg!(debug_assertions) {
+        for fault in check(&provider) {
+            tracing::error!("the provider is not sound: {fault}");
+        }
+    }
     ProviderServer::new(Server::new(provider))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE)

@@ -240,6 +240,17 @@ impl Cli {
     }
 }
 
+/// Terraform 1.11 allows no deferral in a plan and says in every apply that it does, where one is an error.
+#[tokio::test]
+async fn nothing_is_deferred_during_an_apply() {
+    let cli = Cli::start(
+        "resource \"garden_bed\" \"one\" {\n  name  = \"roses\"\n  fault = \"defer: no ground\"\n}\n",
+    )
+    .await;
+    cli.apply().await.succeeds();
+    cli.plan_is_empty().await;
+}
+
 #[tokio::test]
 async fn too_many_blocks_are_refused_before_anything_happens() {
     let plant = "  plant {\n    kind = \"rose\"\n  }\n";

@@ -9,7 +9,9 @@ use kvtls::tfplugin6::generated::{self as tf, DynamicValue};
 
 use crate::core::{Core, State, has_errors, summaries};
 use crate::example::over_the_wire;
-use crate::garden::{Garden, World, bed_schema, key_schema};
+use crate::garden::{
+    Garden, NO_IDENTITY, PANICKING_IDENTITY, PANICKING_IDENTITY_ONLY, World, bed_schema, key_schema,
+};
 use crate::host::{Channel, within};
 
 const BED: &str = "garden_bed";
@@ -173,8 +175,16 @@ async fn blocks_are_blocks_on_the_wire() {
             ("guest", NestingMode::Set, 0, 0),
             ("plant", NestingMode::List, 0, 3),
             ("soil", NestingMode::Group, 0, 0),
+            ("visitor", NestingMode::List, 0, 0),
         ]
     );
+    let computed: Vec<&str> = block
+        .block_types
+        .iter()
+        .filter(|it| it.block.as_ref().is_some_and(|block| block.computed))
+        .map(|it| it.type_name.as_str())
+        .collect();
+    assert_eq!(computed, ["visitor"]);
     assert!(block.attributes.iter().all(|it| it.nested_type.is_none()));
     let fence = block.block_types[1].block.as_ref().expect("a block");
     assert_eq!(fence.block_types[0].type_name, "gate", "blocks hold blocks");
@@ -798,6 +808,53 @@ async fn a_bed_with_blocks_lives_its_whole_life() {
 }
 
 #[tokio::test]
+async fn blocks_of_the_provider_are_filled_where_the_host_knows_them() {
+    let bees = |number| Value::List(vec![Value::object([("name", Value::from("bee"))]); number]);
+    for (knows, expected) in [(true, bees(1)), (false, bees(0))] {
+        let (mut core, mut client, _) = beds().await;
+        let capabilities = tf::ClientCapabilities {
+            computed_blocks_allowed: knows,
+            ..Default::default()
+        };
+        core.capabilities = Some(capabilities);
+        client
+            .configure_provider(tf::configure_provider::Request {
+                client_capabilities: Some(capabilities),
+                ..Default::default()
+            })
+            .await
+            .expect("no status");
+        let plan = core.plan(&bed([]), &State::none()).await.expect("a plan");
+        assert_eq!(plan.planned.get("visitor").is_unknown(), knows, "{plan:?}");
+        let created = core.run(&bed([]), &State::none()).await;
+        assert_eq!(created.value.get("visitor"), &expected);
+        assert_eq!(core.refresh(&created).await.expect("it is there"), created);
+        let plan = core.plan(&bed([]), &created).await.expect("a plan");
+        assert_eq!(plan.planned, created.value, "nothing changes");
+        let larger = bed([("size", 3.into())]);
+        let plan = core.plan(&larger, &created).await.expect("a plan");
+        assert_eq!(plan.planned.get("visitor").is_unknown(), knows);
+        let changed = core.run(&larger, &created).await;
+        assert_eq!(changed.value.get("visitor"), &bees(if knows { 2 } else { 0 }));
+    }
+
+    let (core, mut client, _) = beds().await;
+    let answer = client
+        .validate_resource_config(tf::validate_resource_config::Request {
+            type_name: BED.to_owned(),
+            config: core.message(&bed([("visitor", bees(1))])),
+            client_capabilities: None,
+        })
+        .await
+        .expect("no status")
+        .into_inner();
+    assert_eq!(
+        summaries(&answer.diagnostics),
+        [("Attribute is read-only".to_owned(), ".visitor".to_owned())]
+    );
+}
+
+#[tokio::test]
 async fn blocks_are_counted_and_deprecations_told() {
     let (core, mut client, _) = beds().await;
     let plant = Value::object([
@@ -854,6 +911,142 @@ async fn what_an_apply_had_saved_survives_its_panic() {
     assert!(applied.diagnostics[0].detail.contains("the spade broke"));
     assert_eq!(applied.state.value.get("id"), &Value::from("bed-roses"));
     assert_eq!(applied.state.private, br#"{"planned":true}"#);
+}
+
+#[tokio::test]
+async fn an_object_is_kept_whose_identity_cannot_be_told() {
+    for (fault, words) in [
+        (NO_IDENTITY, "the spade broke"),
+        (PANICKING_IDENTITY, "the spade broke"),
+        (PANICKING_IDENTITY_ONLY, "the label fell off"),
+    ] {
+        let (mut core, _, _) = beds().await;
+        let config = bed([("fault", fault.into())]);
+        let plan = core.plan(&config, &State::none()).await.expect("a plan");
+        let applied = core.apply(&config, &State::none(), &plan).await;
+        assert!(
+            applied.diagnostics[0].detail.contains(words),
+            "{fault}: {applied:?}"
+        );
+        assert_eq!(
+            applied.state.value.get("id"),
+            &Value::from("bed-roses"),
+            "{fault}: {applied:?}"
+        );
+        assert_eq!(applied.state.private, br#"{"planned":true}"#, "{fault}");
+    }
+}
+
+/// A call that is under way, once it has begun to sleep; what it answers.
+async fn asleep<T: Send + 'static>(
+    world: &World,
+    call: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    let call = tokio::spawn(call);
+    within("the call to sleep", world.waits.notified()).await;
+    call
+}
+
+#[tokio::test]
+async fn whoever_does_not_listen_is_abandoned_five_seconds_after_a_stop() {
+    let (mut core, mut client, world) = beds().await;
+    let mut stored = bed([("fault", "read: sleeps".into()), ("id", "bed-roses".into())]);
+    stored.set("sign", "roses 0");
+    stored.set("watered", 1);
+    let stored = State {
+        value: stored,
+        private: br#"{"kept":true}"#.to_vec(),
+    };
+    let mut planning = Core::new(client.clone(), BED, &bed_schema());
+    let config = bed([("fault", "plan: sleeps".into())]);
+    let mut calls: Vec<tokio::task::JoinHandle<Vec<tf::Diagnostic>>> = Vec::new();
+    calls.push(
+        asleep(&world, async move {
+            core.refresh(&stored).await.expect_err("what is stored stays")
+        })
+        .await,
+    );
+    calls.push(
+        asleep(&world, async move {
+            planning.plan(&config, &State::none()).await.expect_err("no plan")
+        })
+        .await,
+    );
+    let mut importing = client.clone();
+    calls.push(
+        asleep(&world, async move {
+            let request = tf::import_resource_state::Request {
+                type_name: BED.to_owned(),
+                id: "asleep".to_owned(),
+                ..Default::default()
+            };
+            let answer = importing.import_resource_state(request).await;
+            answer.expect("no status").into_inner().diagnostics
+        })
+        .await,
+    );
+    let mut reading = client.clone();
+    calls.push(
+        asleep(&world, async move {
+            let day =
+                Type::Object([("day".to_owned(), Type::String), ("rain".to_owned(), Type::Bool)].into());
+            let asked = Value::object([("day", Value::from("asleep")), ("rain", Value::Null)]);
+            let request = tf::read_data_source::Request {
+                type_name: "garden_weather".to_owned(),
+                config: of(&day, &asked),
+                ..Default::default()
+            };
+            let answer = reading.read_data_source(request).await;
+            answer.expect("no status").into_inner().diagnostics
+        })
+        .await,
+    );
+    let mut opening = client.clone();
+    calls.push(
+        asleep(
+            &world,
+            async move { open(&mut opening, "asleep").await.diagnostics },
+        )
+        .await,
+    );
+    let mut listing = client.clone();
+    calls.push(
+        asleep(&world, async move {
+            let found = list(&mut listing, "asleep", false, 0).await;
+            found.into_iter().flat_map(|event| event.diagnostic).collect()
+        })
+        .await,
+    );
+    let mut watering_it = client.clone();
+    calls.push(
+        asleep(&world, async move {
+            use tf::invoke_action::event::Type as Event;
+            let answer = watering_it.invoke_action(tf::invoke_action::Request {
+                action_type: "garden_water".to_owned(),
+                config: watering("asleep"),
+                client_capabilities: None,
+            });
+            let events = collected(answer.await.expect("a stream").into_inner()).await;
+            let last = events.into_iter().next_back().and_then(|event| event.r#type);
+            let Some(Event::Completed(over)) = last else {
+                panic!("an end: {last:?}")
+            };
+            over.diagnostics
+        })
+        .await,
+    );
+
+    client
+        .stop_provider(tf::stop_provider::Request {})
+        .await
+        .expect("an answer");
+    let names = ["read", "plan", "import", "read", "open", "list", "action"];
+    for (name, call) in names.into_iter().zip(calls) {
+        let diagnostics = within(name, call).await.expect("no panic");
+        assert_eq!(diagnostics[0].summary, "Stopped before it was done", "{name}");
+        let words = format!("The {name} did not end within 5 seconds of being told to stop");
+        assert!(diagnostics[0].detail.starts_with(&words), "{diagnostics:?}");
+    }
 }
 
 #[tokio::test]
@@ -1097,10 +1290,12 @@ async fn what_cannot_be_decided_is_deferred_where_the_host_allows_it() {
         (&config, None, None),
         (&config, may_defer(), Some(Reason::ResourceConfigUnknown)),
         (
-            &bed([("fault", "defer: no ground".into())]),
+            &bed([("fault", "defer: no ground".into()), ("old_note", Value::Unknown)]),
             may_defer(),
             Some(Reason::AbsentPrereq),
         ),
+        // All is known, as in an apply, in which deferring is an error that the host seems to allow.
+        (&bed([("fault", "defer: no ground".into())]), may_defer(), None),
         (&bed([]), may_defer(), None),
     ] {
         let answer = client

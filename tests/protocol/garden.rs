@@ -43,6 +43,12 @@ impl World {
         }
     }
 
+    /// For who does not listen to a stop either.
+    async fn sleeps(&self) {
+        self.waits.notify_one();
+        std::future::pending().await
+    }
+
     fn beds(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Value>> {
         self.beds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,12 +56,12 @@ impl World {
 
 /// The provider.
 pub(crate) struct Garden {
-    schema: Schema,
+    pub(crate) schema: Schema,
     meta: Schema,
-    resources: Vec<Arc<dyn Resource>>,
-    data_sources: Vec<Arc<dyn DataSource>>,
-    functions: Vec<Arc<dyn Function>>,
-    ephemerals: Vec<Arc<dyn Ephemeral>>,
+    pub(crate) resources: Vec<Arc<dyn Resource>>,
+    pub(crate) data_sources: Vec<Arc<dyn DataSource>>,
+    pub(crate) functions: Vec<Arc<dyn Function>>,
+    pub(crate) ephemerals: Vec<Arc<dyn Ephemeral>>,
     lists: Vec<Arc<dyn List>>,
     actions: Vec<Arc<dyn Action>>,
     /// The climate is not known yet.
@@ -145,7 +151,7 @@ pub(crate) fn bed_schema() -> Schema {
         ),
     ];
     let gate = [("width", Attribute::number(Presence::Optional, "In centimetres."))];
-    let mut schema = Schema::new(
+    Schema::new(
         "A bed.",
         [
             (
@@ -224,6 +230,15 @@ pub(crate) fn bed_schema() -> Schema {
                 ),
             ),
             (
+                "visitor",
+                Attribute::blocks(
+                    Nesting::List,
+                    "Who came by.",
+                    [("name", Attribute::string(Presence::Computed, "Who."))],
+                )
+                .computed(),
+            ),
+            (
                 "soil",
                 Attribute::group(
                     "What it is made of.",
@@ -231,9 +246,8 @@ pub(crate) fn bed_schema() -> Schema {
                 ),
             ),
         ],
-    );
-    schema.version = 1;
-    schema
+    )
+    .version(1)
 }
 
 /// The schema of `garden_key`.
@@ -314,6 +328,8 @@ fn grown(planned: &Value, id: &str, watered: i64) -> Value {
     let mut bed = planned.clone();
     bed.set("id", id);
     bed.set("watered", watered);
+    let bees = (0..watered).map(|_| Value::object([("name", Value::from("bee"))]));
+    bed.set("visitor", Value::List(bees.collect()));
     if bed.get("sign").is_unknown() {
         let size = bed.get("size").as_i64().unwrap_or_default();
         bed.set("sign", format!("{} {size}", text(planned, "name")));
@@ -357,6 +373,9 @@ impl Resource for Bed {
 
     async fn read(&self, request: ReadRequest) -> ReadResponse {
         self.world.heard(&request.meta, "a look");
+        if text(&request.state, "fault") == "read: sleeps" {
+            self.world.sleeps().await;
+        }
         let mut response = request.unchanged();
         let found = self.world.beds().get(text(&response.state, "id")).cloned();
         if let (Some(found), "read: another object") = (&found, text(&response.state, "fault")) {
@@ -374,6 +393,9 @@ impl Resource for Bed {
             self.world.happened("planned again with what the first plan kept");
         }
         self.world.heard(&request.meta, "a plan");
+        if text(&request.config, "fault") == "plan: sleeps" {
+            self.world.sleeps().await;
+        }
         let mut response = request.as_proposed();
         response.private.insert("planned".to_owned(), true.into());
         response
@@ -386,7 +408,7 @@ impl Resource for Bed {
             private: request.private.clone(),
             diagnostics: Diagnostics::new(),
         };
-        if request.planned.is_null() {
+        if request.is_destroy() {
             self.world.beds().remove(text(&request.prior, "id"));
             return response;
         }
@@ -394,7 +416,7 @@ impl Resource for Bed {
             self.world
                 .happened(format!("was told a secret of {} characters", secret.len()));
         }
-        let id = match request.prior.is_null() {
+        let id = match request.is_create() {
             true => format!("bed-{}", text(&request.planned, "name").to_lowercase()),
             false => text(&request.prior, "id").to_owned(),
         };
@@ -402,7 +424,7 @@ impl Resource for Bed {
         response.state = grown(&request.planned, &id, watered);
         self.world.beds().insert(id, response.state.clone());
         match text(&request.planned, "fault") {
-            "apply: panics after it was saved" => {
+            "apply: panics after it was saved" | NO_IDENTITY | PANICKING_IDENTITY => {
                 request
                     .checkpoint
                     .save(response.state.clone(), response.private.clone());
@@ -412,8 +434,7 @@ impl Resource for Bed {
                 request
                     .checkpoint
                     .save(response.state.clone(), response.private.clone());
-                self.world.waits.notify_one();
-                std::future::pending().await
+                self.world.sleeps().await;
             }
             "apply: another identity" => {
                 response.state.set("id", "bed-another");
@@ -424,13 +445,10 @@ impl Resource for Bed {
     }
 
     async fn import(&self, id: &str, _deadline: Deadline) -> ImportResponse {
-        let mut state = self.schema.nothing();
-        state.set("id", id);
-        ImportResponse {
-            state,
-            private: Private::new(),
-            diagnostics: Diagnostics::new(),
+        if id == "asleep" {
+            self.world.sleeps().await;
         }
+        ImportResponse::by_id(&self.schema, "id", id)
     }
 }
 
@@ -454,6 +472,11 @@ impl Mover for Bed {
     }
 }
 
+/// Faults of an apply that was saved, and whose identity cannot be told.
+pub(crate) const NO_IDENTITY: &str = "apply: panics, and has no identity";
+pub(crate) const PANICKING_IDENTITY: &str = "apply: panics, and so does its identity";
+pub(crate) const PANICKING_IDENTITY_ONLY: &str = "apply: is well, and its identity panics";
+
 struct BedIdentity {
     schema: IdentitySchema,
     world: Arc<World>,
@@ -463,6 +486,18 @@ struct BedIdentity {
 impl Identity for BedIdentity {
     fn schema(&self) -> &IdentitySchema {
         &self.schema
+    }
+
+    fn of(&self, state: &Value) -> Value {
+        let exists = !state.get("id").is_unknown();
+        match text(state, "fault") {
+            NO_IDENTITY if exists => Value::object([("name", Value::Null), ("id", Value::Null)]),
+            PANICKING_IDENTITY | PANICKING_IDENTITY_ONLY if exists => panic!("the label fell off"),
+            _ => Value::object([
+                ("name", state.get("name").clone()),
+                ("id", state.get("id").clone()),
+            ]),
+        }
     }
 
     async fn import(&self, identity: &Value, _deadline: Deadline) -> ImportResponse {
@@ -484,9 +519,9 @@ impl Identity for BedIdentity {
     }
 }
 
-struct Weather {
-    schema: Schema,
-    world: Arc<World>,
+pub(crate) struct Weather {
+    pub(crate) schema: Schema,
+    pub(crate) world: Arc<World>,
 }
 
 #[tonic::async_trait]
@@ -505,6 +540,9 @@ impl DataSource for Weather {
 
     async fn read(&self, request: ReadDataRequest) -> ReadDataResponse {
         self.world.heard(&request.meta, "the weather");
+        if text(&request.config, "day") == "asleep" {
+            self.world.sleeps().await;
+        }
         let mut state = request.config;
         state.set("rain", true);
         ReadDataResponse {
@@ -514,9 +552,9 @@ impl DataSource for Weather {
     }
 }
 
-struct Key {
-    schema: Schema,
-    world: Arc<World>,
+pub(crate) struct Key {
+    pub(crate) schema: Schema,
+    pub(crate) world: Arc<World>,
 }
 
 #[tonic::async_trait]
@@ -549,6 +587,7 @@ impl Ephemeral for Key {
             "changed" => result.set("gate", "another"),
             "unknown" => result.set("token", Value::Unknown),
             "gone" => result = Value::Null,
+            "asleep" => self.world.sleeps().await,
             _ => {}
         }
         OpenResponse {
@@ -609,6 +648,9 @@ impl List for Beds {
     async fn list(&self, request: ListRequest, mut found: Found) -> Diagnostics {
         let prefix = text(&request.config, "prefix");
         assert_ne!(prefix, "panic", "list was told to");
+        if prefix == "asleep" {
+            self.world.sleeps().await;
+        }
         let beds: Vec<Value> = self.world.beds().values().cloned().collect();
         for bed in beds.iter().filter(|bed| text(bed, "name").starts_with(prefix)) {
             let identity = Value::object([("name", bed.get("name").clone()), ("id", bed.get("id").clone())]);
@@ -657,6 +699,9 @@ impl Action for Water {
         let bed = text(&config, "bed");
         progress.report(format!("walking to {bed}"));
         assert_ne!(bed, "panic", "water was told to");
+        if bed == "asleep" {
+            self.world.sleeps().await;
+        }
         if bed == "far" {
             self.world.waits.notify_one();
             deadline.stop.cancelled().await;

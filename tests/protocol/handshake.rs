@@ -106,6 +106,18 @@ async fn whatever_versions_are_offered_six_is_the_answer() {
 }
 
 #[tokio::test]
+async fn a_variable_that_is_no_text_keeps_nobody_from_starting() {
+    let plugin = Launch::by_terraform()
+        .with_bytes(b"SOMEBODYS", b"\xff\xfe")
+        .with_bytes(b"NAMELESS_\xff", b"x")
+        .with_bytes(b"TF_LOG_PROVIDER_KVTLS_TLS", b"\xff")
+        .with_bytes(b"ARM_CLIENT_ID", b"\xff")
+        .start()
+        .await;
+    assert!(is_served(&plugin.dial().await).await, "{}", plugin.stderr());
+}
+
+#[tokio::test]
 async fn only_hosts_that_know_of_multiplexing_hear_of_it() {
     let host = Host::start(&[("PLUGIN_MULTIPLEX_GRPC", "true")]).await;
     assert_eq!(host.plugin().handshake().multiplexed.as_deref(), Some("false"));

@@ -252,8 +252,14 @@ async fn each_subsystem_of_the_log_has_a_level_of_its_own() {
         "{}",
         loud.stderr
     );
+    for told in [
+        "tf_provider_addr=example.test/acme/notes",
+        "tf_proto_version=6.11",
+    ] {
+        assert!(loud.stderr.contains(told), "{told}: {}", loud.stderr);
+    }
     assert!(
-        loud.stderr.contains("@module=kvtls.tfplugin6.server.answer"),
+        loud.stderr.contains("@module=notes.tfplugin6.server.answer"),
         "{}",
         loud.stderr
     );

@@ -194,6 +194,85 @@ fn random_bytes_do_no_harm() {
     });
 }
 
+/// What decoding may hold at its peak for each byte it is given, whether it succeeds or fails. The dearest byte seen takes
+/// 122: a null of a list that is just growing, and so there twice.
+const PEAK_OF_A_BYTE: u64 = 200;
+
+/// What it may hold besides: the words of an error.
+const PEAK_OF_ANY: u64 = 8 << 10;
+
+/// Decodes as everything that comes from a host, and looks at the allocator.
+fn stays_below_the_bound(bytes: &[u8]) {
+    let length = u64::try_from(bytes.len()).expect("short");
+    let bound = PEAK_OF_A_BYTE * length + PEAK_OF_ANY;
+    let measured = |what: &str, decode: &dyn Fn()| {
+        let peak = allocation_counter::measure(decode).bytes_max;
+        assert!(peak <= bound, "{what}: {length} bytes made it hold {peak}");
+    };
+    for ty in targets::types_of_messagepack() {
+        measured("MessagePack", &|| drop(decode(&ty, bytes)));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        for ty in targets::types_of_state() {
+            measured("state", &|| drop(Value::from_json(&ty, text)));
+        }
+        measured("type", &|| drop(Type::from_json(text)));
+    }
+}
+
+#[test]
+fn decoding_never_holds_more_than_the_bytes_justify() {
+    // Headers that promise what does not follow.
+    let ty = br#"["map",["list","string"]]"#;
+    for promise in [
+        &[0xdd, 0xff, 0xff, 0xff, 0xff][..],
+        &[0xdf, 0xff, 0xff, 0xff, 0xff],
+        &[0xdb, 0xff, 0xff, 0xff, 0xff],
+        &[0xc6, 0xff, 0xff, 0xff, 0xff],
+        &[0xc9, 0xff, 0xff, 0xff, 0xff, 0x0c],
+        &[0x92, 0xc6, 0xff, 0xff, 0xff, 0xff],
+    ] {
+        stays_below_the_bound(promise);
+        stays_below_the_bound(&[&[0x91][..], promise].concat());
+        let dynamic = [&[0x92, 0xc4, 25][..], ty, promise].concat();
+        stays_below_the_bound(&dynamic);
+        stays_below_the_bound(&[&[0xdd, 0, 0, 0, 9][..], &dynamic].concat());
+    }
+    // Numbers that are longer than they look, and nesting.
+    for text in [
+        "1e999999999",
+        "-1e-999999999",
+        "[1e99999,1e99999]",
+        "1e18446744073709551616",
+    ] {
+        stays_below_the_bound(text.as_bytes());
+        let length = u8::try_from(text.len()).expect("short");
+        stays_below_the_bound(&[&[0x91, 0xd9, length][..], text.as_bytes()].concat());
+    }
+    stays_below_the_bound("[".repeat(10_000).as_bytes());
+    stays_below_the_bound("{\"a\":".repeat(10_000).as_bytes());
+    stays_below_the_bound("[\"list\",".repeat(10_000).as_bytes());
+    stays_below_the_bound(&[0x91; 10_000]);
+    stays_below_the_bound(&[0x81; 10_000]);
+    stays_below_the_bound(&[0xc0; 10_000]);
+    stays_below_the_bound(&[&[0xdd, 0, 0, 0x27, 0x10][..], &[0xc0; 10_000]].concat());
+    stays_below_the_bound(&[&[0xdd, 0, 0, 0x27, 0x0f][..], &[0xc0; 10_000]].concat());
+    // And whatever else there is, whole, cut short and changed.
+    for_all(&vec(any::<u8>(), 0..400), |bytes| stays_below_the_bound(&bytes));
+    for_all(&"[\\[\\]{}\",:0-9a-z ]{0,200}", |text| {
+        stays_below_the_bound(text.as_bytes())
+    });
+    let spoilt = (typed(true), any::<prop::sample::Index>(), any::<u8>());
+    for_all(&spoilt, |((ty, value), at, byte)| {
+        let mut bytes = encode(&ty, &value).expect("a value of the type");
+        let at = at.index(bytes.len());
+        stays_below_the_bound(&bytes[..at]);
+        stays_below_the_bound(json(&value).unwrap_or_default().as_bytes());
+        bytes[at] = byte;
+        stays_below_the_bound(&bytes);
+    });
+}
+
 #[test]
 fn the_dearest_bytes_stay_within_the_bound() {
     let mut doubles = vec![0xdc, 0x01, 0x00];
@@ -206,9 +285,14 @@ fn the_dearest_bytes_stay_within_the_bound() {
     dynamic.extend(ty);
     dynamic.extend(doubles);
     targets::messagepack(&dynamic);
+    stays_below_the_bound(&dynamic);
     let mut nothing = vec![0xdd, 0x00, 0x01, 0x00, 0x00];
     nothing.extend([0xc0; 0x1_0000]);
     targets::messagepack(&nothing);
+    stays_below_the_bound(&nothing);
+    let strings = Type::list(Type::String);
+    let peak = allocation_counter::measure(|| drop(decode(&strings, &nothing))).bytes_max;
+    assert!(peak > 0x1_0000, "the allocator is heard: {peak}");
 }
 
 #[test]

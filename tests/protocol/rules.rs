@@ -7,6 +7,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "rows of a table are values")]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use kvtls::framework::contract::{
     check_apply, check_data, check_final_plan, check_identity, check_import, check_open, check_plan,
@@ -14,9 +15,11 @@ use kvtls::framework::contract::{
 };
 use kvtls::framework::identity::Maturity;
 use kvtls::framework::{
-    Attribute, AttributePath, Diagnostics, IdentityAttribute, IdentitySchema, Nesting, Parameter, Presence,
-    Schema, Signature, Type, Value,
+    Attribute, AttributePath, Diagnostics, Function, FunctionError, IdentityAttribute, IdentitySchema,
+    Nesting, Parameter, Presence, Schema, Signature, Type, Value,
 };
+
+use crate::garden::{Garden, Key, Weather};
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
 
@@ -145,6 +148,38 @@ fn read(name: &str, new: Value) -> Faults {
     faults(check_read(&thing(), &with(&[(name, new)])))
 }
 
+/// The garden, with something about it changed.
+fn provider(change: fn(&mut Garden)) -> Faults {
+    let mut garden = Garden::new(&Arc::default());
+    change(&mut garden);
+    let faults = kvtls::framework::check(&garden);
+    faults.into_iter().map(|fault| (String::new(), fault)).collect()
+}
+
+fn one_secret() -> Schema {
+    Schema::new("x", [("secret", string().write_only())])
+}
+
+struct Named(&'static str, Signature);
+
+impl Function for Named {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.1
+    }
+
+    fn call(&self, _arguments: &[Value]) -> Result<Value, FunctionError> {
+        Ok(true.into())
+    }
+}
+
+fn named(name: &'static str) -> Arc<dyn Function> {
+    Arc::new(Named(name, Signature::new("x", Vec::new(), Type::Bool)))
+}
+
 fn schema(name: &str, attribute: Attribute) -> Faults {
     let schema = Schema::new("x", [(name, attribute)]);
     schema
@@ -220,6 +255,14 @@ fn rules() -> Vec<Rule> {
         ("4.1", "No attribute and block share a name", Shape("one map holds both")),
         ("4.1", "Names are lower-case identifiers", Check(|| schema("a_1", string()), || schema("A", string()), "", "lower-case letters")),
         ("4.1", "The names of meta-arguments are taken", Check(|| schema("counts", string()), || schema("count", string()), "", "Terraform's own")),
+        ("4.1", "A provider block has `alias` and `version` already", Check(|| provider(|it| it.schema = Schema::new("x", [("versions", string())])), || provider(|it| it.schema = Schema::new("x", [("version", string())])), "", "version: the name is Terraform's own")),
+        ("4.1", "Functions and types have identifiers for names", Check(|| provider(|it| it.functions = vec![named("a_b")]), || provider(|it| it.functions = vec![named("a b")]), "", "the name is an identifier")),
+        ("4.1", "No two of a family share a name", Check(|| provider(|it| it.functions = vec![named("a"), named("b")]), || provider(|it| it.functions = vec![named("a"), named("a")]), "", "two of one name")),
+        ("4.3", "A provider block holds nothing write-only", Check(|| provider(|_| {}), || provider(|it| it.schema = one_secret()), "", "provider block: write-only")),
+        ("4.3", "A data source holds nothing write-only", Check(|| provider(|_| {}), || provider(|it| it.data_sources = vec![Arc::new(Weather { schema: one_secret(), world: Arc::default() })]), "", "garden_weather: write-only")),
+        ("4.3", "An ephemeral resource holds nothing write-only", Check(|| provider(|_| {}), || provider(|it| it.ephemerals = vec![Arc::new(Key { schema: one_secret(), world: Arc::default() })]), "", "garden_key: write-only")),
+        ("5.10", "A list resource needs a resource with an identity", Check(|| provider(|_| {}), || provider(|it| it.resources.clear()), "", "no resource of that name has an identity")),
+        ("5.10", "The parts of an identity have identifiers for names", Check(|| IdentitySchema::new([("id", IdentityAttribute::required("x"))]).check().into_iter().map(|fault| (String::new(), fault)).collect(), || IdentitySchema::new([("i d", IdentityAttribute::required("x"))]).check().into_iter().map(|fault| (String::new(), fault)).collect(), "", "is an identifier")),
         ("4.1", "Nesting is one of the known kinds", Shape("`Nesting` has no invalid value")),
         ("4.1", "A list or set of blocks has at least not more than at most", Check(|| schema("a", block(Nesting::List).between(1, 2)), || schema("a", block(Nesting::Set).between(2, 1)), "", "at least more than at most")),
         ("4.1", "A single block is at most one", Check(|| schema("a", block(Nesting::Single).between(1, 1)), || schema("a", block(Nesting::Single).between(0, 2)), "", "more than one")),
@@ -234,7 +277,9 @@ fn rules() -> Vec<Rule> {
         ("4.1", "No two parameters share a name, the variadic one included", Check(|| signature(vec![parameter("a")], Some(parameter("b"))), || signature(vec![parameter("a")], Some(parameter("a"))), "", "two parameters")),
         ("4.1", "The variadic parameter has a name", Check(|| signature(vec![], Some(parameter("a"))), || signature(vec![], Some(parameter(""))), "", "is an identifier")),
         ("4.1", "A deprecation message only on what is deprecated", Shape("the flag is made of the message")),
-        ("4.1", "Inside a computed block all is computed", Shape("no block is computed")),
+        ("4.1", "Inside a computed block all is computed", Check(|| schema("a", Attribute::blocks(Nesting::List, "x", [("b", Attribute::string(Computed, "x")), ("c", Attribute::blocks(Nesting::Set, "x", [("d", Attribute::string(Computed, "x"))]).computed())]).computed()), || schema("a", Attribute::blocks(Nesting::List, "x", [("b", Attribute::blocks(Nesting::Set, "x", [("d", Attribute::string(Computed, "x"))]))]).computed()), "", "computed only")),
+        ("4.1", "A group is not computed", Check(|| schema("a", Attribute::group("x", [("b", string())])), || schema("a", Attribute::group("x", [("b", Attribute::string(Computed, "x"))]).computed()), "", "a group cannot be computed")),
+        ("4.1", "A host that knows no computed blocks sees none", Test("families", "blocks_of_the_provider_are_filled_where_the_host_knows_them")),
         ("4.2", "A nested attribute holds no blocks", Check(|| schema("a", block(Nesting::List)), || schema("a", Attribute::nested(Nesting::Single, Optional, "x", [("b", block(Nesting::List))])), "", "cannot hold blocks")),
         ("4.2", "What is inside a computed object is computed", Check(|| schema("a", Attribute::nested(Nesting::Single, Computed, "x", [("b", Attribute::string(Computed, "x"))])), || schema("a", Attribute::nested(Nesting::Single, Computed, "x", [("b", string())])), "", "computed only")),
         ("4.3", "A write-only attribute is not computed", Check(|| schema("a", string().write_only()), || schema("a", Attribute::string(OptionalComputed, "x").write_only()), "", "exclude each other")),
@@ -270,6 +315,7 @@ fn rules() -> Vec<Rule> {
         ("5.2", "Planned private data comes back", Test("rpcs", "a_thing_lives_its_whole_life")),
         ("5.2", "The legacy type system is never claimed", Shape("the flag is never set")),
         ("5.2", "Deferred only where it is allowed", Test("families", "what_cannot_be_decided_is_deferred_where_the_host_allows_it")),
+        ("2.4", "Nothing is deferred during an apply", Test("cli", "nothing_is_deferred_during_an_apply")),
         // The plan made again during apply.
         ("5.3", "Known values stay", Check(|| again("note", text("a"), text("a")), || again("note", text("a"), text("b")), "note", "another one than planned")),
         ("5.3", "Unknown values may become known, known ones not unknown", Check(|| again("id", U, text("a")), || again("id", text("a"), U), "id", "became unknown")),
@@ -293,6 +339,7 @@ fn rules() -> Vec<Rule> {
         ("5.5", "A failed update or delete keeps state and private data", Test("rpcs", "a_failed_update_or_delete_without_a_state_keeps_the_stored_one")),
         ("5.5", "A panic is no gRPC status", Test("rpcs", "a_panic_is_a_bug_report_and_the_stored_state_stays")),
         ("5.5", "A panic does not orphan what was saved", Test("families", "what_an_apply_had_saved_survives_its_panic")),
+        ("5.5", "Nor does an identity that cannot be told", Test("families", "an_object_is_kept_whose_identity_cannot_be_told")),
         // Reads.
         ("5.6", "A read state is wholly known; null is gone", Check(|| faults(check_read(&thing(), &N)), || read("id", U), "id", "still unknown")),
         ("5.6", "A read returns nothing write-only", Check(|| read("secret", N), || read("secret", text("s")), "secret", "write-only")),
@@ -378,6 +425,14 @@ const SOURCES: [(&str, &str, &str); 5] = [
         include_str!("../../src/framework/function.rs"),
     ),
 ];
+
+#[test]
+fn the_provider_itself_is_sound() {
+    assert_eq!(
+        kvtls::framework::check(&kvtls::provider::Kvtls::new()),
+        Vec::<String>::new()
+    );
+}
 
 #[test]
 fn each_rule_passes_what_keeps_it_and_refuses_what_breaks_it() {

@@ -117,6 +117,27 @@ fn every_room_names_only_what_it_may() {
     );
 }
 
+/// What only this provider is about: the framework is for providers of any kind.
+const NOT_THE_FRAMEWORKS: [&str; 6] = ["azure", "kubernetes", "k8s", "ingress", "vault", "kvtls"];
+
+#[test]
+fn the_framework_says_no_word_of_what_this_provider_is_about() {
+    let mut wrong = Vec::new();
+    for room in ["src/go_plugin", "src/tfplugin6", "src/framework"] {
+        for file in files::below(room) {
+            let text = files::text(&file).unwrap_or_default();
+            for (number, line) in text.lines().enumerate() {
+                // The crate's name is the one that a user of the framework writes, too.
+                let said = line.to_lowercase().replace("kvtls::", "");
+                if NOT_THE_FRAMEWORKS.iter().any(|word| said.contains(word)) {
+                    wrong.push(format!("{}:{}: {}", file.display(), number + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn the_table_bites() {
     let names = |source: &str, place: &[&str]| {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::files;
 
@@ -49,7 +50,7 @@ fn every_call_of_the_protocol_is_tested_and_listed() {
     );
     let mut without = Vec::new();
     for call in calls {
-        let tests = tests_of(&format!("{}(", snake(call)), &functions);
+        let tests = tests_of(&snake(call), &functions);
         if tests.is_empty() {
             without.push(call);
         }
@@ -78,9 +79,14 @@ fn every_call_of_the_protocol_is_tested_and_listed() {
 struct Function {
     /// File and name, as `cargo test` prints them.
     title: String,
+    module: String,
     name: String,
     is_test: bool,
+    /// Called as `.name(`.
+    is_method: bool,
     body: String,
+    /// What its file can reach of other files: `crate::core::`.
+    reaches: Rc<BTreeSet<String>>,
 }
 
 /// The functions of the protocol tests, by what the lines say.
@@ -94,6 +100,7 @@ fn functions() -> Vec<Function> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
+        let reaches = Rc::new(reaches(&text));
         let mut is_test = false;
         for line in text.lines() {
             let trimmed = line.trim_start();
@@ -108,9 +115,12 @@ fn functions() -> Vec<Function> {
                 let name = rest.get(..end).unwrap_or_default().to_owned();
                 found.push(Function {
                     title: format!("{module}::{name}"),
+                    module: module.clone(),
                     name,
                     is_test: std::mem::take(&mut is_test),
-                    body: String::new(),
+                    is_method: false,
+                    body: format!("{line}\n"),
+                    reaches: Rc::clone(&reaches),
                 });
             } else if let Some(function) = found.last_mut() {
                 function.body.push_str(line);
@@ -118,22 +128,38 @@ fn functions() -> Vec<Function> {
             }
         }
     }
+    for function in &mut found {
+        let (_, from_its_name) = function.body.split_once("fn ").unwrap_or_default();
+        let first = from_its_name.split(['(', ',', ')']).nth(1).unwrap_or_default();
+        function.is_method = first.trim().ends_with("self");
+        let signature = function.body.find('{').unwrap_or_default();
+        function.body.drain(..signature);
+    }
     found
 }
 
-/// The tests that make a call themselves, or through helpers.
+/// The other files of the tests that a file names.
+fn reaches(text: &str) -> BTreeSet<String> {
+    let after = text.split("crate::").skip(1);
+    after
+        .filter_map(|rest| Some(rest.split_once("::")?.0.to_owned()))
+        .filter(|module| module.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .collect()
+}
+
+/// The tests that make a call themselves, or through helpers: of their own file, or of one that it names.
 fn tests_of(call: &str, functions: &[Function]) -> BTreeSet<String> {
     let mut callers: BTreeMap<&str, &Function> = BTreeMap::new();
-    let mut wanted = vec![call.to_owned()];
+    for function in functions.iter().filter(|function| makes(&function.body, call)) {
+        callers.insert(&function.title, function);
+    }
     for _ in 0..3 {
-        let mut next = Vec::new();
+        let helpers: Vec<&Function> = callers.values().copied().filter(|it| !it.is_test).collect();
         for function in functions {
-            let calls = wanted.iter().any(|wanted| says(&function.body, wanted));
-            if calls && callers.insert(&function.title, function).is_none() && !function.is_test {
-                next.push(format!("{}(", function.name));
+            if helpers.iter().any(|helper| uses(function, helper)) {
+                callers.insert(&function.title, function);
             }
         }
-        wanted = next;
     }
     callers
         .into_values()
@@ -142,12 +168,63 @@ fn tests_of(call: &str, functions: &[Function]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether `words` stand there, and not as the end of a longer name.
-fn says(body: &str, words: &str) -> bool {
-    body.match_indices(words).any(|(at, _)| {
-        let before = body.get(..at).unwrap_or_default().chars().next_back();
-        !before.is_some_and(|before| before.is_alphanumeric() || before == '_')
+/// Whether the client's method is called there, or stands in a row of a table of calls with its request.
+fn makes(body: &str, call: &str) -> bool {
+    let in_a_row = format!("{call}(tf::");
+    body.contains(&format!(".{call}(")) || body.lines().any(|line| line.trim_start().starts_with(&in_a_row))
+}
+
+/// Whether one calls the other, which is a method or a function: not what is called the same elsewhere.
+fn uses(function: &Function, helper: &Function) -> bool {
+    if function.module != helper.module && !function.reaches.contains(&helper.module) {
+        return false;
+    }
+    if helper.is_method {
+        return function.body.contains(&format!(".{}(", helper.name));
+    }
+    let called = format!("{}(", helper.name);
+    function.body.match_indices(&called).any(|(at, _)| {
+        let before = function.body.get(..at).unwrap_or_default();
+        match before.strip_suffix("::") {
+            Some(path) => path.ends_with(&helper.module) || path.ends_with("Self"),
+            None => !before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.'),
+        }
     })
+}
+
+#[test]
+fn a_call_is_a_method_of_the_client_and_a_helper_is_of_its_file() {
+    let function = |title: &str, is_method, is_test, body: &str, reached: &[&str]| {
+        let (module, name) = title.split_once("::").expect("a title");
+        Function {
+            title: title.to_owned(),
+            module: module.to_owned(),
+            name: name.to_owned(),
+            is_test,
+            is_method,
+            body: body.to_owned(),
+            reaches: Rc::new(reached.iter().map(|it| (*it).to_owned()).collect()),
+        }
+    };
+    let functions = [
+        function("core::plan", true, false, "self.client.plan_it(x)", &[]),
+        function("one::list", false, false, "client\n.list_it(x)", &[]),
+        function("one::lists", false, true, "list(&mut client)", &[]),
+        function("one::only_a_type", false, true, "Type::list(Type::Bool)", &[]),
+        function("one::plans", false, true, "core.plan(x)", &["core"]),
+        function("two::cli", false, true, "cli.plan(x); list(x)", &["one_more"]),
+        function(
+            "two::table",
+            false,
+            true,
+            "refused!(\n  list_it(tf::list_it::Request),\n)",
+            &[],
+        ),
+        function("two::far", false, true, "crate::one::list(x)", &["one"]),
+    ];
+    let of = |call: &str| tests_of(call, &functions).into_iter().collect::<Vec<_>>();
+    assert_eq!(of("list_it"), ["one::lists", "two::far", "two::table"]);
+    assert_eq!(of("plan_it"), ["one::plans"]);
 }
 
 fn snake(call: &str) -> String {

@@ -17,6 +17,8 @@ pub(crate) struct Core {
     client: ProviderClient<Channel>,
     type_name: &'static str,
     schema: Schema,
+    /// What it says that it can do.
+    pub(crate) capabilities: Option<ClientCapabilities>,
 }
 
 /// What Terraform stores.
@@ -47,6 +49,7 @@ impl Core {
             client,
             type_name,
             schema: schema.clone(),
+            capabilities: None,
         }
     }
 
@@ -62,6 +65,7 @@ impl Core {
             proposed_new_state: self.message(&proposed),
             config: self.message(config),
             prior_private: stored.private.clone(),
+            client_capabilities: self.capabilities,
             ..Default::default()
         };
         let answer = self
@@ -141,6 +145,7 @@ impl Core {
             type_name: self.type_name.to_owned(),
             current_state: self.message(&stored.value),
             private: stored.private.clone(),
+            client_capabilities: self.capabilities,
             ..Default::default()
         };
         let answer = self.client.read_resource(request).await.expect("no status");

@@ -8,7 +8,9 @@
 //! its [`Plugin`] is dropped.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::future::Future;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Stdio;
@@ -113,7 +115,7 @@ impl Host {
 pub(crate) struct Launch {
     pub(crate) executable: PathBuf,
     pub(crate) arguments: Vec<String>,
-    environment: BTreeMap<String, String>,
+    environment: BTreeMap<OsString, OsString>,
     identity: Identity,
     temporary: TempDir,
 }
@@ -129,7 +131,7 @@ impl Launch {
         Self {
             executable: env!("CARGO_BIN_EXE_terraform-provider-kvtls").into(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
-            environment: BTreeMap::from([("TMPDIR".to_owned(), directory)]),
+            environment: BTreeMap::from([("TMPDIR".into(), directory.into())]),
             identity: Identity::new(),
             temporary,
         }
@@ -152,10 +154,17 @@ impl Launch {
     pub(crate) fn environment(mut self, variables: &[(&str, &str)]) -> Self {
         for (name, value) in variables {
             match value.is_empty() {
-                true => self.environment.remove(*name),
-                false => self.environment.insert((*name).to_owned(), (*value).to_owned()),
+                true => self.environment.remove(OsStr::new(name)),
+                false => self.environment.insert(name.into(), value.into()),
             };
         }
+        self
+    }
+
+    /// The same with a variable that is no text.
+    pub(crate) fn with_bytes(mut self, name: &[u8], value: &[u8]) -> Self {
+        let bytes = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+        self.environment.insert(bytes(name), bytes(value));
         self
     }
 

@@ -131,17 +131,17 @@ async fn everything(slow: &Slow) -> Vec<(&'static str, Value, Diagnostics)> {
         checkpoint: Checkpoint::default(),
         deadline: long_ago(),
     };
-    let read = read(slow, read_request).await;
+    let read = read(slow, read_request, Host::default()).await;
     assert_eq!(read.private, kept(), "a read keeps private data whatever happens");
-    let plan = plan(slow, plan_request).await;
-    let apply = apply(slow, apply_request).await;
+    let plan = plan(slow, plan_request, Host::default()).await;
+    let apply = apply(slow, apply_request, Host::default()).await;
     let import = import(slow, "a", long_ago()).await;
     let data_request = ReadDataRequest {
         config: state(),
         meta: Value::Null,
         deadline: long_ago(),
     };
-    let data = read_data(slow, data_request).await;
+    let data = read_data(slow, data_request, Host::default()).await;
     vec![
         ("read", read.state, read.diagnostics),
         ("plan", plan.planned, plan.diagnostics),
@@ -166,6 +166,18 @@ async fn who_sleeps_through_the_deadline_is_abandoned_in_words() {
         // Only a read answers with the stored state; elsewhere its absence makes Terraform keep it.
         let expected = if position == 0 { state() } else { Value::Null };
         assert_eq!(left, expected, "{operation}");
+    }
+}
+
+#[test]
+fn what_is_said_of_the_abandoned_has_no_holes() {
+    for operation in [
+        Operation::look("read"),
+        Operation::act("action"),
+        Operation::APPLY,
+    ] {
+        let detail = stopped_late(operation).detail;
+        assert!(!detail.contains("  "), "{detail}");
     }
 }
 

@@ -377,6 +377,81 @@ fn a_set_element_keeps_what_the_provider_computed_for_it_as_long_as_nothing_diff
 }
 
 #[test]
+fn a_set_element_that_is_configured_as_before_keeps_what_the_schema_says_it_keeps() {
+    let schema = Schema::new(
+        "x",
+        [
+            ("note", Attribute::string(Optional, "x")),
+            (
+                "ports",
+                Attribute::nested(
+                    Nesting::Set,
+                    Optional,
+                    "x",
+                    [
+                        ("port", Attribute::number(Required, "x")),
+                        ("title", Attribute::string(Optional, "x")),
+                        (
+                            "protocol",
+                            Attribute::string(OptionalComputed, "x").default("TCP"),
+                        ),
+                        ("node_port", Attribute::number(Computed, "x").keeps_prior()),
+                        ("name", Attribute::string(Computed, "x").computed_from(&["port"])),
+                        ("seen", Attribute::string(Computed, "x")),
+                    ],
+                ),
+            ),
+        ],
+    );
+    let port = |port: i64, title: Value, [protocol, node_port, name, seen]: [Value; 4]| {
+        map([
+            ("port", Value::from(port)),
+            ("title", title),
+            ("protocol", protocol),
+            ("node_port", node_port),
+            ("name", name),
+            ("seen", seen),
+        ])
+    };
+    let with = |note: &str, ports: Vec<Value>| map([("note", text(note)), ("ports", Value::Set(ports))]);
+    let known = |node_port: i64| [text("TCP"), node_port.into(), text("named"), text("yesterday")];
+    let unset = || [Value::Null, Value::Null, Value::Null, Value::Null];
+    let new = || [text("TCP"), Value::Unknown, Value::Unknown, Value::Unknown];
+    let prior = with(
+        "a",
+        vec![
+            port(53, Value::Null, known(30_053)),
+            port(80, Value::Null, known(30_080)),
+            port(81, text("old"), known(30_081)),
+        ],
+    );
+    // Not paired by Terraform, and in another order.
+    let config = with(
+        "b",
+        vec![
+            port(80, Value::Null, unset()),
+            port(443, Value::Null, unset()),
+            port(81, text("new"), unset()),
+        ],
+    );
+    assert_eq!(
+        propose(&schema, &config, &prior, &config),
+        with(
+            "b",
+            vec![
+                port(
+                    80,
+                    Value::Null,
+                    [text("TCP"), 30_080.into(), text("named"), Value::Unknown]
+                ),
+                port(443, Value::Null, new()),
+                port(81, text("new"), new()),
+            ]
+        )
+    );
+}
+
+#[test]
 fn another_spelling_of_the_same_is_no_difference() {
     let mut prior = existing();
     prior.set("cluster", "/subscriptions/A");

@@ -18,7 +18,7 @@ use self::plan::Reason;
 use super::Configured;
 use super::explain::certificates as explain;
 use super::explain::{Changed, blind_spots, vaults};
-use super::operation::{Halt, Unfinished, resuming, timeout, within};
+use super::operation::{Halt, Unfinished, resuming, within};
 use crate::azure::Error;
 use crate::azure::ids::VaultId;
 use crate::framework::resource::Private;
@@ -135,12 +135,7 @@ impl Resource for CertificateResource {
     }
 
     fn timeout(&self, operation: &str, value: &Value) -> Duration {
-        let minutes = match operation {
-            "read" => 5,
-            "delete" => 10,
-            _ => 30,
-        };
-        timeout(value, operation, minutes)
+        schema::TIMEOUTS.of(operation, value)
     }
 }
 

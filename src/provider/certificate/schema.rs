@@ -7,13 +7,21 @@ use super::pem;
 use crate::azure::duration;
 use crate::framework::validate::{each, length_between, one_of, text, unexpected, whole_number_between};
 use crate::framework::{
-    Attribute, AttributePath, Diagnostic, Diagnostics, Known, Nesting, Presence, Reader, Schema, Type, Value,
+    Attribute, AttributePath, Diagnostic, Diagnostics, Known, Nesting, Presence, Reader, Schema, Timeouts,
+    Type, Value,
 };
 use crate::provider::data::certificate::{is_certificate_name, vault_id};
-use crate::provider::operation::timeouts;
 use crate::tls::Host;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
+
+/// What operations take at most unless the configuration says otherwise.
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    create: "30m",
+    read: "5m",
+    update: "30m",
+    delete: "10m",
+};
 
 /// The schema.
 pub(super) fn schema() -> Schema {
@@ -82,7 +90,7 @@ pub(super) fn schema() -> Schema {
                 )
                 .default(true),
             ),
-            ("timeouts", timeouts(["30m", "5m", "30m", "10m"])),
+            ("timeouts", TIMEOUTS.attribute()),
             (
                 "id",
                 computed("`{key_vault_id}/certificates/{name}`; also the ID to import by."),

@@ -12,7 +12,7 @@ use super::Configured;
 use super::explain::addon as explain;
 use super::explain::vaults::{bad_import_id, nothing_to_import};
 use super::explain::{Changed, blind_spots};
-use super::operation::{Halt, Unfinished, resuming, timeout, within};
+use super::operation::{Halt, Unfinished, resuming, within};
 use super::wishes::{OWNER, Wishes};
 use crate::azure::Cluster;
 use crate::azure::ids::ClusterId;
@@ -122,7 +122,7 @@ impl Resource for ClusterAddonResource {
     }
 
     fn timeout(&self, operation: &str, value: &Value) -> Duration {
-        timeout(value, operation, if operation == "read" { 5 } else { 30 })
+        schema::TIMEOUTS.of(operation, value)
     }
 }
 

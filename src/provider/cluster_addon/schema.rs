@@ -2,10 +2,18 @@
 
 use crate::azure::duration;
 use crate::framework::validate::{one_of, text};
-use crate::framework::{Attribute, Nesting, Presence, Schema, Value};
-use crate::provider::operation::{cluster_id, timeouts};
+use crate::framework::{Attribute, Nesting, Presence, Schema, Timeouts, Value};
+use crate::provider::operation::cluster_id;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
+
+/// What operations take at most unless the configuration says otherwise.
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    create: "30m",
+    read: "5m",
+    update: "30m",
+    delete: "30m",
+};
 
 /// The schema.
 pub(super) fn schema() -> Schema {
@@ -51,7 +59,7 @@ pub(super) fn schema() -> Schema {
                 .default("leave")
                 .valid(one_of(&["leave", "disable_if_unused", "disable"])),
             ),
-            ("timeouts", timeouts(["30m", "5m", "30m", "30m"])),
+            ("timeouts", TIMEOUTS.attribute()),
             (
                 "id",
                 Attribute::string(Computed, "The cluster's resource ID; also the ID to import by."),

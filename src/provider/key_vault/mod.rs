@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use super::Configured;
 use super::explain::vaults as explain;
 use super::explain::{Changed, blind_spots};
-use super::operation::{Halt, Unfinished, resuming, timeout, within};
+use super::operation::{Halt, Unfinished, resuming, within};
 use crate::azure::ids::VaultId;
 use crate::framework::{
     ApplyRequest, ApplyResponse, Deadline, Diagnostic, Diagnostics, ImportResponse, PlanRequest,
@@ -100,7 +100,7 @@ impl Resource for KeyVaultResource {
     }
 
     fn timeout(&self, operation: &str, value: &Value) -> Duration {
-        timeout(value, operation, if operation == "read" { 5 } else { 30 })
+        schema::TIMEOUTS.of(operation, value)
     }
 }
 

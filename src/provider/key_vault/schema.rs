@@ -2,11 +2,19 @@
 
 use crate::framework::validate::{one_of, text, unexpected, whole_number_between};
 use crate::framework::{
-    Attribute, AttributePath, Diagnostic, Diagnostics, Nesting, Presence, Reader, Schema, Type, Value,
+    Attribute, AttributePath, Diagnostic, Diagnostics, Nesting, Presence, Reader, Schema, Timeouts, Type,
+    Value,
 };
-use crate::provider::operation::timeouts;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
+
+/// What operations take at most unless the configuration says otherwise.
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    create: "30m",
+    read: "5m",
+    update: "30m",
+    delete: "30m",
+};
 
 /// The schema.
 pub(super) fn schema() -> Schema {
@@ -119,7 +127,7 @@ pub(super) fn schema() -> Schema {
                 )
                 .default(true),
             ),
-            ("timeouts", timeouts(["30m", "5m", "30m", "30m"])),
+            ("timeouts", TIMEOUTS.attribute()),
             (
                 "id",
                 Attribute::string(Computed, "Its resource ID; also the ID to import by."),

@@ -13,6 +13,9 @@ use crate::framework::{Diagnostic, Diagnostics};
 use crate::tfplugin6::encode;
 use crate::tfplugin6::generated as wire;
 
+/// The protocol that is spoken, for the log; nothing on the wire tells its minor version.
+const PROTOCOL: &str = "6.11";
+
 /// Which call this is, for the log.
 pub(super) struct Call {
     rpc: &'static str,
@@ -57,6 +60,7 @@ impl Call {
             "rpc",
             tf_rpc = self.rpc,
             tf_req_id = id,
+            tf_proto_version = PROTOCOL,
             tf_resource_type = Empty,
             tf_data_source_type = Empty,
             tf_ephemeral_resource_type = Empty,

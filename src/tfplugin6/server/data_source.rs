@@ -48,13 +48,14 @@ pub(super) async fn read_data_source(
                     ..Default::default()
                 });
             }
+            let host = host(request.client_capabilities.as_ref());
             let deadline = Deadline::after(source.timeout(&config), stop);
             let request = ReadDataRequest {
                 config,
                 meta: meta(provider.as_ref(), request.provider_meta.as_ref())?,
                 deadline,
             };
-            let response = lifecycle::read_data(source.as_ref(), request).await;
+            let response = lifecycle::read_data(source.as_ref(), request, host).await;
             let answer = read_data_source::Response {
                 state: encode::value(source.schema(), &response.state)?,
                 ..Default::default()

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use crate::framework::lifecycle::Host;
 use crate::framework::{self, Deadline, Deferral, Diagnostic, Diagnostics, StopSignal, Value};
 
 use super::generated::*;
@@ -31,6 +32,7 @@ use answer::{Answer, refuse, unknown_type};
 pub struct Server {
     provider: Arc<dyn framework::Provider>,
     stop: Mutex<StopSignal>,
+    host: Mutex<Host>,
     calls: AtomicU64,
 }
 
@@ -42,6 +44,7 @@ impl Server {
         Self {
             provider: Arc::new(provider),
             stop: Mutex::new(StopSignal::new()),
+            host: Mutex::default(),
             calls: AtomicU64::new(0),
         }
     }
@@ -58,6 +61,15 @@ impl Server {
         self.stop.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the host that configured the provider can do.
+    fn host(&self) -> Host {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn configured_by(&self, host: Host) {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner) = host;
+    }
+
     /// A provider that was stopped starts anew when it is configured again.
     fn renew_stop_signal(&self) {
         let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,6 +84,12 @@ fn meta(provider: &dyn framework::Provider, message: Option<&DynamicValue>) -> R
     match provider.meta_schema() {
         Some(schema) => decode::value(schema, message),
         None => Ok(Value::Null),
+    }
+}
+
+fn host(client: Option<&ClientCapabilities>) -> Host {
+    Host {
+        computed_blocks: client.is_some_and(|client| client.computed_blocks_allowed),
     }
 }
 

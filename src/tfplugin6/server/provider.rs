@@ -114,6 +114,7 @@ pub(super) async fn configure_provider(
     request: configure_provider::Request,
 ) -> Reply<configure_provider::Response> {
     server.renew_stop_signal();
+    server.configured_by(host(request.client_capabilities.as_ref()));
     let provider = server.provider();
     server
         .answer(Call::plain("ConfigureProvider"), async move {

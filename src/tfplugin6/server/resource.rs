@@ -1,5 +1,7 @@
 //! Managed resources.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::answer::Call;
 use super::*;
 use crate::framework::identity::{self, Maturity};
@@ -116,6 +118,7 @@ pub(super) async fn read_resource(
                     private: decode::private(&request.private),
                     meta: meta(provider.as_ref(), request.provider_meta.as_ref())?,
                 },
+                host(request.client_capabilities.as_ref()),
             )
             .await;
             if response.diagnostics.has_errors() {
@@ -150,7 +153,11 @@ pub(super) async fn plan_resource_change(
                 Value::Null => Value::Null,
                 _ => identity_in(resource.as_ref(), request.prior_identity.as_ref())?,
             };
-            let own = || resource.deferral(if config.is_null() { &prior } else { &config });
+            // All is known during apply, where a deferral is an error although the host says that it allows one.
+            let own = || match config.is_wholly_known() {
+                true => None,
+                false => resource.deferral(&config),
+            };
             if let Some(reason) = deferral(provider.as_ref(), request.client_capabilities.as_ref(), own) {
                 let planned = planning::propose(schema, &config, &prior, &proposed);
                 return Ok(plan_resource_change::Response {
@@ -174,6 +181,7 @@ pub(super) async fn plan_resource_change(
                     planned_private: decode::private(&request.planned_private),
                     meta: meta(provider.as_ref(), request.provider_meta.as_ref())?,
                 },
+                host(request.client_capabilities.as_ref()),
             )
             .await;
             let identity = match response.diagnostics.has_errors() {
@@ -204,6 +212,7 @@ pub(super) async fn apply_resource_change(
     request: apply_resource_change::Request,
 ) -> Reply<apply_resource_change::Response> {
     let (provider, stop) = (server.provider(), server.stop_signal());
+    let host = server.host(); // the request does not say
     let call = Call::of("ApplyResourceChange", &request.type_name);
     let checkpoint = Checkpoint::default();
     let otherwise = {
@@ -235,6 +244,7 @@ pub(super) async fn apply_resource_change(
                     meta: meta(provider.as_ref(), request.provider_meta.as_ref())?,
                     checkpoint,
                 },
+                host,
             )
             .await;
             let mut answer = applied(resource.as_ref(), &response.state, &response.private)?;
@@ -264,7 +274,8 @@ fn applied(
     })
 }
 
-/// What an apply that panicked had saved; empty if it had not, which keeps what is stored.
+/// What an apply had saved that panicked, or whose answer could not be sent; empty if nothing, which keeps what is
+/// stored. State is worth more than its identity, which is left out if it cannot be told.
 fn rescued(
     provider: &dyn framework::Provider,
     type_name: &str,
@@ -273,7 +284,11 @@ fn rescued(
     let rescued = find(provider, type_name).ok().and_then(|resource| {
         let (state, private) = lifecycle::rescued(resource.as_ref(), checkpoint)?;
         let mut answer = applied(resource.as_ref(), &state, &private).ok()?;
-        answer.new_identity = identity_out(resource.as_ref(), &state, &Value::Null, Maturity::Known).ok()?;
+        // The author's code once more, and nobody else catches its panics here.
+        let identity = catch_unwind(AssertUnwindSafe(|| {
+            identity_out(resource.as_ref(), &state, &Value::Null, Maturity::Known).ok()
+        }));
+        answer.new_identity = identity.ok().flatten().flatten();
         Some(answer)
     });
     rescued.unwrap_or_default()
