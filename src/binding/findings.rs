@@ -30,13 +30,18 @@ pub enum Finding {
     /// The cluster's ID leads nowhere.
     ClusterMissing,
     /// The vault's ID leads nowhere.
-    VaultMissing,
+    VaultMissing {
+        /// Whether the binding was made with this same vault and access.
+        bound: bool,
+    },
     /// The vault trusts another tenant than the cluster's identities live in.
     OtherTenant {
         /// The vault's tenant.
         vault: String,
         /// The cluster's tenant.
         cluster: String,
+        /// Whether the binding was made with this same vault and access.
+        bound: bool,
     },
     /// The add-on has to be on already, and is not as wished.
     AddonNotAsRequired {
@@ -106,6 +111,8 @@ pub enum Finding {
         /// Which.
         objects: Vec<ObjectRef>,
     },
+    /// Objects of this very binding, unknown to this state, which a creation left that came to no end.
+    Unfinished,
     /// The Secret exists and was not made by the driver.
     ForeignSecret {
         /// Logical name.
@@ -135,19 +142,29 @@ pub enum Finding {
     OtherModel {
         /// Whether it uses roles.
         rbac: bool,
+        /// Whether the binding was made with this same vault and access.
+        bound: bool,
     },
     /// Grants on single certificates need roles, and the vault uses access policies.
-    ScopeNeedsRoles,
+    ScopeNeedsRoles {
+        /// Whether the binding was made with this same vault and access.
+        bound: bool,
+    },
     /// The workload identity's ID leads nowhere.
     IdentityMissing,
     /// The cluster issues no tokens that an identity could trust.
-    NoIssuer,
+    NoIssuer {
+        /// Whether the binding was made with this same vault and access.
+        bound: bool,
+    },
     /// The identity has to trust the service account already, and does not.
     TrustMissing,
     /// The identity trusts as many as it can.
     TrustFull {
         /// How many.
         count: usize,
+        /// Whether the binding was made with this same vault and access.
+        bound: bool,
     },
     /// The vault has a newer version than the one that is pinned.
     NewerVersion {
@@ -232,6 +249,7 @@ impl Finding {
             | Self::HostNotCovered { bound: true, .. }
             | Self::TakenOver { .. }
             | Self::ServiceUnfit { bound: true, .. }
+            | Self::Unfinished
             | Self::CertificateUnfit {
                 flaw: Flaw::EndsSoon(_),
                 ..
@@ -249,10 +267,17 @@ impl Finding {
             | Self::ServiceUnfit { .. }
             | Self::RightsMissing(_)
             | Self::IdentityMissing
-            | Self::TrustMissing => Class::Curable,
+            | Self::TrustMissing
+            // What has served is not in the way of a plan, which comes before a removal, too.
+            | Self::VaultMissing { bound: true }
+            | Self::OtherTenant { bound: true, .. }
+            | Self::OtherModel { bound: true, .. }
+            | Self::ScopeNeedsRoles { bound: true }
+            | Self::NoIssuer { bound: true }
+            | Self::TrustFull { bound: true, .. } => Class::Curable,
             Self::NewerVersion { .. } | Self::ClusterNotReady { .. } => Class::Decay,
             Self::ClusterMissing
-            | Self::VaultMissing
+            | Self::VaultMissing { .. }
             | Self::OtherTenant { .. }
             | Self::CertificateUnfit { .. }
             | Self::HostNotCovered { .. }
@@ -260,8 +285,8 @@ impl Finding {
             | Self::AlreadyBound { .. }
             | Self::ForeignSecret { .. }
             | Self::OtherModel { .. }
-            | Self::ScopeNeedsRoles
-            | Self::NoIssuer
+            | Self::ScopeNeedsRoles { .. }
+            | Self::NoIssuer { .. }
             | Self::TrustFull { .. }
             | Self::RedirectUnknown { .. } => Class::Fact,
         }
@@ -273,10 +298,12 @@ impl Finding {
 pub struct Known {
     /// Stamps of this and earlier creations of the binding, whose objects may be taken over.
     pub instances: BTreeSet<String>,
-    /// Certificates that were bound before with the same vault, name and hosts.
+    /// Certificates that were bound before with the same vault, name, version and hosts.
     pub bound: BTreeSet<String>,
     /// Services and their ports that the binding's rules named before.
     pub backends: Vec<(String, Port)>,
+    /// Whether the binding was made with this same vault and access.
+    pub access: bool,
     /// Secrets that the binding had before.
     pub secrets: BTreeSet<String>,
     /// Objects by `Kind/name` that were imported from other hands.
@@ -331,9 +358,9 @@ pub fn judge(desired: &Desired, seen: &Observation, known: &Known) -> Vec<Findin
         findings.push(Finding::ClusterMissing);
     }
     if seen.vault.is_absent() {
-        findings.push(Finding::VaultMissing);
+        findings.push(Finding::VaultMissing { bound: known.access });
     }
-    judge_access(desired, seen, &mut findings);
+    judge_access(desired, seen, known.access, &mut findings);
     for key in desired.certificates.keys() {
         judge_certificate(desired, seen, known, key, &mut findings);
     }
@@ -347,7 +374,7 @@ pub fn judge(desired: &Desired, seen: &Observation, known: &Known) -> Vec<Findin
     findings
 }
 
-fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Finding>) {
+fn judge_access(desired: &Desired, seen: &Observation, bound: bool, findings: &mut Vec<Finding>) {
     let (Some(cluster), Some(vault)) = (seen.cluster.present(), seen.vault.present()) else {
         return;
     };
@@ -359,6 +386,7 @@ fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Findin
         findings.push(Finding::OtherTenant {
             vault: vault.tenant_id.clone(),
             cluster: tenant.clone(),
+            bound,
         });
     }
     if desired.addon.mode != Mode::Ensure && !cluster.addon.enabled
@@ -370,13 +398,16 @@ fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Findin
     }
     if desired.access.mode != Mode::Ignore {
         if desired.access.rbac.is_some_and(|wanted| wanted != vault.rbac) {
-            findings.push(Finding::OtherModel { rbac: vault.rbac });
+            findings.push(Finding::OtherModel {
+                rbac: vault.rbac,
+                bound,
+            });
         }
         if desired.access.scope == GrantScope::Certificate && !vault.rbac {
-            findings.push(Finding::ScopeNeedsRoles);
+            findings.push(Finding::ScopeNeedsRoles { bound });
         }
     }
-    judge_workload(desired, seen, findings);
+    judge_workload(desired, seen, bound, findings);
     if desired.access.mode == Mode::Require && seen.assignments.why_not().is_none() {
         let principal = grant::principal(&desired.access.identity, seen);
         let none = Vec::new();
@@ -395,7 +426,7 @@ fn judge_access(desired: &Desired, seen: &Observation, findings: &mut Vec<Findin
     }
 }
 
-fn judge_workload(desired: &Desired, seen: &Observation, findings: &mut Vec<Finding>) {
+fn judge_workload(desired: &Desired, seen: &Observation, bound: bool, findings: &mut Vec<Finding>) {
     let Some(wanted) = desired.access.workload() else {
         return;
     };
@@ -407,14 +438,17 @@ fn judge_workload(desired: &Desired, seen: &Observation, findings: &mut Vec<Find
         return;
     };
     if cluster.oidc_issuer.is_none() {
-        findings.push(Finding::NoIssuer);
+        findings.push(Finding::NoIssuer { bound });
     } else if let Some(all) = seen.federated.known()
         && workload::trust(desired, seen).is_none()
     {
         match wanted.federated {
             Mode::Require => findings.push(Finding::TrustMissing),
             Mode::Ensure if all.len() >= MOST_CREDENTIALS => {
-                findings.push(Finding::TrustFull { count: all.len() });
+                findings.push(Finding::TrustFull {
+                    count: all.len(),
+                    bound,
+                });
             }
             Mode::Ensure | Mode::Ignore => {}
         }
@@ -505,6 +539,7 @@ fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings:
     let unfinished =
         class.and_then(|live| manifests::annotation(live, manifests::PHASE)) == Some(manifests::UNFINISHED);
     let mut taken_over = Vec::new();
+    let mut left_behind = false;
     for object in objects {
         let Some(live) = seen.object(&object_key(&object)) else {
             continue;
@@ -514,6 +549,7 @@ fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings:
         }
         match ownership(desired, live, known, unfinished) {
             Ownership::Ours => {}
+            Ownership::Unfinished => left_behind = true,
             Ownership::OtherBinding(binding) => {
                 let same = binding.eq_ignore_ascii_case(&desired.id());
                 if same && desired.force_conflicts {
@@ -528,6 +564,9 @@ fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings:
             }
             Ownership::Foreign(managed_by) => findings.push(Finding::Foreign { object, managed_by }),
         }
+    }
+    if left_behind {
+        findings.push(Finding::Unfinished);
     }
     if !taken_over.is_empty() {
         findings.push(Finding::TakenOver { objects: taken_over });
@@ -608,6 +647,8 @@ fn judge_gateway(desired: &Desired, seen: &Observation, findings: &mut Vec<Findi
 
 enum Ownership {
     Ours,
+    /// Of this binding, by a creation that this state knows nothing of and that came to no end.
+    Unfinished,
     OtherBinding(String),
     Foreign(Option<String>),
 }
@@ -622,7 +663,8 @@ fn ownership(desired: &Desired, live: &Value, known: &Known, unfinished: bool) -
         None => !known.instances.is_empty(),
     };
     match binding {
-        _ if same_binding && (known_instance || unfinished) => Ownership::Ours,
+        _ if same_binding && known_instance => Ownership::Ours,
+        _ if same_binding && unfinished => Ownership::Unfinished,
         Some(binding) => Ownership::OtherBinding(binding.to_owned()),
         None => {
             let label = live["metadata"]["labels"][manifests::MANAGED_BY.0].as_str();

@@ -180,6 +180,11 @@ impl Observation {
             .next()
     }
 
+    /// Whether the cluster, and of its objects all that were asked for, could be seen.
+    pub fn cluster_was_seen(&self) -> bool {
+        self.cluster.present().is_some() && self.objects.values().all(|object| object.why_not().is_none())
+    }
+
     /// Everything that was asked for and not seen: what, and why.
     pub fn blind_spots(&self) -> Vec<(String, String)> {
         let mut spots = Vec::new();

@@ -45,6 +45,8 @@ pub struct Memory {
     pub admitted: BTreeMap<String, Value>,
     /// Objects of this binding that it no longer wants, for example an Ingress under its old name.
     pub retired: Vec<ObjectRef>,
+    /// Certificates by logical name that are bound as they were before.
+    pub bound: BTreeSet<String>,
     /// Whether the identity was known to be granted.
     pub granted: bool,
     /// The name of the cloud as the driver's Azure provider wants it.
@@ -396,6 +398,7 @@ impl Objects<'_> {
     fn awaited_of(&self, key: &str) -> Option<Awaited> {
         let certificate = self.desired.certificates.get(key)?;
         let found = self.seen.certificates.get(key).and_then(Seen::present);
+        let found = found.filter(|_| !self.stays_behind(key, &certificate.secret_name));
         Some(Awaited {
             certificate: key.to_owned(),
             secret_name: certificate.secret_name.clone(),
@@ -403,6 +406,20 @@ impl Objects<'_> {
             version: found.map(|found| found.version.clone()),
             thumbprint: found.map(|found| found.leaf.thumbprint.to_string()),
         })
+    }
+
+    /// Whether a Secret keeps what it holds, whatever the vault has by now: without rotation the driver leaves alone what
+    /// is there.
+    fn stays_behind(&self, key: &str, secret: &str) -> bool {
+        let rotates = match self.desired.addon.mode {
+            Mode::Ensure => self.desired.addon.rotation_enabled,
+            Mode::Require | Mode::Ignore => {
+                let cluster = self.seen.cluster.present();
+                cluster.is_none_or(|cluster| cluster.addon.rotation_enabled)
+            }
+        };
+        let is_there = self.seen.secrets.get(secret).and_then(Seen::present).is_some();
+        !rotates && is_there && self.memory.bound.contains(key)
     }
 
     fn awaited_hosts(&self, is_asked: impl Fn(&str) -> bool) -> Vec<(String, Awaited)> {

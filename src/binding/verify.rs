@@ -9,7 +9,7 @@ use super::grant;
 use super::manifests;
 use super::observation::{Observation, Seen};
 use super::step::object_key;
-use crate::azure::VaultCertificate;
+use crate::azure::Cluster;
 use crate::k8s::SecretCertificate;
 use crate::tls::Leaf;
 
@@ -35,7 +35,8 @@ pub enum Phase {
 pub struct Status {
     /// How far it has come.
     pub phase: Phase,
-    /// Whether every part holds the vault's current certificate, or may still be on the way to it.
+    /// Whether every part holds the vault's current certificate, may still be on the way to it, or is not meant to follow
+    /// because rotation is off.
     pub in_sync: bool,
     /// By logical name.
     pub certificates: BTreeMap<String, CertificateStatus>,
@@ -78,13 +79,12 @@ pub fn status(
         let before = prior.and_then(|prior| prior.certificates.get(key));
         certificates.insert(key.clone(), certificate_status(desired, seen, key, before));
     }
-    let phase = phase(desired, seen, &certificates, poll_interval)
+    let lags = |key: &str| may_lag(seen, key, poll_interval);
+    let phase = phase(desired, seen, &certificates, lags)
         .unwrap_or_else(|| prior.map_or(Phase::Pending, |it| it.phase));
-    let in_sync = certificates.iter().all(|(key, status)| {
-        let found = seen.certificates.get(key).and_then(Seen::present);
-        is_current(desired, status)
-            || found.is_some_and(|found| is_on_the_way(found, poll_interval) && follows(status))
-    });
+    let in_sync = certificates
+        .iter()
+        .all(|(key, status)| is_current(desired, status) || (lags(key) && follows(status)));
     Status {
         phase,
         in_sync,
@@ -205,10 +205,15 @@ fn is_current(desired: &Desired, status: &CertificateStatus) -> bool {
     }
 }
 
-fn is_on_the_way(found: &VaultCertificate, poll_interval: Duration) -> bool {
-    found
-        .created_at
-        .is_some_and(|created| found.seen_at - created <= poll_interval + GRACE)
+/// Whether an earlier version of a certificate is in its place: the newest is on its way, or nothing brings it while
+/// rotation is off, because the driver leaves a Secret alone that is there.
+fn may_lag(seen: &Observation, key: &str, poll_interval: Duration) -> bool {
+    let Some(found) = seen.certificates.get(key).and_then(Seen::present) else {
+        return false;
+    };
+    let is_young = |created| found.seen_at - created <= poll_interval + GRACE;
+    let rotates = |cluster: &Cluster| cluster.addon.rotation_enabled;
+    found.created_at.is_some_and(is_young) || !seen.cluster.present().is_none_or(rotates)
 }
 
 /// Whether every place holds a certificate of the vault, if not yet its newest: anything else is not on the way.
@@ -225,7 +230,7 @@ fn phase(
     desired: &Desired,
     seen: &Observation,
     certificates: &BTreeMap<String, CertificateStatus>,
-    poll_interval: Duration,
+    lags: impl Fn(&str) -> bool,
 ) -> Option<Phase> {
     let cluster = seen.cluster.known()?.as_ref();
     if cluster.is_none() {
@@ -256,14 +261,10 @@ fn phase(
         return Some(Phase::Azure);
     }
     // A renewal on its way is no step back: the vault's earlier certificate still counts.
-    let on_the_way = |key: &str| {
-        let found = seen.certificates.get(key).and_then(Seen::present);
-        found.is_some_and(|found| is_on_the_way(found, poll_interval))
-    };
     let holds = |place: fn(&CertificateStatus) -> &Option<Version>| {
         certificates.iter().all(|(key, it)| match (place(it), &it.vault) {
             (Some(here), Some(vault)) => {
-                here.thumbprint == vault.thumbprint || (here.version.is_some() && on_the_way(key))
+                here.thumbprint == vault.thumbprint || (here.version.is_some() && lags(key))
             }
             (Some(_), None) => true,
             (None, _) => false,

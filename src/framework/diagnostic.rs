@@ -2,8 +2,9 @@
 
 use super::path::AttributePath;
 
-/// Where bugs of this provider are reported.
-pub const ISSUES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/issues");
+/// The summary of every bug. Where bugs are reported is the provider's to say, and added on the way out: see
+/// [`super::Provider::issues`].
+pub const BUG: &str = "Bug in the provider";
 
 /// How serious a diagnostic is. There is no third kind: Terraform takes an unset severity for success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +46,9 @@ impl Diagnostic {
     /// The provider broke a promise it made to Terraform or to itself; nothing in the configuration is to blame.
     pub fn bug(detail: impl Into<String>) -> Self {
         Self::error(
-            "Bug in the provider",
+            BUG,
             detail,
-            format!(
-                "This is not caused by the configuration. Please report it with the text above: {ISSUES}"
-            ),
+            "This is not caused by the configuration. Please report it with the text above.",
         )
     }
 

@@ -175,18 +175,16 @@ pub fn call(function: &dyn Function, arguments: &[Value]) -> Result<Value, Funct
     let result = function.call(arguments)?;
     if !contract::has_shape(&signature.returns, &result) {
         return Err(FunctionError::new(format!(
-            "{} returned {} where another type was promised. This is a bug in the provider; please report it: {}",
+            "{} returned {} where another type was promised. This is a bug in the provider; please report it.",
             function.name(),
-            result.kind(),
-            super::diagnostic::ISSUES
+            result.kind()
         )));
     }
     if !result.is_wholly_known() && arguments.iter().all(Value::is_wholly_known) {
         return Err(FunctionError::new(format!(
             "{} returned something unknown for arguments that are all known. This is a bug in the provider; please report \
-             it: {}",
-            function.name(),
-            super::diagnostic::ISSUES
+             it.",
+            function.name()
         )));
     }
     Ok(result)

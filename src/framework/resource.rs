@@ -92,6 +92,11 @@ pub trait Provider: Send + Sync + 'static {
         &[]
     }
 
+    /// Where bugs of the provider are reported: an address that every diagnostic about one ends with.
+    fn issues(&self) -> &'static str {
+        ""
+    }
+
     /// Whether everything is put off, because of what is unknown in the provider block; asked only where the host
     /// allows it.
     fn deferral(&self) -> Option<Deferral> {

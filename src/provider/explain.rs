@@ -16,15 +16,17 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::azure;
+use crate::azure::ids::VaultId;
 use crate::binding::controllers::is_fake;
 use crate::binding::desired::Desired;
 use crate::binding::error::{Cause, StepError, kubernetes_said};
 use crate::binding::findings::{Class, Finding, Flaw};
+use crate::binding::plan::addon_wish;
 use crate::binding::step::Step;
 use crate::framework::{AttributePath, Diagnostic, Severity};
 use crate::k8s;
 
-pub use access::{addon_kept, same_binding, wishes_disagree};
+pub use access::{addon_kept, same_binding, stays_behind, wishes_disagree};
 
 /// What an operation has changed so far.
 #[derive(Clone, Debug, Default)]
@@ -123,7 +125,7 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         )
         .at(AttributePath::of("cluster_id"))
         .code("KVTLS-E101"),
-        Finding::VaultMissing => Diagnostic::error(
+        Finding::VaultMissing { bound: _ } => Diagnostic::error(
             "Key Vault does not exist",
             format!("Azure knows no Key Vault {}.", desired.vault),
             "Check subscription, resource group and name. If this same apply creates the vault, refer to its ID, \
@@ -131,7 +133,7 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         )
         .at(AttributePath::of("key_vault_id"))
         .code("KVTLS-E201"),
-        Finding::OtherTenant { vault, cluster } => Diagnostic::error(
+        Finding::OtherTenant { vault, cluster, bound: _ } => Diagnostic::error(
             "Key Vault is in another tenant",
             format!("The vault trusts tenant {vault}, the cluster's identities live in {cluster}."),
             "Use a vault of the cluster's tenant, or an identity of the vault's tenant:  access = { identity = \"workload\", … }.",
@@ -222,6 +224,7 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         .at(AttributePath::of("name"))
         .code("KVTLS-E402"),
         Finding::TakenOver { objects } => cluster::taken_over(objects),
+        Finding::Unfinished => left_behind(),
         Finding::ForeignSecret { key, secret_name } => Diagnostic::error(
             "Secret exists and is not ours",
             format!(
@@ -253,12 +256,12 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
             cluster::service_unfit(backend, ports.as_deref(), *bound, desired)
         }
         Finding::RightsMissing(missing) => access::rights_missing(missing, desired),
-        Finding::OtherModel { rbac } => access::other_model(*rbac, desired),
-        Finding::ScopeNeedsRoles => access::scope_needs_roles(desired),
+        Finding::OtherModel { rbac, bound: _ } => access::other_model(*rbac, desired),
+        Finding::ScopeNeedsRoles { bound: _ } => access::scope_needs_roles(desired),
         Finding::IdentityMissing => access::identity_missing(desired),
-        Finding::NoIssuer => access::no_issuer(desired),
+        Finding::NoIssuer { bound: _ } => access::no_issuer(desired),
         Finding::TrustMissing => access::trust_missing(desired),
-        Finding::TrustFull { count } => access::trust_full(*count, desired),
+        Finding::TrustFull { count, bound: _ } => access::trust_full(*count, desired),
         Finding::NewerVersion { key, version, newest } => access::newer_version(key, version, newest, desired),
         Finding::ClusterNotReady { state } => access::not_ready(state, desired),
         Finding::GatewayApiMissing => gateway::api_missing(desired),
@@ -295,8 +298,8 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
 fn unfit(desired: &Desired, name: &str, version: &str, flaw: &Flaw, bound: bool) -> Diagnostic {
     let vault = desired.vault.name();
     let current = format!("Current version {version} of certificate \"{name}\" in vault \"{vault}\"");
-    let renew = "Renew it in the vault. If this same apply renews it, refer to it, for example  certificate = \
-                 azurerm_key_vault_certificate.main.versionless_id.";
+    let renew = "Renew it in the vault, or pin an older version that is valid:  version = \"…\". If this same apply renews \
+                 it, refer to it, for example  certificate = azurerm_key_vault_certificate.main.versionless_id.";
     let diagnostic = match flaw {
         Flaw::Expired(end) => Diagnostic::error(
             format!("Certificate expired on {}", day(*end)),
@@ -706,25 +709,9 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default().trim_end_matches('.')
 }
 
-/// The first apply will switch the add-on on.
-pub fn addon_will_be_switched_on(desired: &Desired) -> Diagnostic {
-    let poll = desired.addon.rotation_poll_interval.as_deref().unwrap_or("2m");
-    let rotation = if desired.addon.rotation_enabled {
-        format!("rotation on, poll {poll}")
-    } else {
-        "rotation off".to_owned()
-    };
-    Diagnostic::warning(
-        "Key Vault add-on will be switched on",
-        format!(
-            "Apply sends one update to cluster \"{}\" ({rotation}). The cluster is \"Updating\" for about 2 minutes; \
-             other changes to it in this apply can fail with 409: order them with depends_on.",
-            desired.cluster.name()
-        ),
-        OWNER_ADVICE,
-    )
-    .at(AttributePath::of("cluster_id"))
-    .code("KVTLS-W101")
+/// Apply will set the add-on, which is on already or not.
+pub fn addon_will_be_set(desired: &Desired, is_on: bool) -> Diagnostic {
+    addon::will_be_set(&desired.cluster, &addon_wish(desired), is_on, OWNER_ADVICE)
 }
 
 const OWNER_ADVICE: &str = "\
@@ -737,9 +724,10 @@ pub fn addon_was_changed(desired: &Desired, enabled: bool) -> Diagnostic {
     Diagnostic::warning(
         "Key Vault add-on was changed elsewhere",
         format!(
-            "The add-on of cluster \"{}\" {} since the last apply; apply sets it again, with one update of the cluster.",
+            "The add-on of cluster \"{}\" {} since the last apply; apply sets it again, with one update of the cluster. {}",
             desired.cluster.name(),
-            if enabled { "was set differently" } else { "was switched off" }
+            if enabled { "was set differently" } else { "was switched off" },
+            addon::UPDATING
         ),
         OWNER_ADVICE,
     )
@@ -787,6 +775,17 @@ pub fn resumes(phase: &str) -> Diagnostic {
     .code("KVTLS-W401")
 }
 
+/// A creation came to no end and left nothing in the state.
+fn left_behind() -> Diagnostic {
+    Diagnostic::warning(
+        "Unfinished binding will be resumed",
+        "The cluster holds objects of this binding that an apply made and did not complete, and that this state does not \
+         know. They are taken over and completed; nothing is deleted.",
+        "If another configuration is making a binding of this name in this namespace, choose another name here.",
+    )
+    .code("KVTLS-W401")
+}
+
 /// A creation that failed half way: what Terraform makes of it.
 pub fn tainted(mut diagnostic: Diagnostic) -> Diagnostic {
     if diagnostic.severity == Severity::Error {
@@ -823,14 +822,28 @@ pub fn grant_not_revoked(id: &str, why: &str) -> Diagnostic {
 
 /// A grant stays because others may use it.
 pub fn grant_kept(id: &str, why: &str) -> Diagnostic {
-    let command = match id.contains("/federatedIdentityCredentials/") {
-        true => "az resource delete",
-        false => "az role assignment delete",
+    let command = if id.contains("/federatedIdentityCredentials/") {
+        "az resource delete"
+    } else {
+        "az role assignment delete"
     };
     Diagnostic::warning(
-        "Grant on vault was left in place",
+        "Grant was left in place",
         format!("{id} was made by kvtls and stays: {why}."),
-        format!("When nobody uses it any more:  {command} --ids ID."),
+        format!("When nobody uses it any more:\n    {command} --ids {id}"),
+    )
+    .code("KVTLS-W402")
+}
+
+/// An access policy stays because others may read by it.
+pub fn policy_kept(vault: &VaultId, principal_id: &str, why: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "Grant was left in place",
+        format!("The access policy of {principal_id} in {vault} was made by kvtls and stays: {why}."),
+        format!(
+            "When nobody uses it any more:\n    az keyvault delete-policy --name {} --object-id {principal_id}",
+            vault.name()
+        ),
     )
     .code("KVTLS-W402")
 }

@@ -203,6 +203,10 @@ impl Provider for Kvtls {
         &self.data_sources
     }
 
+    fn issues(&self) -> &'static str {
+        concat!(env!("CARGO_PKG_REPOSITORY"), "/issues")
+    }
+
     async fn configure(&self, config: Value, terraform_version: &str) -> Diagnostics {
         let settings = match settings::read(&config, &self.environment) {
             Ok(Some(settings)) => settings,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::framework::diagnostic::BUG;
 use crate::framework::resource::Private;
 use crate::framework::{
     Attribute, AttributeKind, AttributePath, Deferral, Diagnostic, Diagnostics, IdentitySchema, Nesting,
@@ -92,6 +93,14 @@ pub fn private(private: &Private) -> Vec<u8> {
 /// All diagnostics, in order.
 pub fn diagnostics(diagnostics: Diagnostics) -> Vec<wire::Diagnostic> {
     diagnostics.into_iter().map(|one| diagnostic(&one)).collect()
+}
+
+/// Says in each bug where it is reported.
+pub fn name_issues(diagnostics: &mut [wire::Diagnostic], issues: &str) {
+    let bugs = diagnostics.iter_mut().filter(|it| it.summary == BUG);
+    for bug in bugs.filter(|_| !issues.is_empty()) {
+        bug.detail = format!("{}\n{issues}", bug.detail);
+    }
 }
 
 fn diagnostic(diagnostic: &Diagnostic) -> wire::Diagnostic {

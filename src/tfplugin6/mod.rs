@@ -4,7 +4,7 @@
 //!
 //! - Numbers go through unharmed, whatever their size; unknown stays unknown, null stays null ([`dynamic_value`]).
 //! - Every failure is a diagnostic, never a gRPC status: a status would lose state. A panic of a handler is a
-//!   diagnostic, too, and the state stays what it was ([`server`]).
+//!   diagnostic, too, and the state stays what it was, or becomes what an apply had saved ([`server`]).
 //! - Private data comes back as given, every time.
 //! - No value is logged.
 //!

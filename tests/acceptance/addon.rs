@@ -204,3 +204,26 @@ async fn s16_a_foreign_operation_is_waited_out() {
         .collect();
     assert!(refused.is_empty(), "waited by GET: {refused:#?}");
 }
+
+/// An add-on that is on and set otherwise is written, too; the plan says so as well, at first and later.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_write_to_the_cluster_is_told_in_the_plan() {
+    let addon = json!({ "key": "azureKeyvaultSecretsProvider", "enabled": true, "config": { "enableSecretRotation": "false" } });
+    let world = World::with(json!({ "clusters": { crate::world::CLUSTER: { "addon": addon } } })).await;
+    let told = [
+        "KVTLS-W101",
+        "will be changed",
+        "\"Updating\"",
+        "lifecycle { ignore_changes = [key_vault_secrets_provider] }",
+    ];
+    let terraform = world.quickstart();
+    terraform.plan().await.warning(&told);
+    terraform.apply().await.succeeds();
+
+    terraform.write(&with("addon        = { rotation_poll_interval = \"5m\" }"));
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
+    plan.warning(&told);
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+}

@@ -125,9 +125,48 @@ async fn a_foreign_secret_is_refused_and_destroy_leaves_it() {
         "my-tls-cert = {}",
         "my-tls-cert = { secret_name = \"mine\" }",
     ));
-    terraform.apply().await.fails_with(&["KVTLS-E403"]);
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(1), "{}", plan.evidence());
+    plan.error(&["KVTLS-E403", "mine"]);
+    // Before it destroys, Terraform plans what is written.
+    terraform.write(QUICKSTART);
     terraform.destroy().await.succeeds();
     assert!(is_there(&world, &format!("{secrets}/mine")).await);
+}
+
+/// What a change newly relies on is looked at when it is planned, as it is for a creation.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_change_relies_on_is_looked_at_in_its_plan() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let theirs = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": { "name": "theirs" },
+        "spec": { "defaultBackend": { "service": { "name": "shop", "port": { "number": 80 } } } },
+    });
+    let ingresses = "/apis/networking.k8s.io/v1/namespaces/default/ingresses";
+    let made = world
+        .kubernetes(Method::POST, ingresses, Some(("application/json", &theirs)))
+        .await;
+    assert_eq!(made.status, StatusCode::CREATED);
+
+    let class = "class_name = \"nginx\"";
+    let with = |line: &str| changed(class, &format!("{class}\n    {line}"));
+    let gateway = "gateway      = { class_name = \"istioo\", rules = [{ host = \"myapp.example.com\", paths = [{ service = \"my-app\", port = 80 }] }] }\n  certificates = {";
+    for (configuration, status, code) in [
+        (with("name = \"theirs\""), 1, "KVTLS-E401"),
+        (changed(class, "class_name = \"nginxx\""), 2, "KVTLS-E414"),
+        (changed("certificates = {", gateway), 2, "KVTLS-E432"),
+    ] {
+        terraform.write(&configuration);
+        let plan = terraform.plan().await;
+        assert_eq!(plan.run.status, Some(status), "{code}: {}", plan.evidence());
+        let told = plan.diagnostics.iter().any(|it| it.detail.contains(code));
+        assert!(told, "{code}: {}", plan.evidence());
+        let before = world.now_in_journal().await;
+        terraform.apply().await.fails_with(&[code]);
+        assert_eq!(world.writes_after(before).await, Vec::<String>::new());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,15 +356,85 @@ async fn s16_two_bindings_that_disagree_are_told() {
         .error(&["3m", "9m"]);
 }
 
-/// Without rotation nobody renews a Secret that exists; the error says so and how to go on.
+/// Without rotation nobody renews a Secret that exists. That is said and blocks nothing, and with rotation it follows.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewal_without_rotation_is_told_apart_from_a_mount_that_fails() {
+async fn a_renewal_without_rotation_is_decay() {
     let world = World::start().await;
-    let line = "addon        = { rotation_enabled = false }\n  verify       = { timeout = \"1s\" }\n  certificates = {";
-    let terraform = Terraform::new(&world.deployer, &changed("certificates = {", line));
+    let still = "addon        = { rotation_enabled = false }\n  certificates = {";
+    let still = changed("certificates = {", still);
+    let terraform = Terraform::new(&world.deployer, &still);
     terraform.apply().await.succeeds();
+    let served = world.served().await;
     world.renew().await;
-    world.advance("10m").await;
+    world.advance("1h").await;
+    world.settle().await;
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(0), "{}", plan.evidence());
+    plan.warning(&["KVTLS-W304", "rotation_enabled = true", "kubectl delete secret"]);
+
+    terraform.write(&still.replacen("paths = [{ service", "paths = [{ path = \"/shop\", service", 1));
+    terraform.apply().await.succeeds();
+    assert_eq!(world.served().await, served);
+    terraform.write(QUICKSTART);
+    terraform.apply().await.succeeds();
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+}
+
+/// Another certificate in place of one that is there does not come without rotation; the error tells it apart from a mount
+/// that fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_certificate_without_rotation_is_told_apart_from_a_mount_that_fails() {
+    let other = json!({ "hosts": ["myapp.example.com"], "versions": [{ "from": "-1d", "until": "+90d" }] });
+    let world =
+        World::with(json!({ "vaults": { crate::world::VAULT: { "certificates": { "other": other } } } }))
+            .await;
+    let line = "addon        = { rotation_enabled = false }\n  verify       = { timeout = \"1s\" }\n  certificates = {";
+    let still = changed("certificates = {", line);
+    let terraform = Terraform::new(&world.deployer, &still);
+    terraform.apply().await.succeeds();
+    terraform.write(&still.replacen("my-tls-cert = {}", "my-tls-cert = { certificate = \"other\" }", 1));
     let apply = terraform.apply().await.fails_with(&["KVTLS-E601"]);
     apply.error(&["still holds another certificate", "rotation_enabled = true"]);
+    let plan = terraform.plan().await;
+    assert_eq!(
+        plan.run.status,
+        Some(2),
+        "it is not forgotten\n{}",
+        plan.evidence()
+    );
+}
+
+/// A name that the plan did not know, and that turns out to be another, takes a replacement that nobody was shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn s03_a_name_that_turns_out_to_be_another_changes_nothing() {
+    let world = World::start().await;
+    for (from, to, first, then) in [
+        (
+            "name         = \"shop\"",
+            "name = terraform_data.it.output",
+            "shop",
+            "store",
+        ),
+        (
+            "certificates = {",
+            "namespace = terraform_data.it.output\n  certificates = {",
+            "default",
+            "kube-system",
+        ),
+    ] {
+        let follows = |value: &str| {
+            let binding = changed(from, to);
+            format!("{binding}\nresource \"terraform_data\" \"it\" {{\n  input = \"{value}\"\n}}\n")
+        };
+        let terraform = Terraform::new(&world.deployer, &follows(first));
+        terraform.apply().await.succeeds();
+        terraform.write(&follows(then));
+        let before = world.now_in_journal().await;
+        let apply = terraform.apply().await.fails_with(&["KVTLS-E024", then]);
+        assert_eq!(apply.diagnostics.len(), 1, "{}", apply.evidence());
+        assert_eq!(world.writes_after(before).await, Vec::<String>::new());
+        terraform.write(&follows(first));
+        terraform.destroy().await.succeeds();
+    }
 }

@@ -1,7 +1,7 @@
 //! Destroy leaves nothing of ours and everything of others'.
 
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{SECRET, World};
 
@@ -109,4 +109,58 @@ async fn s24_a_hand_made_secret_provider_class_keeps_the_grant() {
         .kubernetes(Method::GET, &format!("{classes}/by-hand"), None)
         .await;
     assert_eq!(still.status, StatusCode::OK);
+}
+
+/// Where it cannot be seen who else needs a grant, it stays, and the command that takes it away is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn s24_a_grant_that_others_may_need_stays_with_a_word() {
+    let policies = json!([{ "principal": "deployer", "certificates": ["get"] }]);
+    let by_policy = json!({ "vaults": { crate::world::VAULT: { "rbac": false, "policies": policies } } });
+    for (members, command) in [
+        (json!({}), "az role assignment delete --ids /subscriptions/"),
+        (
+            by_policy,
+            "az keyvault delete-policy --name myAKSKeyVault --object-id ",
+        ),
+    ] {
+        let world = World::with(members).await;
+        let terraform = world.quickstart();
+        terraform.apply().await.succeeds();
+        let status = json!({ "kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "staged by the test" });
+        let everywhere = "/apis/secrets-store.csi.x-k8s.io/v1/secretproviderclasses";
+        world
+            .fault(json!({
+                "match": { "plane": "kubernetes", "method": "GET", "path": everywhere, "as": "masterclient" },
+                "times": Value::Null,
+                "do": { "status": 403, "body": status },
+            }))
+            .await;
+        let destroy = terraform.destroy().await.succeeds();
+        destroy.warning(&["KVTLS-W402", command]);
+        assert_eq!(world.inventory().await.ours.len(), 0);
+    }
+}
+
+/// A vault that somebody deleted is in nobody's way: not of a plan that changes nothing, and not of destroy.
+#[tokio::test(flavor = "multi_thread")]
+async fn s24_a_vault_that_is_gone_does_not_hold_a_binding() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let path = format!("{}?api-version=2024-11-01", world.vault_id());
+    let gone = world
+        .owner
+        .arm(Method::DELETE, &path, None)
+        .await
+        .expect("ARM answers");
+    assert!(gone.status.is_success(), "{gone:?}");
+    let plan = terraform.plan().await;
+    assert_ne!(plan.run.status, Some(1), "{}", plan.evidence());
+    plan.warning(&["KVTLS-E201"]);
+    terraform
+        .apply()
+        .await
+        .fails_with(&["KVTLS-E201", "Nothing was changed"]);
+    terraform.destroy().await.succeeds();
+    assert_eq!(world.inventory().await.ours.len(), 0);
 }

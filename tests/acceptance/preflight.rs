@@ -213,3 +213,17 @@ async fn s07_a_deny_assignment_counts_as_a_missing_right() {
         .fails_with(&["KVTLS-E501", "managedClusters/write", "az aks enable-addons"]);
     assert_eq!(world.writes_after(before).await, Vec::<String>::new());
 }
+
+/// A job that only looks for drift, and plans nothing, is told what it could not see.
+#[tokio::test(flavor = "multi_thread")]
+async fn s06_a_refresh_that_sees_little_says_so() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let looks = ["plan", "-refresh-only", "-json"];
+    let planner = terraform.run_by(&world.visitor("planner"));
+    let plan = planner.command(&looks).await.succeeds();
+    plan.warning(&["KVTLS-W001"]);
+    let strict = planner.with("KVTLS_BLIND_PLAN", "error");
+    strict.command(&looks).await.fails_with(&["KVTLS-E029"]);
+}

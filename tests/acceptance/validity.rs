@@ -87,3 +87,46 @@ async fn s09_a_pinned_version_stays_and_the_newer_one_is_told() {
     world.settle().await;
     assert_eq!(world.served().await, renewed);
 }
+
+/// A version that is newly asked for is looked at as a new certificate is, and so is the newest once the pin goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn s14_a_version_that_is_newly_bound_has_to_be_valid() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let state = terraform.state(SHOP).await.expect("the shop");
+    let version = state["status"]["certificates"][CERTIFICATE]["vault"]["version"].clone();
+    let pin = format!("my-tls-cert = {{ version = {version} }}");
+    terraform.write(&QUICKSTART.replacen("my-tls-cert = {}", &pin, 1));
+    terraform.apply().await.succeeds();
+    renew_until(&world, "+1h").await;
+    world.advance("2h").await;
+    world.settle().await;
+    let plan = terraform.plan().await;
+    assert_eq!(
+        plan.run.status,
+        Some(0),
+        "the pinned one is valid\n{}",
+        plan.evidence()
+    );
+
+    terraform.write(QUICKSTART);
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(1), "{}", plan.evidence());
+    plan.error(&["KVTLS-E303", "pin an older version"]);
+}
+
+/// A certificate that ends within thirty days is told, and nothing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn s14_an_end_that_comes_near_is_told() {
+    let world = World::start().await;
+    let terraform = Terraform::new(&world.deployer, &with("expiry       = { warn = \"2d\" }"));
+    terraform.apply().await.succeeds();
+    renew_until(&world, "+3d").await;
+    terraform.apply().await.succeeds().says_nothing();
+    world.advance("25h").await;
+    world.settle().await;
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(0), "{}", plan.evidence());
+    plan.warning(&["KVTLS-W301", "ends on"]);
+}

@@ -119,7 +119,7 @@ pub(crate) fn thing_schema() -> Schema {
             Attribute::string(Presence::OptionalComputed, "How loud.").default("info"),
         )],
     );
-    let mut schema = Schema::new(
+    Schema::new(
         "A thing.",
         [
             (
@@ -155,9 +155,8 @@ pub(crate) fn thing_schema() -> Schema {
                 Attribute::number(Presence::Computed, "Counts updates."),
             ),
         ],
-    );
-    schema.version = 2;
-    schema
+    )
+    .version(2)
 }
 
 /// The schema of `example_echo`.
@@ -183,6 +182,10 @@ impl Provider for Example {
 
     fn data_sources(&self) -> &[Arc<dyn DataSource>] {
         &self.data_sources
+    }
+
+    fn issues(&self) -> &'static str {
+        "https://example.test/issues"
     }
 
     async fn configure(&self, config: Value, terraform_version: &str) -> Diagnostics {

@@ -9,25 +9,26 @@ use kvtls::tfplugin6::generated::{self as tf, DynamicValue};
 
 use crate::core::{Core, State, has_errors, summaries};
 use crate::example::over_the_wire;
-use crate::garden::{
-    Garden, NO_IDENTITY, PANICKING_IDENTITY, PANICKING_IDENTITY_ONLY, World, bed_schema, key_schema,
-};
+use crate::garden::{Garden, World, bed_schema, key_schema};
 use crate::host::{Channel, within};
 
-const BED: &str = "garden_bed";
+pub(crate) const BED: &str = "garden_bed";
 
-async fn garden() -> (ProviderClient<Channel>, Arc<World>) {
+/// What every bug of the garden ends with, and nothing else.
+pub(crate) const REPORTED_AT: &str = "\nhttps://garden.test/issues";
+
+pub(crate) async fn garden() -> (ProviderClient<Channel>, Arc<World>) {
     let world = Arc::new(World::default());
     let channel = over_the_wire(Garden::new(&world)).await;
     (channel.provider(), world)
 }
 
-async fn beds() -> (Core, ProviderClient<Channel>, Arc<World>) {
+pub(crate) async fn beds() -> (Core, ProviderClient<Channel>, Arc<World>) {
     let (client, world) = garden().await;
     (Core::new(client.clone(), BED, &bed_schema()), client, world)
 }
 
-fn bed<const N: usize>(members: [(&str, Value); N]) -> Value {
+pub(crate) fn bed<const N: usize>(members: [(&str, Value); N]) -> Value {
     let mut bed = bed_schema().nothing();
     bed.set("name", "roses");
     for (name, value) in members {
@@ -36,7 +37,7 @@ fn bed<const N: usize>(members: [(&str, Value); N]) -> Value {
     bed
 }
 
-fn of(ty: &Type, value: &Value) -> Option<DynamicValue> {
+pub(crate) fn of(ty: &Type, value: &Value) -> Option<DynamicValue> {
     Some(DynamicValue {
         msgpack: dynamic_value::encode(ty, value).expect("a value of the type"),
         json: Vec::new(),
@@ -52,32 +53,25 @@ fn value(ty: &Type, message: Option<&DynamicValue>) -> Value {
     dynamic_value::decode(ty, bytes).expect("a value of the type")
 }
 
-fn identity_schema() -> IdentitySchema {
+pub(crate) fn identity_schema() -> IdentitySchema {
     IdentitySchema::new([
         ("name", IdentityAttribute::required("x")),
         ("id", IdentityAttribute::optional("x")),
     ])
 }
 
-fn identity(name: Value, id: Value) -> Option<tf::ResourceIdentityData> {
-    let value = Value::object([("name", name), ("id", id)]);
-    Some(tf::ResourceIdentityData {
-        identity_data: of(&identity_schema().ty(), &value),
-    })
-}
-
-fn identity_value(message: Option<&tf::ResourceIdentityData>) -> Value {
+pub(crate) fn identity_value(message: Option<&tf::ResourceIdentityData>) -> Value {
     value(
         &identity_schema().ty(),
         message.and_then(|it| it.identity_data.as_ref()),
     )
 }
 
-fn roses() -> Value {
+pub(crate) fn roses() -> Value {
     Value::object([("name", Value::from("roses")), ("id", Value::from("bed-roses"))])
 }
 
-fn raw(json: &str) -> Option<tf::RawState> {
+pub(crate) fn raw(json: &str) -> Option<tf::RawState> {
     Some(tf::RawState {
         json: json.as_bytes().to_vec(),
         ..Default::default()
@@ -281,7 +275,10 @@ async fn a_function_is_called_and_says_which_argument_is_wrong() {
     }
 }
 
-async fn open(client: &mut ProviderClient<Channel>, gate: &str) -> tf::open_ephemeral_resource::Response {
+pub(crate) async fn open(
+    client: &mut ProviderClient<Channel>,
+    gate: &str,
+) -> tf::open_ephemeral_resource::Response {
     let config = Value::object([("gate", Value::from(gate)), ("token", Value::Null)]);
     client
         .open_ephemeral_resource(tf::open_ephemeral_resource::Request {
@@ -392,211 +389,6 @@ async fn an_ephemeral_configuration_is_validated() {
             .expect("no status")
             .into_inner();
         assert_eq!(summaries(&answer.diagnostics), expected);
-    }
-}
-
-#[tokio::test]
-async fn an_identity_is_planned_kept_and_never_changes() {
-    let (core, mut client, _) = beds().await;
-    let config = bed([]);
-    let plan =
-        |prior: Value, prior_identity, proposed: Value, config: Value| tf::plan_resource_change::Request {
-            type_name: BED.to_owned(),
-            prior_state: core.message(&prior),
-            proposed_new_state: core.message(&proposed),
-            config: core.message(&config),
-            prior_identity,
-            ..Default::default()
-        };
-    let planned = client
-        .plan_resource_change(plan(Value::Null, None, config.clone(), config.clone()))
-        .await
-        .expect("no status")
-        .into_inner();
-    assert_eq!(planned.diagnostics, []);
-    assert_eq!(
-        planned.planned_identity, None,
-        "a part of it is known after the create only"
-    );
-
-    let apply = |prior: Value, planned: &Value, identity| tf::apply_resource_change::Request {
-        type_name: BED.to_owned(),
-        prior_state: core.message(&prior),
-        planned_state: core.message(planned),
-        config: core.message(&config),
-        planned_identity: identity,
-        ..Default::default()
-    };
-    let planned_state = core.value(planned.planned_state.as_ref());
-    let applied = client
-        .apply_resource_change(apply(Value::Null, &planned_state, planned.planned_identity))
-        .await
-        .expect("no status")
-        .into_inner();
-    assert_eq!(applied.diagnostics, []);
-    assert_eq!(identity_value(applied.new_identity.as_ref()), roses());
-    let state = core.value(applied.new_state.as_ref());
-
-    let read = |state: &Value, identity| tf::read_resource::Request {
-        type_name: BED.to_owned(),
-        current_state: core.message(state),
-        current_identity: identity,
-        ..Default::default()
-    };
-    for stored in [
-        None,
-        applied.new_identity.clone(),
-        identity("roses".into(), Value::Null),
-    ] {
-        let answer = client
-            .read_resource(read(&state, stored))
-            .await
-            .expect("no status")
-            .into_inner();
-        assert_eq!(answer.diagnostics, []);
-        assert_eq!(identity_value(answer.new_identity.as_ref()), roses());
-    }
-    let mut faulty = state.clone();
-    faulty.set("fault", "read: another object");
-    let stored = applied.new_identity.clone();
-    let answer = client
-        .read_resource(read(&faulty, stored.clone()))
-        .await
-        .expect("no status")
-        .into_inner();
-    assert_eq!(
-        summaries(&answer.diagnostics),
-        [("Bug in the provider".to_owned(), ".name".to_owned())]
-    );
-    assert!(
-        answer.diagnostics[0]
-            .detail
-            .contains("identity of an object changed")
-    );
-    assert_eq!(answer.new_identity, stored, "what is stored stays");
-
-    // An update keeps it, a replacement is of another object, a destroy returns it.
-    let mut renamed = config.clone();
-    renamed.set("name", "tulips");
-    let mut proposed = state.clone();
-    proposed.set("name", "tulips");
-    let answer = client
-        .plan_resource_change(plan(state.clone(), stored.clone(), proposed, renamed))
-        .await
-        .expect("no status")
-        .into_inner();
-    assert_eq!(answer.diagnostics, []);
-    assert_eq!(answer.requires_replace.len(), 1);
-    assert_eq!(
-        identity_value(answer.planned_identity.as_ref()).get("name"),
-        &Value::from("tulips")
-    );
-    let answer = client
-        .plan_resource_change(plan(state.clone(), stored.clone(), Value::Null, Value::Null))
-        .await
-        .expect("no status")
-        .into_inner();
-    assert_eq!(answer.planned_identity, stored);
-
-    // An apply that returns another object is a bug, and its state is stored all the same.
-    let mut wrong = state.clone();
-    wrong.set("fault", "apply: another identity");
-    let mut planned = wrong.clone();
-    planned.set("watered", Value::Unknown);
-    planned.set("id", Value::Unknown);
-    let answer = client
-        .apply_resource_change(apply(wrong, &planned, stored))
-        .await
-        .expect("no status")
-        .into_inner();
-    assert_eq!(
-        summaries(&answer.diagnostics),
-        [("Bug in the provider".to_owned(), ".id".to_owned())]
-    );
-    assert_eq!(
-        core.value(answer.new_state.as_ref()).get("id"),
-        &Value::from("bed-another")
-    );
-}
-
-#[tokio::test]
-async fn an_import_by_identity_finds_what_an_id_finds() {
-    let (mut core, mut client, _) = beds().await;
-    core.run(&bed([]), &State::none()).await;
-    let mut import = async |id: &str, identity| {
-        client
-            .import_resource_state(tf::import_resource_state::Request {
-                type_name: BED.to_owned(),
-                id: id.to_owned(),
-                identity,
-                ..Default::default()
-            })
-            .await
-            .expect("no status")
-            .into_inner()
-    };
-    let wanted = identity("roses".into(), Value::Null);
-    let found = import("", wanted.clone()).await;
-    assert_eq!(found.diagnostics, []);
-    let [imported] = found.imported_resources.as_slice() else {
-        panic!("one object: {found:?}")
-    };
-    assert_eq!(
-        core.value(imported.state.as_ref()).get("id"),
-        &Value::from("bed-roses")
-    );
-    assert_eq!(imported.identity, wanted);
-
-    let found = import("bed-roses", None).await;
-    assert_eq!(found.diagnostics, []);
-    assert_eq!(found.imported_resources.len(), 1);
-
-    for (identity, summary, path) in [
-        (
-            identity("thistles".into(), Value::Null),
-            "There is no such bed",
-            "",
-        ),
-        (
-            identity(Value::Null, "bed-roses".into()),
-            "Import needs a whole identity",
-            ".name",
-        ),
-        (None, "Import needs an ID", ""),
-    ] {
-        let refused = import("", identity).await;
-        assert_eq!(
-            summaries(&refused.diagnostics),
-            [(summary.to_owned(), path.to_owned())]
-        );
-        assert!(refused.imported_resources.is_empty());
-    }
-}
-
-#[tokio::test]
-async fn a_stored_identity_is_upgraded() {
-    let (_, mut client, _) = beds().await;
-    let json = r#"{"name":"roses","id":"bed-roses"}"#;
-    for (version, json, expected) in [
-        (0, json, Ok(())),
-        (-1, json, Ok(())),
-        (0, "[]", Err("Stored identity is not readable")),
-        (0, "{}", Err("Bug in the provider")),
-        (1, json, Err("Stored by a newer version of the provider")),
-    ] {
-        let answer = client
-            .upgrade_resource_identity(tf::upgrade_resource_identity::Request {
-                type_name: BED.to_owned(),
-                version,
-                raw_identity: raw(json),
-            })
-            .await
-            .expect("no status")
-            .into_inner();
-        match expected {
-            Ok(()) => assert_eq!(identity_value(answer.upgraded_identity.as_ref()), roses()),
-            Err(summary) => assert_eq!(answer.diagnostics[0].summary, summary, "{version} {json}"),
-        }
     }
 }
 
@@ -902,177 +694,6 @@ async fn blocks_are_counted_and_deprecations_told() {
 }
 
 #[tokio::test]
-async fn what_an_apply_had_saved_survives_its_panic() {
-    let (mut core, _, _) = beds().await;
-    let config = bed([("fault", "apply: panics after it was saved".into())]);
-    let plan = core.plan(&config, &State::none()).await.expect("a plan");
-    let applied = core.apply(&config, &State::none(), &plan).await;
-    assert_eq!(applied.diagnostics[0].summary, "Bug in the provider");
-    assert!(applied.diagnostics[0].detail.contains("the spade broke"));
-    assert_eq!(applied.state.value.get("id"), &Value::from("bed-roses"));
-    assert_eq!(applied.state.private, br#"{"planned":true}"#);
-}
-
-#[tokio::test]
-async fn an_object_is_kept_whose_identity_cannot_be_told() {
-    for (fault, words) in [
-        (NO_IDENTITY, "the spade broke"),
-        (PANICKING_IDENTITY, "the spade broke"),
-        (PANICKING_IDENTITY_ONLY, "the label fell off"),
-    ] {
-        let (mut core, _, _) = beds().await;
-        let config = bed([("fault", fault.into())]);
-        let plan = core.plan(&config, &State::none()).await.expect("a plan");
-        let applied = core.apply(&config, &State::none(), &plan).await;
-        assert!(
-            applied.diagnostics[0].detail.contains(words),
-            "{fault}: {applied:?}"
-        );
-        assert_eq!(
-            applied.state.value.get("id"),
-            &Value::from("bed-roses"),
-            "{fault}: {applied:?}"
-        );
-        assert_eq!(applied.state.private, br#"{"planned":true}"#, "{fault}");
-    }
-}
-
-/// A call that is under way, once it has begun to sleep; what it answers.
-async fn asleep<T: Send + 'static>(
-    world: &World,
-    call: impl Future<Output = T> + Send + 'static,
-) -> tokio::task::JoinHandle<T> {
-    let call = tokio::spawn(call);
-    within("the call to sleep", world.waits.notified()).await;
-    call
-}
-
-#[tokio::test]
-async fn whoever_does_not_listen_is_abandoned_five_seconds_after_a_stop() {
-    let (mut core, mut client, world) = beds().await;
-    let mut stored = bed([("fault", "read: sleeps".into()), ("id", "bed-roses".into())]);
-    stored.set("sign", "roses 0");
-    stored.set("watered", 1);
-    let stored = State {
-        value: stored,
-        private: br#"{"kept":true}"#.to_vec(),
-    };
-    let mut planning = Core::new(client.clone(), BED, &bed_schema());
-    let config = bed([("fault", "plan: sleeps".into())]);
-    let mut calls: Vec<tokio::task::JoinHandle<Vec<tf::Diagnostic>>> = Vec::new();
-    calls.push(
-        asleep(&world, async move {
-            core.refresh(&stored).await.expect_err("what is stored stays")
-        })
-        .await,
-    );
-    calls.push(
-        asleep(&world, async move {
-            planning.plan(&config, &State::none()).await.expect_err("no plan")
-        })
-        .await,
-    );
-    let mut importing = client.clone();
-    calls.push(
-        asleep(&world, async move {
-            let request = tf::import_resource_state::Request {
-                type_name: BED.to_owned(),
-                id: "asleep".to_owned(),
-                ..Default::default()
-            };
-            let answer = importing.import_resource_state(request).await;
-            answer.expect("no status").into_inner().diagnostics
-        })
-        .await,
-    );
-    let mut reading = client.clone();
-    calls.push(
-        asleep(&world, async move {
-            let day =
-                Type::Object([("day".to_owned(), Type::String), ("rain".to_owned(), Type::Bool)].into());
-            let asked = Value::object([("day", Value::from("asleep")), ("rain", Value::Null)]);
-            let request = tf::read_data_source::Request {
-                type_name: "garden_weather".to_owned(),
-                config: of(&day, &asked),
-                ..Default::default()
-            };
-            let answer = reading.read_data_source(request).await;
-            answer.expect("no status").into_inner().diagnostics
-        })
-        .await,
-    );
-    let mut opening = client.clone();
-    calls.push(
-        asleep(
-            &world,
-            async move { open(&mut opening, "asleep").await.diagnostics },
-        )
-        .await,
-    );
-    let mut listing = client.clone();
-    calls.push(
-        asleep(&world, async move {
-            let found = list(&mut listing, "asleep", false, 0).await;
-            found.into_iter().flat_map(|event| event.diagnostic).collect()
-        })
-        .await,
-    );
-    let mut watering_it = client.clone();
-    calls.push(
-        asleep(&world, async move {
-            use tf::invoke_action::event::Type as Event;
-            let answer = watering_it.invoke_action(tf::invoke_action::Request {
-                action_type: "garden_water".to_owned(),
-                config: watering("asleep"),
-                client_capabilities: None,
-            });
-            let events = collected(answer.await.expect("a stream").into_inner()).await;
-            let last = events.into_iter().next_back().and_then(|event| event.r#type);
-            let Some(Event::Completed(over)) = last else {
-                panic!("an end: {last:?}")
-            };
-            over.diagnostics
-        })
-        .await,
-    );
-
-    client
-        .stop_provider(tf::stop_provider::Request {})
-        .await
-        .expect("an answer");
-    let names = ["read", "plan", "import", "read", "open", "list", "action"];
-    for (name, call) in names.into_iter().zip(calls) {
-        let diagnostics = within(name, call).await.expect("no panic");
-        assert_eq!(diagnostics[0].summary, "Stopped before it was done", "{name}");
-        let words = format!("The {name} did not end within 5 seconds of being told to stop");
-        assert!(diagnostics[0].detail.starts_with(&words), "{diagnostics:?}");
-    }
-}
-
-#[tokio::test]
-async fn what_an_apply_had_saved_is_the_answer_five_seconds_after_a_stop() {
-    let (mut core, mut client, world) = beds().await;
-    let config = bed([("fault", "apply: sleeps after it was saved".into())]);
-    let plan = core.plan(&config, &State::none()).await.expect("a plan");
-    let applying = tokio::spawn(async move { core.apply(&config, &State::none(), &plan).await });
-    within("the apply to sleep", world.waits.notified()).await;
-    let begun = std::time::Instant::now();
-    client
-        .stop_provider(tf::stop_provider::Request {})
-        .await
-        .expect("an answer");
-    let applied = within("the apply to be abandoned", applying)
-        .await
-        .expect("no panic");
-    assert!(
-        begun.elapsed() >= std::time::Duration::from_secs(4),
-        "it has its time"
-    );
-    assert_eq!(applied.diagnostics[0].summary, "Stopped before it was done");
-    assert_eq!(applied.state.value.get("id"), &Value::from("bed-roses"));
-}
-
-#[tokio::test]
 async fn a_plan_during_apply_gets_what_the_first_plan_kept() {
     let (core, mut client, world) = beds().await;
     let config = bed([]);
@@ -1087,7 +708,7 @@ async fn a_plan_during_apply_gets_what_the_first_plan_kept() {
     assert_eq!(world.events(), ["planned again with what the first plan kept"]);
 }
 
-async fn collected<T>(mut stream: tonic::Streaming<T>) -> Vec<T> {
+pub(crate) async fn collected<T>(mut stream: tonic::Streaming<T>) -> Vec<T> {
     let mut items = Vec::new();
     while let Some(item) = within("the next item", stream.message())
         .await
@@ -1098,7 +719,7 @@ async fn collected<T>(mut stream: tonic::Streaming<T>) -> Vec<T> {
     items
 }
 
-async fn list(
+pub(crate) async fn list(
     client: &mut ProviderClient<Channel>,
     prefix: &str,
     include: bool,
@@ -1148,6 +769,7 @@ async fn a_list_finds_at_most_what_is_wanted() {
     ] {
         let found = list(&mut client, prefix, false, 0).await;
         assert!(found[0].diagnostic[0].detail.contains(words), "{found:?}");
+        assert!(found[0].diagnostic[0].detail.ends_with(REPORTED_AT), "{found:?}");
         assert!(found[0].identity.is_none());
     }
 }
@@ -1180,7 +802,7 @@ async fn a_list_and_an_action_are_validated() {
     );
 }
 
-fn watering(bed: &str) -> Option<DynamicValue> {
+pub(crate) fn watering(bed: &str) -> Option<DynamicValue> {
     let ty = Type::Object(
         [
             ("bed".to_owned(), Type::String),
@@ -1230,7 +852,12 @@ async fn an_action_is_planned_and_tells_how_it_goes() {
         for event in events {
             match event.r#type.expect("Terraform crashes on an event of no type") {
                 Event::Progress(progress) => sentences.push(progress.message),
-                Event::Completed(completed) => ends.push(completed.diagnostics[0].summary.clone()),
+                Event::Completed(completed) => {
+                    let last = &completed.diagnostics[0];
+                    let is_bug = last.summary == "Bug in the provider";
+                    assert_eq!(last.detail.ends_with(REPORTED_AT), is_bug, "{last:?}");
+                    ends.push(last.summary.clone());
+                }
             }
         }
         assert_eq!(
@@ -1242,36 +869,6 @@ async fn an_action_is_planned_and_tells_how_it_goes() {
         );
     }
     assert_eq!(world.events(), ["watered roses", "watered careless"]);
-}
-
-#[tokio::test]
-async fn a_stop_reaches_an_action() {
-    use tf::invoke_action::event::Type as Event;
-    let (mut client, world) = garden().await;
-    let answer = client.invoke_action(tf::invoke_action::Request {
-        action_type: "garden_water".to_owned(),
-        config: watering("far"),
-        client_capabilities: None,
-    });
-    let mut events = answer.await.expect("a stream").into_inner();
-    let first = within("progress", events.message())
-        .await
-        .expect("no status")
-        .expect("an event");
-    assert!(matches!(first.r#type, Some(Event::Progress(_))));
-    within("the action to wait", world.waits.notified()).await;
-    client
-        .stop_provider(tf::stop_provider::Request {})
-        .await
-        .expect("an answer");
-    let last = within("the end", events.message())
-        .await
-        .expect("no status")
-        .expect("an event");
-    let Some(Event::Completed(over)) = last.r#type else {
-        panic!("an end: {last:?}")
-    };
-    assert_eq!(over.diagnostics[0].summary, "Stopped");
 }
 
 #[tokio::test]

@@ -298,6 +298,10 @@ impl Provider for Garden {
         &self.actions
     }
 
+    fn issues(&self) -> &'static str {
+        "https://garden.test/issues"
+    }
+
     fn deferral(&self) -> Option<Deferral> {
         let undecided = *self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
         undecided.then_some(Deferral::ProviderConfigUnknown)

@@ -11,7 +11,9 @@
 //! - `rpcs`: every RPC
 //! - `contract`: what breaks a rule of Terraform never leaves
 //! - `values`: numbers, unknowns and hostile bytes
-//! - `families`: functions, ephemeral resources, identities, lists, actions, moves and deferrals, with [`garden`]
+//! - `families`: functions, ephemeral resources, lists, actions, moves and deferrals, with [`garden`]
+//! - `identities`: what tells one of its objects from all others
+//! - `ends`: its calls that end in a panic, or not at all
 //! - `cli`: the same provider under the real CLI, attached to this process
 //! - `process`: the provider of `examples/framework`, in a process of its own, under the real CLI
 //! - `rules`: Terraform's rules, one row each
@@ -31,11 +33,13 @@ mod host;
 
 mod cli;
 mod contract;
+mod ends;
 mod example;
 mod families;
 mod garden;
 mod handshake;
 mod hostile;
+mod identities;
 mod lifecycle;
 mod log;
 mod process;

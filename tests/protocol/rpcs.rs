@@ -59,9 +59,7 @@ fn is_bug(diagnostics: &[tf::Diagnostic], words: &str) -> bool {
     diagnostics.iter().any(|diagnostic| {
         diagnostic.summary == "Bug in the provider"
             && diagnostic.detail.contains(words)
-            && diagnostic
-                .detail
-                .contains("https://github.com/kvtls/terraform-provider-kvtls/issues")
+            && diagnostic.detail.ends_with("\nhttps://example.test/issues")
     })
 }
 

@@ -338,8 +338,9 @@ fn rules() -> Vec<Rule> {
         ("5.5", "A failed create stores what exists", Test("rpcs", "a_failed_create_keeps_what_exists_and_none_of_what_is_unknown_or_secret")),
         ("5.5", "A failed update or delete keeps state and private data", Test("rpcs", "a_failed_update_or_delete_without_a_state_keeps_the_stored_one")),
         ("5.5", "A panic is no gRPC status", Test("rpcs", "a_panic_is_a_bug_report_and_the_stored_state_stays")),
-        ("5.5", "A panic does not orphan what was saved", Test("families", "what_an_apply_had_saved_survives_its_panic")),
-        ("5.5", "Nor does an identity that cannot be told", Test("families", "an_object_is_kept_whose_identity_cannot_be_told")),
+        ("5.5", "A panic does not orphan what was saved", Test("ends", "what_an_apply_had_saved_survives_its_panic")),
+        ("1.6", "Who is told to stop answers within seconds", Test("ends", "whoever_does_not_listen_is_abandoned_five_seconds_after_a_stop")),
+        ("5.5", "Nor does an identity that cannot be told", Test("ends", "an_object_is_kept_whose_identity_cannot_be_told")),
         // Reads.
         ("5.6", "A read state is wholly known; null is gone", Check(|| faults(check_read(&thing(), &N)), || read("id", U), "id", "still unknown")),
         ("5.6", "A read returns nothing write-only", Check(|| read("secret", N), || read("secret", text("s")), "secret", "write-only")),
@@ -361,7 +362,7 @@ fn rules() -> Vec<Rule> {
         ("5.8", "An imported state is wholly known", Check(|| faults(check_import(&thing(), &with(&[]))), || faults(check_import(&thing(), &with(&[("id", U)]))), "id", "still unknown")),
         ("5.8", "An imported state holds nothing write-only", Check(|| faults(check_import(&thing(), &with(&[]))), || faults(check_import(&thing(), &with(&[("secret", text("s"))]))), "secret", "write-only")),
         ("5.8", "Exactly one resource, of the type asked for", Test("rpcs", "an_import_finds_one_object_or_says_why_not")),
-        ("5.8", "An import by identity returns the identity", Test("families", "an_import_by_identity_finds_what_an_id_finds")),
+        ("5.8", "An import by identity returns the identity", Test("identities", "an_import_by_identity_finds_what_an_id_finds")),
         // Moves.
         ("5.9", "An unknown source is refused", Test("families", "state_moves_here_from_what_is_known_and_from_nothing_else")),
         ("5.9", "A moved state is wholly known and holds nothing write-only", Test("families", "state_moves_here_from_what_is_known_and_from_nothing_else")),
@@ -373,7 +374,7 @@ fn rules() -> Vec<Rule> {
         ("5.10", "An identity does not change", Check(|| identity(id(text("a")), id(text("a")), Maturity::Known), || identity(id(text("a")), id(text("b")), Maturity::Known), "id", "identity of an object changed")),
         ("5.10", "An identity holds primitives and lists of them", Check(|| IdentitySchema::new([("id", IdentityAttribute::required("x"))]).check().into_iter().map(|fault| (String::new(), fault)).collect(), || IdentitySchema::new([("id", IdentityAttribute { ty: Type::map(Type::String), ..IdentityAttribute::required("x") })]).check().into_iter().map(|fault| (String::new(), fault)).collect(), "", "holds primitives")),
         ("5.10", "A part is required or optional for import, not both", Shape("one flag")),
-        ("5.10", "An older host sends none and is answered all the same", Test("families", "an_identity_is_planned_kept_and_never_changes")),
+        ("5.10", "An older host sends none and is answered all the same", Test("identities", "an_identity_is_planned_kept_and_never_changes")),
         // Ephemeral resources.
         ("5.11", "What is opened is as configured", Check(|| key(gate("a", N), gate("a", text("t"))), || key(gate("a", N), gate("b", text("t"))), "gate", NEITHER)),
         ("5.11", "Something is opened", Check(|| key(gate("a", N), gate("a", N)), || key(gate("a", N), N), "", "opened nothing")),
@@ -406,7 +407,13 @@ fn rules() -> Vec<Rule> {
 }
 
 /// The sources in which [`By::Test`] finds its tests.
-const SOURCES: [(&str, &str, &str); 5] = [
+const SOURCES: [(&str, &str, &str); 7] = [
+    ("ends", "tests/protocol/ends.rs", include_str!("ends.rs")),
+    (
+        "identities",
+        "tests/protocol/identities.rs",
+        include_str!("identities.rs"),
+    ),
     (
         "families",
         "tests/protocol/families.rs",

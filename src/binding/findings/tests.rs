@@ -96,5 +96,7 @@ fn an_unfinished_creation_of_the_same_binding_is_taken_over() {
     if let Some(Seen::Known(Some(class))) = seen.objects.get_mut("SecretProviderClass/shop") {
         class["metadata"]["annotations"][manifests::PHASE] = json!(manifests::UNFINISHED);
     }
-    assert_eq!(judge(&desired(), &seen, &Known::default()), []);
+    let found = judge(&desired(), &seen, &Known::default());
+    assert_eq!(found, [Finding::Unfinished]);
+    assert_eq!(found[0].class(), Class::Decay);
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::azure::VaultCertificate;
 use crate::binding::fixtures::{NOW, bare, complete, desired, vault_certificate, with_addon};
 use crate::binding::observation::Seen;
 
@@ -46,6 +47,19 @@ fn a_renewal_is_in_sync_until_its_grace_is_over() {
         let web = &status.certificates["web"];
         assert_ne!(web.vault, web.synced);
     }
+}
+
+#[test]
+fn without_rotation_an_earlier_version_stays_where_it_is() {
+    let before = status(&desired(), &complete(), None, POLL);
+    let mut seen = renewed(Duration::days(30));
+    if let Seen::Known(Some(cluster)) = &mut seen.cluster {
+        cluster.addon.rotation_enabled = false;
+    }
+    let status = status(&desired(), &seen, Some(&before), POLL);
+    assert_eq!((status.in_sync, status.phase), (true, Phase::Served));
+    let web = &status.certificates["web"];
+    assert_ne!(web.vault, web.synced);
 }
 
 #[test]

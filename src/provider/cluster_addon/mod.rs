@@ -170,7 +170,8 @@ impl ClusterAddonResource {
             Some(wish) if !cluster.addon.enabled => {
                 diagnostics.push(explain::will_be_switched_on(&id, &wish))
             }
-            _ => {}
+            Some(wish) => diagnostics.push(explain::will_be_changed(&id, &wish)),
+            None => {}
         }
         let state = Cluster::not_ready(&cluster);
         diagnostics.extend(state.map(|state| explain::not_ready(&id, &state)));

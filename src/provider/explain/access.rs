@@ -293,6 +293,31 @@ fn trust_of(desired: &Desired) -> (String, String) {
         .unwrap_or_default()
 }
 
+/// The vault has renewed a certificate, and nothing takes it to the cluster.
+pub fn stays_behind(key: &str, desired: &Desired) -> Diagnostic {
+    let wanted = desired.certificates.get(key);
+    let (name, secret) = wanted.map_or((key, key), |it| {
+        (it.certificate.as_str(), it.secret_name.as_str())
+    });
+    Diagnostic::warning(
+        "Secret holds an earlier certificate version",
+        format!(
+            "Certificate \"{name}\" was renewed in vault \"{}\". Rotation is off, so the driver leaves Secret \
+             {}/{secret} as it is, and the earlier version is served until its end.",
+            desired.vault.name(),
+            desired.namespace
+        ),
+        format!(
+            "Set  addon = {{ rotation_enabled = true }}. To bring this one version by hand, at the price of moments without \
+             a certificate:\n    kubectl delete secret -n {ns} {secret}\n    kubectl rollout restart deployment -n {ns} {}",
+            desired.name,
+            ns = desired.namespace,
+        ),
+    )
+    .at(AttributePath::of("certificates").key(key))
+    .code("KVTLS-W304")
+}
+
 pub(super) fn newer_version(key: &str, version: &str, newest: &str, desired: &Desired) -> Diagnostic {
     let name = desired
         .certificates

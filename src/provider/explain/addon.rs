@@ -34,24 +34,42 @@ pub(in crate::provider) fn halted(
     diagnostic.at(AttributePath::of("cluster_id"))
 }
 
-/// The first apply will switch the add-on on.
+/// Apply will switch the add-on on.
 pub(in crate::provider) fn will_be_switched_on(cluster: &ClusterId, wish: &AddonWish) -> Diagnostic {
+    will_be_set(cluster, wish, false, OWNER_ADVICE)
+}
+
+/// Apply will set an add-on that is on, as it was not set before.
+pub(in crate::provider) fn will_be_changed(cluster: &ClusterId, wish: &AddonWish) -> Diagnostic {
+    will_be_set(cluster, wish, true, OWNER_ADVICE)
+}
+
+/// What apply is going to do to the cluster. `advice` is for the owner of the cluster.
+pub(super) fn will_be_set(cluster: &ClusterId, wish: &AddonWish, is_on: bool, advice: &str) -> Diagnostic {
     let rotation = match (wish.rotation_enabled, wish.rotation_poll_interval.as_deref()) {
-        (true, interval) => format!("rotation on, poll {}", interval.unwrap_or("2m")),
+        (true, Some(interval)) => format!("rotation on, poll {interval}"),
+        (true, None) if is_on => "rotation on".to_owned(),
+        (true, None) => "rotation on, poll 2m".to_owned(),
         (false, _) => "rotation off".to_owned(),
     };
     Diagnostic::warning(
-        "Key Vault add-on will be switched on",
+        match is_on {
+            true => "Key Vault add-on will be changed",
+            false => "Key Vault add-on will be switched on",
+        },
         format!(
-            "Apply sends one update to cluster \"{}\" ({rotation}). The cluster is \"Updating\" for about 2 minutes; \
-             other changes to it in this apply can fail with 409: order them with depends_on.",
+            "Apply sends one update to cluster \"{}\" ({rotation}). {UPDATING}",
             cluster.name()
         ),
-        OWNER_ADVICE,
+        advice,
     )
     .at(AttributePath::of("cluster_id"))
     .code("KVTLS-W101")
 }
+
+/// What an update of the cluster means for others.
+pub(super) const UPDATING: &str = "The cluster is \"Updating\" for about 2 minutes; other changes to it in this apply can \
+     fail with 409: order them with depends_on.";
 
 /// Somebody switched it off since our last apply.
 pub(in crate::provider) fn was_switched_off(cluster: &ClusterId) -> Diagnostic {
@@ -59,7 +77,7 @@ pub(in crate::provider) fn was_switched_off(cluster: &ClusterId) -> Diagnostic {
         "Key Vault add-on was changed elsewhere",
         format!(
             "The add-on of cluster \"{}\" was switched off since the last apply, or never came to run; apply sets it again, \
-             with one update of the cluster. It gets another identity then, which needs its grants anew.",
+             with one update of the cluster. It gets another identity then, which needs its grants anew. {UPDATING}",
             cluster.name()
         ),
         OWNER_ADVICE,

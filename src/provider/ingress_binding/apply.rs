@@ -51,10 +51,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     }
     let known = Known {
         instances,
-        bound: plan::bound(&request.prior, &request.planned),
-        backends: plan::backends(&request.prior),
-        secrets: state::secrets(&request.prior).map(str::to_owned).collect(),
-        adopted: kept.adopted.clone(),
+        ..plan::known(&request.prior, &request.planned, &kept)
     };
     let announced = if is_create || kept.announced.iter().any(|it| it == "*") {
         Announced::Everything
@@ -72,6 +69,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
         instance: instance.clone(),
         admitted: kept.admitted.clone(),
         retired: state::retired(&desired, &request.prior),
+        bound: known.bound.clone(),
         granted: request
             .prior
             .get("grants")
@@ -467,28 +465,67 @@ fn failures(done: &Done) -> Diagnostics {
 
 /// Grants of ours that stay, and why.
 fn kept_grants(owned: &Owned, outcome: &Outcome) -> Diagnostics {
-    let live = outcome.observation.assignments.known();
-    let outcome_cluster = owned.cluster.clone();
-    let stays = |owned: &&OwnedGrant| {
-        let is_there = live.is_some_and(|all| {
-            all.iter()
-                .any(|live| live.id.eq_ignore_ascii_case(&owned.id) && grant::is_ours(live, &outcome_cluster))
+    let mut told = Diagnostics::new();
+    for grant in &owned.grants {
+        let Some(why) = undecided(owned, grant, outcome) else {
+            continue;
+        };
+        told.push(match grant.kind.as_str() {
+            "access_policy" => explain::policy_kept(&owned.vault, &grant.principal_id, &why),
+            _ => explain::grant_kept(&grant.id, &why),
         });
-        is_there && (outcome.shared || !matches!(outcome.observation.other_classes, Seen::Known(_)))
-    };
-    let why = if outcome.shared {
-        IN_USE
-    } else if owned.applied {
-        "the cluster's SecretProviderClasses could not be listed, so others may need it"
-    } else {
-        "with apply_manifests = false the cluster is not asked who else needs it"
-    };
-    let grants = owned.grants.iter().filter(stays);
-    let mut told: Diagnostics = grants.map(|grant| explain::grant_kept(&grant.id, why)).collect();
+    }
     if let Some(why) = &outcome.done.addon_kept {
         told.push(explain::addon_kept(why));
     }
     told
+}
+
+/// Why it could not be decided whether a grant may go. Nothing where it is gone, or known to be of use to others.
+fn undecided(owned: &Owned, grant: &OwnedGrant, outcome: &Outcome) -> Option<String> {
+    let seen = &outcome.observation;
+    let is_same = |id: &str| id.eq_ignore_ascii_case(&grant.id);
+    let is_revoked = outcome.done.steps.iter().any(|step| match step {
+        Step::RemoveRole { id } => is_same(id),
+        Step::Distrust { credential, .. } => is_same(credential),
+        Step::RemoveAccessPolicy { principal, .. } => principal.0.eq_ignore_ascii_case(&grant.principal_id),
+        _ => false,
+    });
+    let is_there = match grant.kind.as_str() {
+        "role_assignment" => seen.assignments.known().is_none_or(|all| {
+            all.iter()
+                .any(|live| is_same(&live.id) && grant::is_ours(live, &owned.cluster))
+        }),
+        "access_policy" => seen.vault.known().is_none_or(|vault| {
+            let policies = vault.iter().flat_map(|vault| &vault.policies);
+            policies
+                .into_iter()
+                .any(|policy| policy.object_id.0.eq_ignore_ascii_case(&grant.principal_id))
+        }),
+        _ => seen
+            .federated
+            .known()
+            .is_none_or(|all| all.iter().any(|live| is_same(&live.id))),
+    };
+    if is_revoked || !is_there || seen.vault.is_absent() {
+        return None;
+    }
+    if outcome.shared {
+        return Some(IN_USE.to_owned());
+    }
+    if grant.kind == state::TRUST {
+        let users = seen.account_users.values().find_map(Seen::why_not);
+        let why = seen.federated.why_not().or(users)?;
+        return Some(format!("who else needs it could not be read ({why})"));
+    }
+    if let Some(why) = seen.vault.why_not() {
+        return Some(format!("the vault could not be read ({why})"));
+    }
+    let unlisted = !matches!(seen.other_classes, Seen::Known(_));
+    unlisted.then(|| match owned.applied {
+        true => "the cluster's SecretProviderClasses could not be listed, so others may need it".to_owned(),
+        false => "with apply_manifests = false the cluster is not asked who else needs it".to_owned(),
+    })
 }
 
 fn connection(state: &Value, defaults: &Defaults) -> Result<Connection, Diagnostic> {

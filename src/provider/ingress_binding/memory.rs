@@ -25,8 +25,8 @@ pub(super) struct Memory {
     pub(super) instances: BTreeSet<String>,
     /// The phase in which an unfinished creation stopped.
     pub(super) unfinished: Option<String>,
-    /// What could not be seen when it was read.
-    pub(super) blind_spots: Vec<(String, String)>,
+    /// Whether its objects could not be seen when it was read.
+    pub(super) cluster_unseen: bool,
 }
 
 impl Memories {
@@ -42,11 +42,11 @@ impl Memories {
         memory.unfinished = is_unfinished(phase, state).then(|| phase.to_owned());
     }
 
-    /// Remembers what a read could not see.
+    /// Remembers what a read could see.
     pub(super) fn saw(&self, id: &str, seen: &Observation) {
-        let spots = seen.blind_spots();
         let mut memories = self.bindings.lock().unwrap_or_else(PoisonError::into_inner);
-        memories.entry(id.to_ascii_lowercase()).or_default().blind_spots = spots;
+        let memory = memories.entry(id.to_ascii_lowercase()).or_default();
+        memory.cluster_unseen = !seen.cluster_was_seen();
     }
 
     /// Counts the creations that this process plans under one ID, since it was configured. There can be one.

@@ -69,12 +69,14 @@ impl Resource for IngressBinding {
         self.configured.refreshes();
         let kept = Kept::read(&request.private);
         match self.read_now(&request, kept).await {
-            Ok((state, kept)) => {
+            Ok((state, kept, spots)) => {
                 let private = kept.map_or_else(Default::default, |kept| kept.write());
+                let fails = self.configured.blind_plan_fails();
+                let blind = (!spots.is_empty()).then(|| explain::blind_spots(&spots, fails));
                 ReadResponse {
                     state,
                     private,
-                    diagnostics: Diagnostics::new(),
+                    diagnostics: blind.into_iter().collect(),
                 }
             }
             Err(diagnostics) => ReadResponse {
@@ -143,18 +145,18 @@ impl Resource for IngressBinding {
 }
 
 impl IngressBinding {
-    /// The state as it is now, and what to keep beside it; null if the cluster is gone.
+    /// The state as it is now, what to keep beside it, and what could not be seen; null if the cluster is gone.
     async fn read_now(
         &self,
         request: &ReadRequest,
         mut kept: Kept,
-    ) -> Result<(Value, Option<Kept>), Diagnostics> {
+    ) -> Result<(Value, Option<Kept>, Vec<(String, String)>), Diagnostics> {
         let Some(world) = self.configured.world() else {
-            return Ok((request.state.clone(), Some(kept)));
+            return Ok((request.state.clone(), Some(kept), Vec::new()));
         };
         let Some(desired) = config::parse(&request.state, &self.configured.defaults().unwrap_or_default())?
         else {
-            return Ok((request.state.clone(), Some(kept)));
+            return Ok((request.state.clone(), Some(kept), Vec::new()));
         };
         if let Some(server) = &kept.server {
             world.remember_server(&desired.cluster, server.clone());
@@ -179,11 +181,11 @@ impl IngressBinding {
             Err(_) => return Err(Diagnostics::from(too_late())),
         };
         if seen.cluster.is_absent() {
-            return Ok((Value::Null, None));
+            return Ok((Value::Null, None, Vec::new()));
         }
         self.memories.saw(&desired.id(), &seen);
         let state = state::observed(&request.state, &request.state, &desired, &seen, &mut kept);
-        Ok((state, Some(kept)))
+        Ok((state, Some(kept), seen.blind_spots()))
     }
 }
 

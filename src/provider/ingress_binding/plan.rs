@@ -16,7 +16,7 @@ use crate::binding::findings::{Finding, Known, judge};
 use crate::binding::grant;
 use crate::binding::manifests::{objects as manifests_of, stamped};
 use crate::binding::observation::{Observation, Seen};
-use crate::binding::observe::observe;
+use crate::binding::observe::{Question, observe};
 use crate::binding::plan::addon_wish;
 use crate::binding::plan::{Memory as Steps, Plan};
 use crate::binding::preflight::ask::missing;
@@ -78,7 +78,9 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
         .zip(resource.configured.run())
         .filter(|(id, run)| resource.memories.is_planned_twice(id, *run))
         .map(|(id, _)| explain::same_binding(&id));
-    let other = resource.configured.other_id(&request, "cluster_id");
+    let other = ["cluster_id", "namespace", "name"]
+        .iter()
+        .find_map(|name| resource.configured.other_id(&request, name));
     if let Some(diagnostic) = other.or(disagreement).or(twice) {
         return request.refused(diagnostic);
     }
@@ -397,11 +399,20 @@ async fn tell_update(
     diagnostics: &mut Diagnostics,
 ) {
     let prior = &request.prior;
-    if planned.get("addon_state") != prior.get("addon_state")
-        && same_wish(prior.get("addon"), planned.get("addon"))
-    {
+    if planned.get("addon_state") != prior.get("addon_state") {
         let enabled = prior.get("addon_state").get("enabled").as_bool() == Some(true);
-        diagnostics.push(explain::addon_was_changed(desired, enabled));
+        diagnostics.push(match same_wish(prior.get("addon"), planned.get("addon")) {
+            true => explain::addon_was_changed(desired, enabled),
+            false => explain::addon_will_be_set(desired, enabled),
+        });
+    }
+    if planned.get("addon_state").get("rotation_enabled").as_bool() == Some(false) {
+        let lagging = bound(prior, planned).into_iter().filter(|key| {
+            let status = prior.get("status").get("certificates").get(key);
+            let of = |place: &str| status.get(place).get("version").as_str();
+            matches!((of("vault"), of("synced")), (Some(vault), Some(synced)) if vault != synced)
+        });
+        diagnostics.extend(lagging.map(|key| explain::stays_behind(&key, desired)));
     }
     for (key, (manager, when)) in &kept.editors {
         if manager != crate::k8s::FIELD_MANAGER
@@ -415,25 +426,13 @@ async fn tell_update(
             ));
         }
     }
-    let memory = resource.memories.of(&desired.id());
-    if !memory.blind_spots.is_empty() {
-        let fails = resource.configured.blind_plan_fails();
-        diagnostics.push(explain::blind_spots(&memory.blind_spots, fails));
-    }
     let Some(world) = resource.configured.world() else {
         return;
     };
-    let none = BTreeMap::new();
-    let objects = prior.get("manifests").as_map().unwrap_or(&none);
-    let there = objects.keys().map(String::as_str);
+    let cluster_unseen = resource.memories.of(&desired.id()).cluster_unseen;
     let looking = async {
-        let known = Known {
-            bound: bound(prior, planned),
-            backends: backends(prior),
-            ..Known::default()
-        };
-        look_again(&world, desired, &known, &kept.announced, there, diagnostics).await;
-        if !memory.blind_spots.is_empty() {
+        look_again(&world, request, desired, kept, planned, diagnostics).await;
+        if cluster_unseen {
             return;
         }
         let client_id = kept.reader(desired, planned.get("addon_identity")).map(|it| it.0);
@@ -456,8 +455,29 @@ fn same_wish(left: &Value, right: &Value) -> bool {
         .all(|name| left.get(name) == right.get(name))
 }
 
-/// Certificates that stay bound to the same name of the same vault, with the same hosts.
-pub(super) fn bound(prior: &Value, planned: &Value) -> BTreeSet<String> {
+/// What the state knows of the binding.
+pub(super) fn known(prior: &Value, planned: &Value, kept: &Kept) -> Known {
+    let instance = prior.get("instance_id").as_str().map(str::to_owned);
+    let same_vault = same_text(prior.get("key_vault_id"), planned.get("key_vault_id"));
+    Known {
+        instances: instance.into_iter().collect(),
+        bound: bound(prior, planned),
+        backends: backends(prior),
+        access: same_vault && prior.get("access") == planned.get("access"),
+        secrets: state::secrets(prior).map(str::to_owned).collect(),
+        adopted: kept.adopted.clone(),
+    }
+}
+
+/// The Services and ports that the rules of a state name.
+fn backends(prior: &Value) -> Vec<(String, Port)> {
+    let parsed = config::parse(prior, &Defaults::default()).ok().flatten();
+    let named = parsed.iter().flat_map(all_backends);
+    named.map(|backend| (backend.service, backend.port)).collect()
+}
+
+/// Certificates that stay bound to the same name and version of the same vault, with the same hosts.
+fn bound(prior: &Value, planned: &Value) -> BTreeSet<String> {
     if !same_text(prior.get("key_vault_id"), planned.get("key_vault_id")) {
         return BTreeSet::new();
     }
@@ -466,16 +486,11 @@ pub(super) fn bound(prior: &Value, planned: &Value) -> BTreeSet<String> {
     let after = planned.get("certificates").as_map().unwrap_or(&none);
     let unchanged = after.iter().filter(|(key, now)| {
         let was = before.get(key);
-        was.get("certificate") == now.get("certificate") && was.get("hosts") == now.get("hosts")
+        ["certificate", "version", "hosts"]
+            .iter()
+            .all(|name| was.get(name) == now.get(name))
     });
     unchanged.map(|(key, _)| key.clone()).collect()
-}
-
-/// The Services and ports that the rules of a state name.
-pub(super) fn backends(prior: &Value) -> Vec<(String, Port)> {
-    let parsed = config::parse(prior, &Defaults::default()).ok().flatten();
-    let named = parsed.iter().flat_map(all_backends);
-    named.map(|backend| (backend.service, backend.port)).collect()
 }
 
 /// Whether the cluster's owner, in this same run, does what is found missing.
@@ -512,21 +527,18 @@ async fn look(
             diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
         }
     }
-    let controller = seen.controller.present();
-    if let Some((what, way_out)) = controller.and_then(|controller| controllers::advice(controller)) {
-        diagnostics.push(explain::gateway::has_no_future(what, way_out));
-    }
+    tell_controller(&seen, diagnostics);
     let next = crate::binding::plan::plan(desired, &seen, &Steps::default());
     tell_rights(world, desired, &seen, &next, diagnostics).await;
-    let is_off = seen
-        .cluster
-        .present()
-        .is_some_and(|cluster| !cluster.addon.enabled);
-    if is_off && desired.addon.mode == Mode::Ensure {
-        diagnostics.push(explain::addon_will_be_switched_on(desired));
+    let cluster = seen.cluster.present();
+    if let Some(cluster) = cluster.filter(|_| switches_addon(&next)) {
+        diagnostics.push(explain::addon_will_be_set(desired, cluster.addon.enabled));
     }
     let spots = seen.blind_spots();
-    if spots.is_empty() {
+    if !spots.is_empty() {
+        diagnostics.push(explain::blind_spots(&spots, blind_plan_fails));
+    }
+    if seen.cluster_was_seen() {
         let reader = grant::reader(&desired.access.identity, &seen);
         let tenant_id = seen.vault.present().map(|vault| vault.tenant_id.as_str());
         let client_id = reader.as_ref().map(|reader| reader.client_id.0.as_str());
@@ -535,12 +547,24 @@ async fn look(
             client_id,
             tenant_id,
             None,
-            controller.map(String::as_str),
+            seen.controller.present().map(String::as_str),
         );
         rehearse_all(world, desired, &wanted, |_| true, diagnostics).await;
-    } else {
-        diagnostics.push(explain::blind_spots(&spots, blind_plan_fails));
     }
+}
+
+/// What is to be said of the controller of the Ingress's class.
+fn tell_controller(seen: &Observation, diagnostics: &mut Diagnostics) {
+    let controller = seen.controller.present();
+    if let Some((what, way_out)) = controller.and_then(|controller| controllers::advice(controller)) {
+        diagnostics.push(explain::gateway::has_no_future(what, way_out));
+    }
+}
+
+fn switches_addon(next: &Plan) -> bool {
+    next.steps
+        .iter()
+        .any(|step| matches!(step, Step::SwitchAddon { .. }))
 }
 
 /// What apply would need and the caller may not do, by what is known now.
@@ -551,15 +575,11 @@ async fn tell_rights(
     next: &Plan,
     diagnostics: &mut Diagnostics,
 ) {
-    let changes_addon = next
-        .steps
-        .iter()
-        .any(|step| matches!(step, Step::SwitchAddon { .. }));
     let state = seen.cluster.present().and_then(Cluster::not_ready);
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(
         state
-            .filter(|_| changes_addon)
+            .filter(|_| switches_addon(next))
             .map(|state| Finding::ClusterNotReady { state }),
     );
     let missing = missing(world, desired, seen, next, Freshness::Shared).await;
@@ -599,43 +619,80 @@ async fn rehearse_all(
     }
 }
 
-/// Looks at the certificates of an existing binding, and at the rights for what is announced; everything else was read by
-/// the refresh.
+/// Looks at the certificates of an existing binding, at what it newly relies on, and at the rights for what is announced;
+/// everything else was read by the refresh.
 async fn look_again(
     world: &World,
+    request: &PlanRequest,
     desired: &Desired,
-    known: &Known,
-    announced: &[String],
-    there: impl Iterator<Item = &str>,
+    kept: &Kept,
+    planned: &Value,
     diagnostics: &mut Diagnostics,
 ) {
+    let prior = &request.prior;
     let mut question = question(desired, &[], Freshness::Shared);
-    question.objects.clear();
-    question.secrets.clear();
-    question.namespace_exists = false;
-    question.class = None;
-    question.gateway = None;
-    let is_edge = |target: &String| target.starts_with("Ingress/") || target.starts_with("HTTPRoute/");
-    if !announced.iter().any(is_edge) {
-        question.services.clear();
-    }
-    question.cluster_objects = !question.services.is_empty();
+    only_new(&mut question, prior, planned);
     // Errors were told by the refresh.
     let Ok(mut seen) = observe(world, &question).await else {
         return;
     };
-    for finding in judge(desired, &seen, known) {
+    for finding in judge(desired, &seen, &known(prior, planned, kept)) {
         diagnostics.push(explain::finding(&finding, desired, explain::Stage::Plan));
     }
+    tell_controller(&seen, diagnostics);
+    let announced = &kept.announced;
     if announced.is_empty() || announced.iter().any(|target| target == "*") {
         return;
     }
-    let there = there.map(|key| (key.to_owned(), Seen::Known(Some(serde_json::Value::Null))));
+    let none = BTreeMap::new();
+    let there = prior.get("manifests").as_map().unwrap_or(&none).keys();
+    let there = there.map(|key| (key.clone(), Seen::Known(Some(serde_json::Value::Null))));
     seen.objects.extend(there);
     let mut next = crate::binding::plan::plan(desired, &seen, &Steps::default());
     next.steps
         .retain(|step| step.target().is_some_and(|target| announced.contains(&target)));
     tell_rights(world, desired, &seen, &next, diagnostics).await;
+}
+
+/// Leaves of a question about the cluster what the update newly relies on.
+fn only_new(question: &mut Question, prior: &Value, planned: &Value) {
+    // What was only rendered is applied for the first time.
+    let was_applied = prior.get("apply_manifests").as_bool() != Some(false);
+    let before = prior.get("manifests");
+    question
+        .objects
+        .retain(|object| !was_applied || before.get(&object_key(object)).is_null());
+    let secrets: BTreeSet<&str> = state::secrets(prior).filter(|_| was_applied).collect();
+    question.secrets.retain(|name| !secrets.contains(name.as_str()));
+    question.read_secrets = false;
+    question.mounts_of = None;
+    question.namespace_exists = !was_applied;
+    let differs = |edge: &str, members: &[&str]| {
+        let (before, after) = (prior.get(edge), planned.get(edge));
+        !was_applied
+            || before.is_null()
+            || members
+                .iter()
+                .any(|member| before.get(member) != after.get(member))
+    };
+    if !differs("ingress", &["class_name", "ssl_redirect"]) {
+        question.class = None;
+    }
+    if !differs("gateway", &["class_name", "parent"]) {
+        question.gateway = None;
+    }
+    let after = planned.get("manifests").as_map();
+    let is_edge = |key: &str| key.starts_with("Ingress/") || key.starts_with("HTTPRoute/");
+    let mut edges = after.into_iter().flatten().filter(|(key, _)| is_edge(key));
+    if was_applied && edges.all(|(key, text)| before.get(key) == text) {
+        question.services.clear();
+    }
+    question.cluster_objects &= question.namespace_exists
+        || !question.services.is_empty()
+        || question.class.is_some()
+        || question.gateway.is_some()
+        || !question.objects.is_empty()
+        || !question.secrets.is_empty();
 }
 
 /// Runs a look-up of a plan within the operation's time; what does not come in time is not told.

@@ -649,7 +649,7 @@ fn status() -> Attribute {
                 "in_sync",
                 Attribute::bool(
                     Computed,
-                    "Whether every place holds the vault's certificate or may be on the way.",
+                    "Whether every place holds the vault's certificate, may be on the way, or does not follow because rotation is off.",
                 ),
             ),
             (

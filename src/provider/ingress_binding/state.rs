@@ -165,7 +165,17 @@ pub(super) fn observed(
     members.insert("addresses".to_owned(), addresses(desired, seen, prior));
     // What another vault held says nothing about this one.
     let same_vault = same_text(prior.get("key_vault_id"), base.get("key_vault_id"));
-    let before = read_status(prior.get("status")).filter(|_| same_vault);
+    let mut before = read_status(prior.get("status")).filter(|_| same_vault);
+    if let Some(before) = &mut before {
+        // Nor does what another certificate, or a version that was asked for before, says of this one.
+        let of = |state: &Value, key: &str| {
+            let certificate = state.get("certificates").get(key);
+            ["certificate", "version"].map(|name| certificate.get(name).clone())
+        };
+        before
+            .certificates
+            .retain(|key, _| of(prior, key) == of(base, key));
+    }
     // Two minutes is the driver's own default.
     let poll = poll
         .and_then(|it| it.try_into().ok())

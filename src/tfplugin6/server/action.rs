@@ -86,22 +86,25 @@ pub(super) fn invoke_action(
         })
     });
     // The end is the end, even if somebody keeps a clone of the progress.
-    let events = stream::unfold(Some(from), |from| async {
+    let issues = server.provider().issues();
+    let events = stream::unfold(Some(from), move |from| async move {
         let mut from = from?;
         let step = from.recv().await?;
         let next = (!matches!(step, Step::Over(_))).then_some(from);
-        Some((Ok(event(step)), next))
+        Some((Ok(event(step, issues)), next))
     });
     Ok(Response::new(Box::pin(events)))
 }
 
-fn event(step: Step) -> invoke_action::Event {
+fn event(step: Step, issues: &str) -> invoke_action::Event {
     use invoke_action::event::{Completed, Progress, Type};
     let event = match step {
         Step::Said(message) => Type::Progress(Progress { message }),
-        Step::Over(diagnostics) => Type::Completed(Completed {
-            diagnostics: encode::diagnostics(diagnostics),
-        }),
+        Step::Over(diagnostics) => {
+            let mut diagnostics = encode::diagnostics(diagnostics);
+            encode::name_issues(&mut diagnostics, issues);
+            Type::Completed(Completed { diagnostics })
+        }
     };
     invoke_action::Event { r#type: Some(event) }
 }

@@ -106,6 +106,7 @@ impl Server {
             Ok(Err(diagnostics)) => otherwise().with(diagnostics),
             Err(failure) => otherwise().with(crashed(rpc, failure).into()),
         };
+        encode::name_issues(answer.diagnostics(), self.provider.issues());
         served(&span, begun, answer.diagnostics());
         Ok(Response::new(answer))
     }
@@ -150,10 +151,14 @@ fn crashed(rpc: &str, failure: JoinError) -> Diagnostic {
         Ok(panic) => panic_words(panic.as_ref()),
         Err(_) => "the call was cancelled".to_owned(),
     };
-    Diagnostic::bug(format!(
-        "{rpc} ended without an answer: {words}. The stored state is what it was before, or what the call had saved; what \
-         it changed since then is not in it."
-    ))
+    let left = match rpc {
+        "ApplyResourceChange" => {
+            "What it had saved until then is stored; without that, what was stored before. What it changed since is not in \
+             the state."
+        }
+        _ => "What was stored before is stored still.",
+    };
+    Diagnostic::bug(format!("{rpc} ended without an answer: {words}. {left}"))
 }
 
 fn panic_words(panic: &(dyn Any + Send)) -> String {

@@ -71,7 +71,12 @@ pub(super) fn list_resource(
         list::list(found.as_ref(), listed.as_deref(), asked, limit, to).await;
     };
     server.stream(&call, work, |crash| Box::pin(tell(last, crash.into())));
-    let events = ReceiverStream::new(from).map(move |listed| Ok(event(resource.as_deref(), listed)));
+    let issues = server.provider().issues();
+    let events = ReceiverStream::new(from).map(move |listed| {
+        let mut event = event(resource.as_deref(), listed);
+        encode::name_issues(&mut event.diagnostic, issues);
+        Ok(event)
+    });
     Ok(Response::new(Box::pin(events)))
 }
 
