@@ -108,6 +108,8 @@ fn ports(service: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::super::findings::Class;
@@ -116,7 +118,7 @@ mod tests {
 
     fn found(services: &Value, known: &Known, change: fn(&mut Desired)) -> Vec<(Option<Vec<String>>, Class)> {
         let mut seen = with_addon();
-        seen.services = Seen::Known(services.as_array().cloned().unwrap_or_default());
+        seen.services = Seen::Known(Arc::new(services.as_array().cloned().unwrap_or_default()));
         let mut desired = desired();
         change(&mut desired);
         let mut findings = Vec::new();

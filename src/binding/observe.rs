@@ -13,7 +13,7 @@ use super::accounts;
 use super::controllers;
 use super::desired::Connection;
 use super::desired::{Identity, Mode};
-use super::error::kubernetes_said;
+use super::error::{causes, kubernetes_said};
 use super::grant;
 use super::manifests;
 use super::observation::{GatewayApi, Mount, Observation, Seen, Unseen};
@@ -25,7 +25,7 @@ use crate::azure::{self, Cluster, Vault, VaultCertificate};
 use crate::k8s::edge::{Endpoint, Served, handshake};
 use crate::k8s::{
     AUTOSCALER, ApiServer, GATEWAY, GATEWAY_CLASS, INGRESS_CLASS, Kind, Kubernetes, LISTENER_SET, NAMESPACE,
-    ObjectRef, POD, SECRET_PROVIDER_CLASS, SERVICE,
+    ObjectRef, POD, SECRET_PROVIDER_CLASS,
 };
 
 /// What to read. Each member costs at least one request, so ask for what a decision needs.
@@ -95,8 +95,15 @@ impl From<&azure::Error> for Unseen {
 
 impl From<&crate::k8s::Error> for Unseen {
     fn from(error: &crate::k8s::Error) -> Self {
+        let why = match error {
+            // The same of every object, so it is told once for all of them.
+            crate::k8s::Error::Unreachable { server, source, .. } => {
+                format!("no answer from {server}: {}", causes(source.as_ref()))
+            }
+            _ => kubernetes_said(error),
+        };
         Self {
-            why: kubernetes_said(error),
+            why,
             refused: matches!(error, crate::k8s::Error::Forbidden { .. }),
         }
     }
@@ -283,7 +290,7 @@ struct ClusterPart {
     objects: BTreeMap<String, Seen<Option<Value>>>,
     controller: Seen<Option<String>>,
     gateway: Seen<GatewayApi>,
-    services: Seen<Vec<Value>>,
+    services: Seen<Arc<Vec<Value>>>,
     secrets: BTreeMap<String, Seen<Option<crate::k8s::SecretCertificate>>>,
     other_classes: Seen<Vec<Value>>,
     account_users: BTreeMap<String, Seen<BTreeSet<String>>>,
@@ -386,7 +393,7 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
     let (objects, secrets, services, namespace, controller, gateway, other_classes, account_users, mounts) = tokio::join!(
         objects,
         secrets,
-        read_services(kubernetes, question, lost),
+        read_services(connected, question, lost),
         namespace,
         read_controller(kubernetes, question.class.as_ref(), lost),
         read_gateway(kubernetes, question, lost),
@@ -449,18 +456,16 @@ async fn read_account_users(
     accounts.map(|account| (account.clone(), of(account))).collect()
 }
 
-async fn read_services(kubernetes: &Kubernetes, question: &Question, lost: &AtomicBool) -> Seen<Vec<Value>> {
-    let mut names = question.services.iter();
-    let namespace = question.namespace.as_str();
-    let found = match (names.next(), names.next()) {
-        (None, _) => return Seen::NotAsked,
-        (Some(name), None) => {
-            let one = kubernetes.get(&SERVICE.named(namespace, name)).await;
-            one.map(|service| service.into_iter().collect())
-        }
-        (Some(_), Some(_)) => kubernetes.list(SERVICE, Some(namespace), "").await,
-    };
-    told(found, lost)
+async fn read_services(
+    connected: &Connected,
+    question: &Question,
+    lost: &AtomicBool,
+) -> Seen<Arc<Vec<Value>>> {
+    if question.services.is_empty() {
+        return Seen::NotAsked;
+    }
+    let found = connected.services(&question.namespace, &question.services, question.freshness);
+    told(found.await, lost)
 }
 
 async fn read_controller(

@@ -25,7 +25,7 @@ use super::verify::holds;
 use super::workload;
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{AddonWish, duration};
-use crate::k8s::{Kind, ObjectRef, SECRET, SERVICE_ACCOUNT};
+use crate::k8s::{Kind, ObjectRef, SECRET, SERVICE_ACCOUNT, SecretCertificate};
 
 /// What to do, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +45,9 @@ pub struct Memory {
     pub admitted: BTreeMap<String, Value>,
     /// Objects of this binding that it no longer wants, for example an Ingress under its old name.
     pub retired: Vec<ObjectRef>,
-    /// Certificates by logical name that are bound as they were before.
-    pub bound: BTreeSet<String>,
+    /// Of certificates that are bound as they were before, by logical name, the thumbprints that the state knows as those
+    /// of the vault's versions.
+    pub bound: BTreeMap<String, BTreeSet<String>>,
     /// Whether the identity was known to be granted.
     pub granted: bool,
     /// The name of the cloud as the driver's Azure provider wants it.
@@ -409,7 +410,7 @@ impl Objects<'_> {
     }
 
     /// Whether a Secret keeps what it holds, whatever the vault has by now: without rotation the driver leaves alone what
-    /// is there.
+    /// is there. What never came out of the vault does not stay.
     fn stays_behind(&self, key: &str, secret: &str) -> bool {
         let rotates = match self.desired.addon.mode {
             Mode::Ensure => self.desired.addon.rotation_enabled,
@@ -418,8 +419,17 @@ impl Objects<'_> {
                 cluster.is_none_or(|cluster| cluster.addon.rotation_enabled)
             }
         };
-        let is_there = self.seen.secrets.get(secret).and_then(Seen::present).is_some();
-        !rotates && is_there && self.memory.bound.contains(key)
+        let known = self.memory.bound.get(key);
+        let is_vaults = |secret: &SecretCertificate| {
+            let thumbprint = secret.leaf.as_ref().map(|leaf| leaf.thumbprint.to_string());
+            !secret.was_read()
+                || holds(secret, None)
+                    && known
+                        .zip(thumbprint)
+                        .is_some_and(|(known, it)| known.contains(&it))
+        };
+        let secret = self.seen.secrets.get(secret).and_then(Seen::present);
+        !rotates && known.is_some() && secret.is_some_and(is_vaults)
     }
 
     fn awaited_hosts(&self, is_asked: impl Fn(&str) -> bool) -> Vec<(String, Awaited)> {

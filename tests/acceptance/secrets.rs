@@ -112,8 +112,12 @@ async fn a_refresh_that_reads_the_secret_sees_a_foreign_key() {
     let world = World::with(json!({ "clusters": { CLUSTER: { "driver": "1.6.1" } } })).await;
     let lines =
         "addon = { rotation_enabled = false }\n  verify = { level = \"synced\", read_secret = \"always\" }";
-    let terraform = Terraform::new(&world.deployer, &with(lines));
+    // Nobody waits for the edge, so its address, which an output tells, may come later.
+    let configuration = with(lines);
+    let (binding, _) = configuration.split_once("output ").expect("an output");
+    let terraform = Terraform::new(&world.deployer, binding);
     terraform.apply().await.succeeds();
+    world.settle().await;
     terraform.plan_is_empty().await;
     world.control(Method::POST, "/clock", json!({ "rate": 2 })).await;
     change(&world, json!({ "tls.key": foreign().1 })).await;

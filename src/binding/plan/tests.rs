@@ -119,7 +119,7 @@ fn each_time_a_secret_goes_wrong_the_pods_are_replaced() {
     let wrong = [
         Some(secret("foreign")),
         Some(secret("foreign")),
-        Some(crate::k8s::SecretCertificate {
+        Some(SecretCertificate {
             key_fits: Some(false),
             ..secret("v1")
         }),

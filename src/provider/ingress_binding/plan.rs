@@ -469,6 +469,19 @@ pub(super) fn known(prior: &Value, planned: &Value, kept: &Kept) -> Known {
     }
 }
 
+/// The thumbprints that a state knows as those of the vault's versions, of these certificates.
+pub(super) fn versions(bound: &BTreeSet<String>, prior: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let of = |key: &String| {
+        let status = prior.get("status").get("certificates").get(key);
+        let places = ["vault", "synced", "served"].map(|place| status.get(place));
+        let known = places.into_iter().filter(|place| !place.get("version").is_null());
+        known
+            .filter_map(|place| place.get("thumbprint").as_str().map(str::to_owned))
+            .collect()
+    };
+    bound.iter().map(|key| (key.clone(), of(key))).collect()
+}
+
 /// The Services and ports that the rules of a state name.
 fn backends(prior: &Value) -> Vec<(String, Port)> {
     let parsed = config::parse(prior, &Defaults::default()).ok().flatten();
