@@ -23,7 +23,7 @@ use super::workload;
 use super::world::{Freshness, World};
 use crate::azure;
 use crate::k8s::edge::{Endpoint, Served};
-use crate::k8s::{ObjectRef, SERVICE_ACCOUNT};
+use crate::k8s::{ObjectRef, SECRET, SERVICE_ACCOUNT};
 
 /// A plan that never completes would loop; two passes are the longest there is reason for, one is spare.
 const PASSES: usize = 3;
@@ -105,14 +105,15 @@ pub async fn converge(
     // Until the SecretProviderClass is there to say so, nobody else can see what this binding is going to need.
     let _using = world.users().using(&desired.cluster, &desired.vault).await;
     let mut question = question(desired, &memory.retired, Freshness::Fresh);
-    // Who is to switch the add-on off one day learns from the others that it was kvtls that switched it on.
-    question.other_classes =
-        desired.addon.mode == Mode::Ensure && desired.addon.disable_if_unused && !memory.switched_addon_on;
+    // Others may hold a Secret of the same name. And who is to switch the add-on off one day learns from them that it was
+    // kvtls that switched it on.
+    question.other_classes = true;
     let mut observation = observe(world, &question).await?;
-    question.other_classes = false;
+    question.other_classes = memory.retired.iter().any(|object| object.kind == SECRET);
     question.services.clear();
     let mut memory = memory.clone();
-    memory.switched_addon_on |= is_noted(&observation);
+    let asks_who_switched = desired.addon.mode == Mode::Ensure && desired.addon.disable_if_unused;
+    memory.switched_addon_on |= asks_who_switched && is_noted(&observation);
     let memory = &mut memory;
     let mut findings = judge(desired, &observation, known);
     let first = plan(desired, &observation, memory);

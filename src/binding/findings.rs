@@ -120,6 +120,17 @@ pub enum Finding {
         /// The Secret.
         secret_name: String,
     },
+    /// Another SecretProviderClass makes a Secret of the same name, and each would take it from the other.
+    SecretShared {
+        /// Logical name.
+        key: String,
+        /// The Secret.
+        secret_name: String,
+        /// The other SecretProviderClass.
+        class: String,
+        /// Whether the binding had this Secret before.
+        bound: bool,
+    },
     /// The namespace does not exist.
     NamespaceMissing,
     /// The Ingress class does not exist.
@@ -249,6 +260,7 @@ impl Finding {
             | Self::HostNotCovered { bound: true, .. }
             | Self::TakenOver { .. }
             | Self::ServiceUnfit { bound: true, .. }
+            | Self::SecretShared { bound: true, .. }
             | Self::Unfinished
             | Self::CertificateUnfit {
                 flaw: Flaw::EndsSoon(_),
@@ -284,6 +296,7 @@ impl Finding {
             | Self::Foreign { .. }
             | Self::AlreadyBound { .. }
             | Self::ForeignSecret { .. }
+            | Self::SecretShared { .. }
             | Self::OtherModel { .. }
             | Self::ScopeNeedsRoles { .. }
             | Self::NoIssuer { .. }
@@ -574,6 +587,14 @@ fn judge_objects(desired: &Desired, seen: &Observation, known: &Known, findings:
     for (key, certificate) in &desired.certificates {
         let secret = seen.secrets.get(&certificate.secret_name).and_then(Seen::present);
         let known = known.secrets.contains(&certificate.secret_name);
+        if let Some(class) = seen.holder_of(desired, &certificate.secret_name) {
+            findings.push(Finding::SecretShared {
+                key: key.clone(),
+                secret_name: certificate.secret_name.clone(),
+                class: class.to_owned(),
+                bound: known,
+            });
+        }
         if secret.is_some_and(|secret| !secret.managed) && !known {
             findings.push(Finding::ForeignSecret {
                 key: key.clone(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::desired::Desired;
 use crate::azure::{Cluster, FederatedCredential, ManagedIdentity, RoleAssignment, Vault, VaultCertificate};
 use crate::k8s::edge::Served;
 use crate::k8s::{ApiServer, SecretCertificate};
@@ -170,6 +171,20 @@ impl Observation {
     /// An object, if it was read and is there.
     pub fn object(&self, key: &str) -> Option<&Value> {
         self.objects.get(key).and_then(Seen::present)
+    }
+
+    /// Another SecretProviderClass of the binding's namespace that makes a Secret of this name, as far as they were read.
+    pub fn holder_of(&self, desired: &Desired, secret: &str) -> Option<&str> {
+        let classes = self.other_classes.known()?.iter();
+        let holds = |class: &&Value| {
+            let made = class["spec"]["secretObjects"].as_array().into_iter().flatten();
+            class["metadata"]["namespace"] == desired.namespace.as_str()
+                && class["metadata"]["name"] != desired.name.as_str()
+                && made.into_iter().any(|object| object["secretName"] == secret)
+        };
+        classes
+            .filter(holds)
+            .find_map(|class| class["metadata"]["name"].as_str())
     }
 
     /// The version of a vault's certificate that the driver has mounted; of several mounts the first.

@@ -225,8 +225,11 @@ impl Objects<'_> {
         }
         self.push_edges(steps);
         for object in &self.memory.retired {
-            let needed = object.kind == SERVICE_ACCOUNT
-                && !accounts::is_unused(self.seen, &object.name, &self.desired.name);
+            let needed = if object.kind == SERVICE_ACCOUNT {
+                !accounts::is_unused(self.seen, &object.name, &self.desired.name)
+            } else {
+                object.kind == SECRET && self.seen.holder_of(self.desired, &object.name).is_some()
+            };
             if let Some(live) = self.seen.object(&object_key(object))
                 && self.is_ours(object, live)
                 && !needed

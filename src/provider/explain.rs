@@ -236,6 +236,17 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         )
         .at(certificate(key).attribute("secret_name"))
         .code("KVTLS-E403"),
+        Finding::SecretShared { key, secret_name, class, bound: _ } => Diagnostic::error(
+            "Secret is made by another SecretProviderClass",
+            format!(
+                "SecretProviderClass {ns}/{class} makes Secret {ns}/{secret_name}, too. The driver would write now the one \
+                 certificate into it and now the other.",
+                ns = desired.namespace
+            ),
+            "Choose another  secret_name. If it moves here from another binding, remove it there first, in an apply of its own.",
+        )
+        .at(certificate(key).attribute("secret_name"))
+        .code("KVTLS-E418"),
         Finding::NamespaceMissing => Diagnostic::error(
             "Namespace does not exist",
             format!("Cluster \"{}\" has no namespace \"{}\".", desired.cluster.name(), desired.namespace),

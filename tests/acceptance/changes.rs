@@ -438,3 +438,46 @@ async fn s03_a_name_that_turns_out_to_be_another_changes_nothing() {
         terraform.destroy().await.succeeds();
     }
 }
+
+/// A Secret belongs to one binding. Where its name moves from one to another, nobody deletes what the other serves from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_another_binding_is_left_alone() {
+    let world = World::start().await;
+    let other = |secret: &str| {
+        format!(
+            "{}\nresource \"kvtls_ingress_binding\" \"other\" {{\n  name = \"other\"\n  cluster_id = kvtls_ingress_binding.shop.cluster_id\n  \
+             key_vault_id = kvtls_ingress_binding.shop.key_vault_id\n  certificates = {{ my-tls-cert = {{ hosts = [\"myapp.example.com\"]{secret} }} }}\n  \
+             verify = {{ level = \"synced\" }}\n}}\n",
+            QUICKSTART
+        )
+    };
+    let shared = ", secret_name = \"shop-my-tls-cert\"";
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    terraform.write(&other(shared));
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(1), "{}", plan.evidence());
+    plan.error(&["KVTLS-E418", "default/shop"]);
+
+    // The shop's goes to another name, and the other takes the name that it had.
+    terraform.write(&other(""));
+    terraform.apply().await.succeeds();
+    let moved = other(shared).replacen(
+        "my-tls-cert = {}",
+        "my-tls-cert = { secret_name = \"web-tls\" }",
+        1,
+    );
+    terraform.write(&moved.replacen(
+        "certificates = {",
+        "create_namespace = false\n  certificates = {",
+        1,
+    ));
+    terraform
+        .command(&["apply", "-json", "-auto-approve", &format!("-target={SHOP}")])
+        .await
+        .succeeds();
+    assert!(!is_there(&world, SECRET).await, "the shop's old one is gone");
+    terraform.apply().await.succeeds();
+    assert!(is_there(&world, SECRET).await, "and the other's is there");
+    terraform.plan_is_empty().await;
+}

@@ -524,7 +524,9 @@ async fn look(
     blind_plan_fails: bool,
     diagnostics: &mut Diagnostics,
 ) {
-    let seen = match observe(world, &question(desired, &[], Freshness::Shared)).await {
+    let mut question = question(desired, &[], Freshness::Shared);
+    question.other_classes = true;
+    let seen = match observe(world, &question).await {
         Ok(seen) => seen,
         Err(error) => {
             diagnostics.push(explain::azure_error(&error, &explain::Changed::nothing()));
@@ -700,6 +702,7 @@ fn only_new(question: &mut Question, prior: &Value, planned: &Value) {
     if was_applied && edges.all(|(key, text)| before.get(key) == text) {
         question.services.clear();
     }
+    question.other_classes = !question.secrets.is_empty();
     question.cluster_objects &= question.namespace_exists
         || !question.services.is_empty()
         || question.class.is_some()
