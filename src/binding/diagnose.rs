@@ -222,14 +222,15 @@ mod tests {
     #[test]
     fn a_secret_says_itself_what_is_wrong_with_it() {
         use super::super::fixtures::{leaf, secret};
+        type Change = fn(&mut SecretCertificate);
         let wanted = leaf("v1").thumbprint.to_string();
-        let told = |change: fn(&mut SecretCertificate)| {
+        let told = |change: Change| {
             let mut secret = secret("v1");
             change(&mut secret);
             secret_flaw("tls", &secret, Some(&wanted)).map(|flaw| flaw.cause)
         };
         assert_eq!(told(|_| {}), None);
-        let rows: [(fn(&mut SecretCertificate), &str); 5] = [
+        let rows: [(Change, &str); 5] = [
             (|it| it.secret_type = "Opaque".to_owned(), "of type Opaque"),
             (|it| it.leaf = Some(leaf("v0")), "still holds another certificate"),
             (

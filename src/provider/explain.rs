@@ -619,7 +619,7 @@ fn kubernetes_error(failure: &StepError, error: &k8s::Error, changed: &Changed) 
         )
         .code("KVTLS-E408"),
         k8s::Error::Invalid { message, .. } if cluster::host_is_taken_by(message).is_some() => {
-            cluster::host_is_taken(cluster::host_is_taken_by(message).unwrap_or_default(), detail)
+            cluster::host_is_taken(cluster::host_is_taken_by(message).unwrap_or_default(), &detail)
         }
         k8s::Error::Invalid { causes, .. } => Diagnostic::error(
             "Cluster refused the object",

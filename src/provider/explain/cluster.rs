@@ -103,7 +103,7 @@ pub(super) fn host_is_taken_by(message: &str) -> Option<&str> {
 }
 
 /// A webhook of the controller takes no second Ingress for a host and a path.
-pub(super) fn host_is_taken(holder: &str, detail: String) -> Diagnostic {
+pub(super) fn host_is_taken(holder: &str, detail: &str) -> Diagnostic {
     Diagnostic::error(
         "Another Ingress has this host already",
         format!("{detail} Ingress {holder} still serves it."),
