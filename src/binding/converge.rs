@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::backends;
 use super::desired::{Desired, Identity, Ingress, Mode, ReadSecret, VerifyLevel, Via};
 use super::error::{Cause, StepError};
 use super::execute::{Done, Executor, Limits};
@@ -68,6 +69,7 @@ pub fn question(desired: &Desired, retired: &[ObjectRef], freshness: Freshness) 
             .values()
             .map(|it| it.secret_name.clone())
             .collect(),
+        services: backends::names(desired),
         namespace_exists: true,
         class,
         gateway,
@@ -108,6 +110,7 @@ pub async fn converge(
     question.other_classes = true;
     let mut observation = observe(world, &question).await?;
     question.other_classes = memory.retired.iter().any(|object| object.kind == SECRET);
+    question.services.clear();
     let mut memory = memory.clone();
     let asks_who_switched = desired.addon.mode == Mode::Ensure && desired.addon.disable_if_unused;
     memory.switched_addon_on |= asks_who_switched && is_noted(&observation);
@@ -295,6 +298,7 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
         certificates: BTreeMap::new(),
         objects: owned.objects.clone(),
         secrets: owned.secrets.clone(),
+        services: BTreeSet::new(),
         namespace_exists: false,
         class: None,
         gateway: None,
@@ -388,6 +392,7 @@ pub async fn refresh(
             ..GatewayQuestion::default()
         });
     question.secrets.clear();
+    question.services.clear();
     question.accounts.clear();
     question.mounts_of = None;
     let mut observation = observe(world, &question).await?;

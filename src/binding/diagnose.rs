@@ -3,6 +3,9 @@
 //! The messages are nested (kubelet, driver, provider, Azure SDK) and cut at 1,024 bytes, so causes are told by the
 //! shortest fragment that identifies them; reference: the failure table of the Secrets Store CSI research, section 2.7.
 
+use crate::k8s::SecretCertificate;
+use crate::tls::Leaf;
+
 /// A cause, the line that proves it, and the fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
@@ -124,19 +127,67 @@ pub fn diagnose<'a>(messages: impl IntoIterator<Item = &'a str>) -> Diagnosis {
     }
 }
 
-/// A Secret that exists is renewed by the driver's rotation alone; a restarted pod does not touch it.
-pub fn stale_secret(name: &str, thumbprint: &str) -> Diagnosis {
-    Diagnosis {
-        cause: format!(
-            "Secret {name} still holds another certificate (thumbprint {thumbprint}). The driver renews an existing \
-             Secret only while rotation is on, once in a poll interval"
-        ),
-        evidence: String::new(),
-        fix: format!(
-            "Set  addon = {{ rotation_enabled = true }}  and wait, or  kubectl delete secret {name}  and apply again; the \
-             edge serves its own certificate in between."
-        ),
+/// What is wrong with a Secret that is there and was to hold the leaf with this thumbprint.
+pub fn secret_flaw(name: &str, secret: &SecretCertificate, thumbprint: Option<&str>) -> Option<Diagnosis> {
+    /// The type of the Secrets that a controller takes certificates from.
+    const TLS: &str = "kubernetes.io/tls";
+    let anew = format!(
+        "kubectl delete secret {name}  and apply again; the edge serves its own certificate in between"
+    );
+    let told = |cause: String, fix: String| {
+        let evidence = String::new();
+        Some(Diagnosis { cause, evidence, fix })
+    };
+    let is_wanted = |leaf: &Leaf| thumbprint == Some(leaf.thumbprint.to_string().as_str());
+    if secret.secret_type != TLS {
+        return told(
+            format!(
+                "Secret {name} is of type {}, and no controller takes a certificate from one that is not {TLS}. The \
+                 type of a Secret cannot be changed",
+                secret.secret_type
+            ),
+            format!("Somebody else made it. If nobody needs it:  {anew}."),
+        );
     }
+    if secret.chain.iter().any(is_wanted) {
+        return told(
+            format!(
+                "Secret {name} holds the vault's certificate, and not at the beginning of its chain, so servers send \
+                 another one as their own"
+            ),
+            "Import the certificate into the vault with the leaf first, then its intermediates.".to_owned(),
+        );
+    }
+    let leaf = secret.leaf.as_ref()?;
+    if thumbprint.is_some() && !is_wanted(leaf) {
+        return told(
+            format!(
+                "Secret {name} still holds another certificate (thumbprint {}). The driver renews an existing Secret \
+                 only while rotation is on, once in a poll interval",
+                leaf.thumbprint
+            ),
+            format!("Set  addon = {{ rotation_enabled = true }}  and wait, or  {anew}."),
+        );
+    }
+    if !secret.has_key {
+        return told(
+            format!("Secret {name} holds the certificate and no key, so no server can use it"),
+            format!("Somebody changed it, or the key is not exportable. If it is:  {anew}."),
+        );
+    }
+    if secret.key_fits == Some(false) {
+        return told(
+            format!(
+                "Secret {name} holds the certificate and the key of another one, so no server can use it. Somebody \
+                 changed the Secret: the driver writes both from one answer of the vault"
+            ),
+            format!(
+                "See who:  kubectl get secret {name} --show-managed-fields -o jsonpath='{{.metadata.managedFields[*].manager}}'. \
+                 Then  {anew}."
+            ),
+        );
+    }
+    None
 }
 
 /// A multi-line message on one line, white space folded.
@@ -166,5 +217,32 @@ mod tests {
     fn without_a_known_fragment_the_newest_message_is_shown() {
         assert_eq!(diagnose(["a b", "c"]).evidence, "a b");
         assert_eq!(diagnose([]).evidence, "");
+    }
+
+    #[test]
+    fn a_secret_says_itself_what_is_wrong_with_it() {
+        use super::super::fixtures::{leaf, secret};
+        type Change = fn(&mut SecretCertificate);
+        let wanted = leaf("v1").thumbprint.to_string();
+        let told = |change: Change| {
+            let mut secret = secret("v1");
+            change(&mut secret);
+            secret_flaw("tls", &secret, Some(&wanted)).map(|flaw| flaw.cause)
+        };
+        assert_eq!(told(|_| {}), None);
+        let rows: [(Change, &str); 5] = [
+            (|it| it.secret_type = "Opaque".to_owned(), "of type Opaque"),
+            (|it| it.leaf = Some(leaf("v0")), "still holds another certificate"),
+            (
+                |it| it.chain = vec![it.leaf.replace(leaf("ca")).unwrap()],
+                "beginning of its chain",
+            ),
+            (|it| it.has_key = false, "no key"),
+            (|it| it.key_fits = Some(false), "the key of another one"),
+        ];
+        for (change, words) in rows {
+            let cause = told(change).unwrap();
+            assert!(cause.contains(words), "{cause}");
+        }
     }
 }

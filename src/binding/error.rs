@@ -103,9 +103,22 @@ impl From<k8s::Error> for Cause {
     }
 }
 
+/// An error with what it comes from, outermost first; what only repeats the one before is left out.
+pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// What the cluster's API said, in its own words, with the operation.
 pub fn kubernetes_said(error: &k8s::Error) -> String {
-    use std::error::Error as _;
     let words = match error {
         k8s::Error::Settings { reason } => reason.clone(),
         k8s::Error::NotServed { message, .. } => format!("404 {message}"),
@@ -116,15 +129,7 @@ pub fn kubernetes_said(error: &k8s::Error) -> String {
         | k8s::Error::Terminating { message, .. }
         | k8s::Error::Unexpected { message, .. } => message.clone(),
         k8s::Error::NamespaceMissing { .. } => String::new(),
-        k8s::Error::Unreachable { source, .. } => {
-            let mut text = source.to_string();
-            let mut next = source.source();
-            while let Some(cause) = next {
-                text = format!("{text}: {cause}");
-                next = cause.source();
-            }
-            text
-        }
+        k8s::Error::Unreachable { source, .. } => causes(source.as_ref()),
     };
     if words.is_empty() {
         error.to_string()

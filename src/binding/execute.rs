@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::desired::{Connection, Desired, ReadSecret};
-use super::diagnose::{Diagnosis, diagnose, stale_secret};
+use super::diagnose::{Diagnosis, diagnose, secret_flaw};
 use super::error::{Cause, StepError};
 use super::gateway::Problem;
 use super::observation::Seen;
@@ -21,6 +21,7 @@ use super::order::waits_for;
 use super::prove::worse;
 use super::step::{Awaited, Step, object_key};
 use super::text::admission;
+use super::verify::holds;
 use super::world::World;
 use crate::azure::ids::ClusterId;
 use crate::azure::{self, AddonWish, Role};
@@ -98,9 +99,11 @@ pub struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    /// Runs `steps` into `done`, each once what it waits for is done. After a failure what runs comes to its end, and
+    /// Runs `steps` into `done`, each once what it waits for is done, and not too many at once. After a failure what runs comes to its end, and
     /// nothing more is begun.
     pub async fn run(&self, steps: &[Step], done: &mut Done) {
+        /// As many as a client of Kubernetes has requests in flight by habit; an API server's fairness takes them as one.
+        const AT_ONCE: usize = 8;
         let mut waiting: Vec<usize> = (0..steps.len()).collect();
         let mut finished = vec![false; steps.len()];
         let mut running = FuturesUnordered::new();
@@ -109,7 +112,10 @@ impl Executor<'_> {
                 let is_free = |index: &usize| {
                     (0..*index).all(|at| finished[at] || !waits_for(&steps[*index], &steps[at]))
                 };
-                let (free, rest): (Vec<usize>, Vec<usize>) = waiting.into_iter().partition(is_free);
+                let (mut free, mut rest): (Vec<usize>, Vec<usize>) = waiting.into_iter().partition(is_free);
+                let room = AT_ONCE.saturating_sub(running.len()).min(free.len());
+                rest.extend(free.split_off(room));
+                rest.sort_unstable();
                 waiting = rest;
                 for index in free {
                     let part = Done {
@@ -277,19 +283,26 @@ impl Executor<'_> {
 
     /// Applies an object. Fields held by people are taken back, because the plan showed so; fields held by other
     /// reconcilers are an error, because they would take them again, unless the practitioner insists or adopts the
-    /// object. A kind that the add-on is about to bring is waited for.
+    /// object. A kind that the add-on is about to bring is waited for, and a little longer where its definition is there.
     async fn apply(
         &self,
         kubernetes: &Kubernetes,
         object: &ObjectRef,
         manifest: &Value,
     ) -> Result<Value, KubernetesError> {
+        /// From a definition that is established to all API servers that serve it; then it is another version's.
+        const SERVED_WITHIN: Duration = Duration::from_secs(30);
+        let mut established = None;
         let mut force = self.insists(object);
         let mut pause = Duration::from_millis(250);
         loop {
             match kubernetes.apply(object, manifest, force, false).await {
-                Err(KubernetesError::NotServed { .. }) => {
-                    await_kind(kubernetes, object).await?;
+                Err(error @ KubernetesError::NotServed { .. }) => {
+                    let is_there = await_kind(kubernetes, object).await?;
+                    let since = established.get_or_insert_with(Instant::now);
+                    if is_there && since.elapsed() > SERVED_WITHIN {
+                        return Err(error);
+                    }
                     // Established, and not yet served by the API server that was asked.
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(4));
@@ -340,8 +353,8 @@ impl Executor<'_> {
             Ok(result) => result.map(|_| ()).map_err(Cause::Kubernetes),
             Err(_) => {
                 let messages = mount_messages(&kubernetes, &desired.namespace, &desired.name).await;
-                let stale = match reads {
-                    true => stale(&kubernetes, &desired.namespace, secrets).await,
+                let flaw = match reads {
+                    true => flaw(&kubernetes, &desired.namespace, secrets).await,
                     false => None,
                 };
                 let names: Vec<&str> = secrets
@@ -351,8 +364,8 @@ impl Executor<'_> {
                 Err(Cause::TimedOut {
                     waited,
                     what: format!("Secret {} to hold the vault's certificate", names.join(", ")),
-                    diagnosis: match stale {
-                        Some((name, thumbprint)) if messages.is_empty() => stale_secret(&name, &thumbprint),
+                    diagnosis: match flaw {
+                        Some(flaw) if messages.is_empty() => flaw,
                         _ => diagnose(messages.iter().map(String::as_str)),
                     },
                 })
@@ -361,24 +374,25 @@ impl Executor<'_> {
     }
 }
 
-/// A Secret that is there and holds another leaf than the awaited one: its name and that leaf's thumbprint.
-async fn stale(kubernetes: &Kubernetes, namespace: &str, secrets: &[Awaited]) -> Option<(String, String)> {
+/// What is wrong with the first Secret that is there and does not hold what is awaited.
+async fn flaw(kubernetes: &Kubernetes, namespace: &str, secrets: &[Awaited]) -> Option<Diagnosis> {
     for awaited in secrets {
         let secret = kubernetes
             .secret_certificate(namespace, &awaited.secret_name)
             .await;
-        let leaf = secret.ok().flatten().and_then(|secret| secret.leaf);
-        let thumbprint = leaf.map(|leaf| leaf.thumbprint.to_string());
-        if thumbprint.is_some() && thumbprint != awaited.thumbprint {
-            return thumbprint.map(|thumbprint| (awaited.secret_name.clone(), thumbprint));
+        let secret = secret.ok().flatten();
+        let flaw = secret
+            .and_then(|secret| secret_flaw(&awaited.secret_name, &secret, awaited.thumbprint.as_deref()));
+        if flaw.is_some() {
+            return flaw;
         }
     }
     None
 }
 
-/// Waits until a kind's `CustomResourceDefinition` is established. Who may not look at those is told at once: the pause
-/// after it is the wait.
-async fn await_kind(kubernetes: &Kubernetes, object: &ObjectRef) -> Result<(), KubernetesError> {
+/// Waits until a kind's `CustomResourceDefinition` is established. False at once where the caller may not look at those:
+/// the pause after it is the wait.
+async fn await_kind(kubernetes: &Kubernetes, object: &ObjectRef) -> Result<bool, KubernetesError> {
     let definition = CRD.named("", &object.kind.resource());
     let established = kubernetes.wait(&definition, |live| {
         let conditions = live?["status"]["conditions"].as_array()?;
@@ -388,13 +402,13 @@ async fn await_kind(kubernetes: &Kubernetes, object: &ObjectRef) -> Result<(), K
         established.then_some(())
     });
     match established.await {
-        Err(KubernetesError::Forbidden { .. }) => Ok(()),
-        answer => answer,
+        Err(KubernetesError::Forbidden { .. }) => Ok(false),
+        answer => answer.map(|()| true),
     }
 }
 
-/// Waits until a Secret holds the awaited leaf. Only its metadata is watched; the Secret itself is read when it
-/// changed, and its key is never parsed.
+/// Waits until a Secret holds the awaited leaf and its key. Only its metadata is watched; the Secret itself is read when
+/// it changed.
 async fn await_secret(
     kubernetes: &Kubernetes,
     namespace: &str,
@@ -413,11 +427,7 @@ async fn await_secret(
         let secret = kubernetes
             .secret_certificate(namespace, &awaited.secret_name)
             .await?;
-        let leaf = secret
-            .filter(|secret| secret.has_key)
-            .and_then(|secret| secret.leaf);
-        let wanted = awaited.thumbprint.as_deref();
-        if leaf.is_some_and(|leaf| wanted.is_none_or(|wanted| leaf.thumbprint.to_string() == wanted)) {
+        if secret.is_some_and(|secret| holds(&secret, awaited.thumbprint.as_deref())) {
             return Ok(());
         }
     }

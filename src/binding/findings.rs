@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::backends::{self, Backend};
 use super::controllers::{Redirect, redirect};
-use super::desired::{Desired, Expiry, GrantScope, Identity, Mode};
+use super::desired::{Desired, Expiry, GrantScope, Identity, Mode, Port};
 use super::gateway::{Attach, Parent};
 use super::grant;
 use super::manifests;
@@ -137,6 +138,15 @@ pub enum Finding {
         /// Its name.
         class: String,
     },
+    /// A Service that a rule names does not exist, or does not listen on that port.
+    ServiceUnfit {
+        /// Where it is named.
+        backend: Box<Backend>,
+        /// The ports that it has; `None` if there is no such Service.
+        ports: Option<Vec<String>>,
+        /// Whether this binding named it before, or comes before it, so that nothing is stopped.
+        bound: bool,
+    },
     /// The caller lacks rights.
     RightsMissing(Box<Missing>),
     /// The vault has another permission model than was asked for.
@@ -249,6 +259,7 @@ impl Finding {
             Self::CertificateUnfit { bound: true, .. }
             | Self::HostNotCovered { bound: true, .. }
             | Self::TakenOver { .. }
+            | Self::ServiceUnfit { bound: true, .. }
             | Self::SecretShared { bound: true, .. }
             | Self::Unfinished
             | Self::CertificateUnfit {
@@ -265,6 +276,7 @@ impl Finding {
             | Self::ListenerSetsRefused { .. }
             | Self::AlreadyBound { same: true, .. }
             | Self::NamespaceMissing
+            | Self::ServiceUnfit { .. }
             | Self::RightsMissing(_)
             | Self::IdentityMissing
             | Self::TrustMissing
@@ -301,6 +313,8 @@ pub struct Known {
     pub instances: BTreeSet<String>,
     /// Certificates that were bound before with the same vault, name, version and hosts.
     pub bound: BTreeSet<String>,
+    /// Services and their ports that the binding's rules named before.
+    pub backends: Vec<(String, Port)>,
     /// Whether the binding was made with this same vault and access.
     pub access: bool,
     /// Secrets that the binding had before.
@@ -369,6 +383,7 @@ pub fn judge(desired: &Desired, seen: &Observation, known: &Known) -> Vec<Findin
     judge_objects(desired, seen, known, &mut findings);
     judge_controller(desired, seen, &mut findings);
     judge_gateway(desired, seen, &mut findings);
+    backends::judge(desired, seen, known, &mut findings);
     findings
 }
 

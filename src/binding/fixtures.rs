@@ -1,6 +1,6 @@
 //! A binding and a world around it, for tests of the pure middle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,6 +11,7 @@ use super::desired::{
     Access, AddonPolicy, Certificate, Connection, Desired, Expiry, GrantScope, Identity, Ingress, Mode,
     PathRule, Port, ReadSecret, Resources, Rule, Sync, Verify, VerifyLevel, Via,
 };
+use super::gateway::{Gateway, Listener, Parent};
 use super::observation::{Observation, Seen};
 use super::plan::Memory;
 use super::step::{Step, object_key};
@@ -88,6 +89,32 @@ pub(super) fn desired() -> Desired {
         apply_manifests: true,
         force_conflicts: false,
         connection: Connection::default(),
+    }
+}
+
+/// A Gateway of one's own with a listener for the host, and no rules yet.
+pub(super) fn own_gateway() -> Gateway {
+    let host = "myapp.example.com".to_owned();
+    let listener = Listener {
+        host: host.clone(),
+        certificate: "web".to_owned(),
+        port: 443,
+        allowed_routes: "Same".to_owned(),
+    };
+    Gateway {
+        name: "shop".to_owned(),
+        parent: Parent::Own {
+            class: "approuting-istio".to_owned(),
+        },
+        listeners: BTreeMap::from([(host, listener)]),
+        rules: Vec::new(),
+        ssl_redirect: true,
+        infrastructure_labels: BTreeMap::new(),
+        infrastructure_annotations: BTreeMap::new(),
+        addresses: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        grants_from: BTreeSet::new(),
     }
 }
 
@@ -234,10 +261,11 @@ pub(super) fn complete() -> Observation {
 pub(super) fn secret(name: &str) -> SecretCertificate {
     SecretCertificate {
         leaf: Some(leaf(name)),
-        chain_length: 1,
+        chain: Vec::new(),
         secret_type: "kubernetes.io/tls".to_owned(),
         managed: true,
         has_key: true,
+        key_fits: Some(true),
     }
 }
 

@@ -17,6 +17,7 @@
 //! [`execute`], [`preflight`], [`rehearse`], [`converge`].
 
 pub mod accounts;
+pub mod backends;
 pub mod controllers;
 pub mod converge;
 pub mod desired;

@@ -4,6 +4,7 @@
 //! without rights plans nothing instead of planning nonsense.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -116,6 +117,8 @@ pub struct Observation {
     pub controller: Seen<Option<String>>,
     /// What there is of Gateway API, if it was needed.
     pub gateway: Seen<GatewayApi>,
+    /// Of the Services of the namespace those that matter, if it was needed.
+    pub services: Seen<Arc<Vec<Value>>>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Seen<Option<SecretCertificate>>>,
     /// Other bindings' and hand-made SecretProviderClasses of the whole cluster, if it was needed.
@@ -156,6 +159,7 @@ impl Observation {
             objects: BTreeMap::new(),
             controller: Seen::NotAsked,
             gateway: Seen::NotAsked,
+            services: Seen::NotAsked,
             secrets: BTreeMap::new(),
             other_classes: Seen::NotAsked,
             mounts: Seen::NotAsked,

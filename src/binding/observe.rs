@@ -13,7 +13,7 @@ use super::accounts;
 use super::controllers;
 use super::desired::Connection;
 use super::desired::{Identity, Mode};
-use super::error::kubernetes_said;
+use super::error::{causes, kubernetes_said};
 use super::grant;
 use super::manifests;
 use super::observation::{GatewayApi, Mount, Observation, Seen, Unseen};
@@ -43,6 +43,8 @@ pub struct Question {
     pub objects: Vec<ObjectRef>,
     /// Secrets of the namespace.
     pub secrets: Vec<String>,
+    /// Services of the namespace. One request, however many.
+    pub services: BTreeSet<String>,
     /// Whether the namespace's existence matters.
     pub namespace_exists: bool,
     /// The Ingress class whose controller matters; `Some(None)` is the cluster's default.
@@ -93,8 +95,15 @@ impl From<&azure::Error> for Unseen {
 
 impl From<&crate::k8s::Error> for Unseen {
     fn from(error: &crate::k8s::Error) -> Self {
+        let why = match error {
+            // The same of every object, so it is told once for all of them.
+            crate::k8s::Error::Unreachable { server, source, .. } => {
+                format!("no answer from {server}: {}", causes(source.as_ref()))
+            }
+            _ => kubernetes_said(error),
+        };
         Self {
-            why: kubernetes_said(error),
+            why,
             refused: matches!(error, crate::k8s::Error::Forbidden { .. }),
         }
     }
@@ -149,6 +158,7 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
         objects,
         controller,
         gateway,
+        services,
         secrets,
         other_classes,
         account_users,
@@ -163,6 +173,7 @@ pub async fn observe(world: &World, question: &Question) -> Result<Observation, 
     observation.objects = objects;
     observation.controller = controller;
     observation.secrets = secrets;
+    observation.services = services;
     observation.other_classes = other_classes;
     Ok(observation)
 }
@@ -279,6 +290,7 @@ struct ClusterPart {
     objects: BTreeMap<String, Seen<Option<Value>>>,
     controller: Seen<Option<String>>,
     gateway: Seen<GatewayApi>,
+    services: Seen<Arc<Vec<Value>>>,
     secrets: BTreeMap<String, Seen<Option<crate::k8s::SecretCertificate>>>,
     other_classes: Seen<Vec<Value>>,
     account_users: BTreeMap<String, Seen<BTreeSet<String>>>,
@@ -325,6 +337,7 @@ impl ClusterPart {
                 .collect(),
             controller: Seen::NotAsked,
             gateway: Seen::NotAsked,
+            services: Seen::NotAsked,
             secrets: question
                 .secrets
                 .iter()
@@ -377,9 +390,10 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
             listed => told(listed, lost),
         }
     };
-    let (objects, secrets, namespace, controller, gateway, other_classes, account_users, mounts) = tokio::join!(
+    let (objects, secrets, services, namespace, controller, gateway, other_classes, account_users, mounts) = tokio::join!(
         objects,
         secrets,
+        read_services(connected, question, lost),
         namespace,
         read_controller(kubernetes, question.class.as_ref(), lost),
         read_gateway(kubernetes, question, lost),
@@ -392,6 +406,7 @@ async fn read_objects(connected: &Connected, question: &Question, lost: &AtomicB
         objects: objects.into_iter().collect(),
         controller,
         gateway,
+        services,
         secrets: secrets.into_iter().collect(),
         other_classes,
         account_users,
@@ -439,6 +454,18 @@ async fn read_account_users(
     };
     let accounts = question.accounts.iter();
     accounts.map(|account| (account.clone(), of(account))).collect()
+}
+
+async fn read_services(
+    connected: &Connected,
+    question: &Question,
+    lost: &AtomicBool,
+) -> Seen<Arc<Vec<Value>>> {
+    if question.services.is_empty() {
+        return Seen::NotAsked;
+    }
+    let found = connected.services(&question.namespace, &question.services, question.freshness);
+    told(found.await, lost)
 }
 
 async fn read_controller(

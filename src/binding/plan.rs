@@ -21,10 +21,11 @@ use super::observation::{Observation, Seen};
 use super::revoke::revocations;
 use super::step::{Awaited, Step, object_key};
 use super::text::{shown, without_bookkeeping, yield_to_autoscaler};
+use super::verify::holds;
 use super::workload;
 use crate::azure::ids::{ClusterId, VaultId};
 use crate::azure::{AddonWish, duration};
-use crate::k8s::{Kind, ObjectRef, SECRET, SERVICE_ACCOUNT};
+use crate::k8s::{Kind, ObjectRef, SECRET, SERVICE_ACCOUNT, SecretCertificate};
 
 /// What to do, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,8 +45,9 @@ pub struct Memory {
     pub admitted: BTreeMap<String, Value>,
     /// Objects of this binding that it no longer wants, for example an Ingress under its old name.
     pub retired: Vec<ObjectRef>,
-    /// Certificates by logical name that are bound as they were before.
-    pub bound: BTreeSet<String>,
+    /// Of certificates that are bound as they were before, by logical name, the thumbprints that the state knows as those
+    /// of the vault's versions.
+    pub bound: BTreeMap<String, BTreeSet<String>>,
     /// Whether the identity was known to be granted.
     pub granted: bool,
     /// The name of the cloud as the driver's Azure provider wants it.
@@ -353,18 +355,19 @@ impl Objects<'_> {
         manifests::stamped(manifest, &self.desired.id(), &self.memory.instance)
     }
 
-    /// The hash of the mount's inputs. A live mount keeps its restart token, unless a Secret is behind the vault: then
-    /// the vault's versions become the token and the pods are replaced.
+    /// The hash of the mount's inputs. A live mount keeps its restart token, unless a Secret is not the vault's: then the
+    /// pods are replaced by a new token. It follows from the one before and the vault's versions, so that a Secret that
+    /// goes wrong twice under one version is mended twice.
     fn inputs(&self, class: &Value, deployment: Option<&Value>) -> String {
         let hash = manifests::inputs(class, None);
         let live = deployment
             .and_then(|live| live["spec"]["template"]["metadata"]["annotations"][manifests::INPUTS].as_str());
         let Some(live) = live else { return hash };
         if live.split('.').next() == Some(hash.as_str()) && self.is_stale() {
-            let versions: Vec<&str> = self.vault_versions().collect();
+            let before: Vec<&str> = self.vault_versions().chain([live]).collect();
             return format!(
                 "{hash}.{}",
-                manifests::inputs(&Value::Null, Some(&versions.join(",")))
+                manifests::inputs(&Value::Null, Some(&before.join(",")))
             );
         }
         match live.split_once('.') {
@@ -375,19 +378,17 @@ impl Objects<'_> {
 
     fn is_stale(&self) -> bool {
         self.awaited().iter().any(|awaited| {
-            let secret = self
-                .seen
-                .secrets
-                .get(&awaited.secret_name)
-                .and_then(Seen::present);
-            let leaf = secret.and_then(|secret| secret.leaf.as_ref());
-            match (leaf, &awaited.thumbprint) {
-                (Some(leaf), Some(wanted)) => leaf.thumbprint.to_string() != *wanted,
-                (None, Some(_)) => {
+            let Some(wanted) = awaited.thumbprint.as_deref() else {
+                return false;
+            };
+            match self.seen.secrets.get(&awaited.secret_name) {
+                // The driver would make it again by itself, in its own time.
+                Some(Seen::Known(None)) => true,
+                Some(Seen::Known(Some(secret))) if secret.was_read() => !holds(secret, Some(wanted)),
+                _ => {
                     let mounted = self.seen.mounted_version(&awaited.name);
                     mounted.is_some_and(|mounted| Some(mounted) != awaited.version.as_deref())
                 }
-                _ => false,
             }
         })
     }
@@ -421,7 +422,7 @@ impl Objects<'_> {
     }
 
     /// Whether a Secret keeps what it holds, whatever the vault has by now: without rotation the driver leaves alone what
-    /// is there.
+    /// is there. What never came out of the vault does not stay.
     fn stays_behind(&self, key: &str, secret: &str) -> bool {
         let rotates = match self.desired.addon.mode {
             Mode::Ensure => self.desired.addon.rotation_enabled,
@@ -430,8 +431,17 @@ impl Objects<'_> {
                 cluster.is_none_or(|cluster| cluster.addon.rotation_enabled)
             }
         };
-        let is_there = self.seen.secrets.get(secret).and_then(Seen::present).is_some();
-        !rotates && is_there && self.memory.bound.contains(key)
+        let known = self.memory.bound.get(key);
+        let is_vaults = |secret: &SecretCertificate| {
+            let thumbprint = secret.leaf.as_ref().map(|leaf| leaf.thumbprint.to_string());
+            !secret.was_read()
+                || holds(secret, None)
+                    && known
+                        .zip(thumbprint)
+                        .is_some_and(|(known, it)| known.contains(&it))
+        };
+        let secret = self.seen.secrets.get(secret).and_then(Seen::present);
+        !rotates && known.is_some() && secret.is_some_and(is_vaults)
     }
 
     fn awaited_hosts(&self, is_asked: impl Fn(&str) -> bool) -> Vec<(String, Awaited)> {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -20,7 +22,7 @@ use crate::k8s::{GATEWAY, INGRESS_CLASS, Kubernetes, ObjectRef, POD};
 /// How long one look may take.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How many hosts are asked for at the same time.
+/// How many hosts or objects are asked for at the same time.
 const TOGETHER: usize = 8;
 
 /// Where to look.
@@ -237,11 +239,13 @@ impl Executor<'_> {
         edge: &ObjectRef,
     ) -> Vec<gateway::Problem> {
         let publisher = kubernetes.get(edge).await.ok().flatten();
-        let mut live = Vec::new();
-        for (object, _) in gateway::objects(desired) {
-            let found = kubernetes.get(&object).await.ok().flatten();
-            live.push((object, found));
-        }
+        let reads = gateway::objects(desired)
+            .into_iter()
+            .map(|(object, _)| async move {
+                let found = kubernetes.get(&object).await.ok().flatten();
+                (object, found)
+            });
+        let live: Vec<_> = stream::iter(reads).buffered(TOGETHER).collect().await;
         gateway::problems(desired, publisher.as_ref(), &live)
     }
 }

@@ -10,6 +10,7 @@ use super::manifests;
 use super::observation::{Observation, Seen};
 use super::step::object_key;
 use crate::azure::Cluster;
+use crate::k8s::SecretCertificate;
 use crate::tls::Leaf;
 
 /// How far a binding has come; later phases include earlier ones.
@@ -133,6 +134,8 @@ fn certificate_status(
     };
     let synced = match wanted.and_then(|wanted| seen.secrets.get(&wanted.secret_name)) {
         Some(Seen::Known(None)) => None,
+        // No server takes the certificate with another's key.
+        Some(Seen::Known(Some(found))) if found.key_fits == Some(false) => None,
         Some(Seen::Known(Some(found))) => match (&found.leaf, wanted) {
             (Some(leaf), _) => Some(named(leaf)),
             (None, Some(wanted)) => mounted(seen, &wanted.certificate, vault.as_ref(), &before),
@@ -147,6 +150,13 @@ fn certificate_status(
         synced,
         served,
     }
+}
+
+/// Whether a Secret holds the leaf with this thumbprint (any leaf, if there is none to compare with) and its key.
+pub fn holds(secret: &SecretCertificate, thumbprint: Option<&str>) -> bool {
+    let is_wanted =
+        |leaf: &Leaf| thumbprint.is_none_or(|thumbprint| leaf.thumbprint.to_string() == thumbprint);
+    secret.leaf.as_ref().is_some_and(is_wanted) && secret.has_key && secret.key_fits != Some(false)
 }
 
 /// What a Secret holds that was not read, by the version that the driver has mounted; one that was never seen before is

@@ -18,7 +18,7 @@ use crate::azure::{
     VaultCertificate,
 };
 use crate::k8s::edge::ProxySettings;
-use crate::k8s::{self, ApiServer, ConnectSettings, Kubernetes, Right, SPC_POD_STATUS, TokenSource};
+use crate::k8s::{self, ApiServer, ConnectSettings, Kubernetes, Right, SERVICE, SPC_POD_STATUS, TokenSource};
 
 /// Everything through which a binding reaches the world. Clones share connections and reads.
 #[derive(Clone)]
@@ -55,17 +55,18 @@ pub struct Connected {
     pub server: Option<ApiServer>,
     /// Whether that was remembered from an earlier run.
     pub is_remembered: bool,
-    mount_records: Arc<Memo<String, MountRecords>>,
+    mount_records: Arc<Memo<String, Objects>>,
+    services: Arc<Memo<(String, BTreeSet<String>), Objects>>,
 }
 
-type MountRecords = Result<Arc<Vec<Value>>, k8s::Error>;
+type Objects = Result<Arc<Vec<Value>>, k8s::Error>;
 
 impl Connected {
     /// The driver's records of who mounts what in a namespace; one list serves all bindings there.
     ///
     /// # Errors
     /// Those of reading; [`k8s::Error::NotServed`] where there is no driver.
-    pub async fn mount_records(&self, namespace: &str, freshness: Freshness) -> MountRecords {
+    pub async fn mount_records(&self, namespace: &str, freshness: Freshness) -> Objects {
         let read = async || {
             let listed = self.kubernetes.list(SPC_POD_STATUS, Some(namespace), "").await;
             listed.map(Arc::new)
@@ -73,6 +74,27 @@ impl Connected {
         self.mount_records
             .get(namespace.to_owned(), freshness, read)
             .await
+    }
+
+    /// Of the Services of a namespace at least those of these names that are there, in one request; it serves all
+    /// bindings that name the same ones.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub async fn services(&self, namespace: &str, names: &BTreeSet<String>, freshness: Freshness) -> Objects {
+        let read = async || -> Objects {
+            let mut all = names.iter();
+            let found = match (all.next(), all.next()) {
+                (Some(name), None) => {
+                    let one = self.kubernetes.get(&SERVICE.named(namespace, name)).await?;
+                    one.into_iter().collect()
+                }
+                _ => self.kubernetes.list(SERVICE, Some(namespace), "").await?,
+            };
+            Ok(Arc::new(found))
+        };
+        let key = (namespace.to_owned(), names.clone());
+        self.services.get(key, freshness, read).await
     }
 }
 
@@ -354,6 +376,7 @@ impl World {
             server: with_token.then_some(server),
             is_remembered,
             mount_records: Arc::default(),
+            services: Arc::default(),
         };
         if let Some(server) = remembered.filter(|_| with_token) {
             let kubernetes = Kubernetes::connect_with_token(&server, self.token_source(), &settings)?;

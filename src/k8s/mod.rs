@@ -2,7 +2,7 @@
 //!
 //! Objects are untyped JSON: what the API server answers is what plan and state show, and no field is lost because a
 //! model did not know it. Writing is server-side apply only, always as [`FIELD_MANAGER`]. Of Secrets only metadata is
-//! read, and [`Kubernetes::secret_certificate`] reads the public half of one.
+//! read, and [`Kubernetes::secret_certificate`] reads the public half of one, and whether its key fits.
 //!
 //! Next: [`Kubernetes`] for the verbs, [`ownership`] for whose a field is, [`edge`] for what is really served.
 
@@ -11,6 +11,7 @@ mod client;
 mod connect;
 pub mod edge;
 mod error;
+mod key;
 mod objects;
 pub mod ownership;
 mod proxy;

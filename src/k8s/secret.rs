@@ -1,7 +1,8 @@
 //! The public half of a TLS Secret.
 //!
-//! Reading a Secret brings its key into this process's memory: Kubernetes cannot answer with a part. So the key's text
-//! is passed over by the parser, never copied, and the buffer it came in is overwritten afterwards.
+//! Reading a Secret brings its key into this process's memory: Kubernetes cannot answer with a part. So the parser passes
+//! the key's text over, one bit is told of it (whether it fits the certificate, see [`super::key`]), and every buffer it
+//! was in is overwritten afterwards.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::client::{Ask, wipe};
+use super::key::fits;
 use super::{Error, Kubernetes, SECRET};
 use crate::tls::Leaf;
 
@@ -35,14 +37,23 @@ const MANAGED_LABEL: &str = "secrets-store.csi.k8s.io/managed";
 pub struct SecretCertificate {
     /// The first certificate of `tls.crt`; `None` where there is none, it cannot be read, or was not asked for.
     pub leaf: Option<Leaf>,
-    /// How many certificates `tls.crt` has.
-    pub chain_length: usize,
+    /// What follows it in `tls.crt`.
+    pub chain: Vec<Leaf>,
     /// The Secret's type, `kubernetes.io/tls` if all is well; empty if only metadata was asked for.
     pub secret_type: String,
     /// The CSI driver made it and keeps it.
     pub managed: bool,
-    /// `tls.key` is there and not empty. Its content was not looked at.
+    /// `tls.key` is there and not empty.
     pub has_key: bool,
+    /// Whether that key is the leaf's; `None` where it cannot be told or was not asked for.
+    pub key_fits: Option<bool>,
+}
+
+impl SecretCertificate {
+    /// Whether more than its metadata was asked for.
+    pub fn was_read(&self) -> bool {
+        !self.secret_type.is_empty()
+    }
 }
 
 impl Kubernetes {
@@ -64,10 +75,10 @@ impl Kubernetes {
         if answer.status != 200 {
             return Err(ask.refusal(&answer));
         }
-        let parsed = serde_json::from_slice::<TlsSecret>(&answer.body);
+        let parsed = serde_json::from_slice::<TlsSecret<'_>>(&answer.body).map(|secret| secret.certificate());
         wipe(answer.body);
         match parsed {
-            Ok(secret) => Ok(Some(secret.certificate())),
+            Ok(secret) => Ok(Some(secret)),
             // Without the parser's words, which may quote.
             Err(_) => Err(ask.unexpected("the answer is no Secret")),
         }
@@ -87,23 +98,24 @@ impl Kubernetes {
         let found = self.get(&SECRET.named(namespace, name)).await?;
         Ok(found.map(|found| SecretCertificate {
             leaf: None,
-            chain_length: 0,
+            chain: Vec::new(),
             secret_type: String::new(),
             managed: found["metadata"]["labels"][MANAGED_LABEL] == "true",
             has_key: false,
+            key_fits: None,
         }))
     }
 }
 
 /// A Secret as far as it is parsed.
 #[derive(Deserialize)]
-struct TlsSecret {
+struct TlsSecret<'a> {
     #[serde(default)]
     metadata: Metadata,
     #[serde(default, rename = "type")]
     secret_type: Option<String>,
-    #[serde(default)]
-    data: Option<Data>,
+    #[serde(default, borrow)]
+    data: Option<Data<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -113,45 +125,42 @@ struct Metadata {
 }
 
 #[derive(Default, Deserialize)]
-struct Data {
+struct Data<'a> {
     #[serde(default, rename = "tls.crt")]
     certificate: Option<String>,
-    #[serde(default, rename = "tls.key")]
-    key: Presence,
+    /// Borrowed from the buffer: neither unescaped nor copied.
+    #[serde(default, borrow, rename = "tls.key")]
+    key: Option<&'a RawValue>,
 }
 
-/// Whether a text is there. The text itself is passed over.
-#[derive(Default)]
-struct Presence(bool);
-
-impl<'de> Deserialize<'de> for Presence {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Borrowed from the buffer: neither unescaped nor copied.
-        let raw = <&RawValue>::deserialize(deserializer)?;
-        Ok(Self(raw.get().starts_with('"') && raw.get().len() > 2))
-    }
-}
-
-impl TlsSecret {
+impl TlsSecret<'_> {
     fn certificate(&self) -> SecretCertificate {
         let data = self.data.as_ref();
         let pem = data
             .and_then(|data| data.certificate.as_deref())
             .and_then(|text| STANDARD.decode(text).ok());
-        let chain = pem
-            .and_then(|pem| Leaf::chain_of_pem(&pem).ok())
-            .unwrap_or_default();
+        let key = data.and_then(|data| data.key).and_then(quoted);
+        let chain = pem.as_deref().and_then(|pem| Leaf::chain_of_pem(pem).ok());
+        let mut chain = chain.unwrap_or_default().into_iter();
         let labels = self.metadata.labels.as_ref();
         SecretCertificate {
-            chain_length: chain.len(),
-            leaf: chain.into_iter().next(),
+            leaf: chain.next(),
+            chain: chain.collect(),
             secret_type: self.secret_type.clone().unwrap_or_else(|| "Opaque".to_owned()),
             managed: labels
                 .and_then(|labels| labels.get(MANAGED_LABEL))
                 .is_some_and(|value| value == "true"),
-            has_key: data.is_some_and(|data| data.key.0),
+            has_key: key.is_some(),
+            key_fits: key.zip(pem.as_deref()).and_then(|(key, pem)| fits(key, pem)),
         }
     }
+}
+
+/// What stands between the quotes of a JSON text that is not empty. Base64 has nothing to escape; what is escaped
+/// nevertheless cannot be decoded.
+fn quoted(raw: &RawValue) -> Option<&str> {
+    let text = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    (!text.is_empty()).then_some(text)
 }
 
 /// Parses JSON without the members `data` and `stringData`, at any depth, and without the copy of them that
@@ -256,16 +265,19 @@ mod tests {
             .self_signed(&pair)
             .unwrap();
         let text = secret(&format!("{0}{0}", made.pem()));
-        let read = serde_json::from_str::<TlsSecret>(&text).unwrap().certificate();
+        let read = serde_json::from_str::<TlsSecret<'_>>(&text)
+            .unwrap()
+            .certificate();
         assert_eq!(read.leaf.unwrap().hosts, ["shop.example.com"]);
         assert_eq!(
             (
-                read.chain_length,
+                read.chain.len(),
                 read.secret_type.as_str(),
                 read.managed,
-                read.has_key
+                read.has_key,
+                read.key_fits
             ),
-            (2, "kubernetes.io/tls", true, true)
+            (1, "kubernetes.io/tls", true, true, None)
         );
     }
 
@@ -279,7 +291,7 @@ mod tests {
             (json!({"data": {"tls.key": "eA==", "tls.crt": "eA=="}}), true),
         ];
         for (body, has_key) in rows {
-            let read = serde_json::from_str::<TlsSecret>(&body.to_string())
+            let read = serde_json::from_str::<TlsSecret<'_>>(&body.to_string())
                 .unwrap()
                 .certificate();
             assert_eq!((read.leaf, read.has_key), (None, has_key), "{body}");

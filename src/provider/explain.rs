@@ -264,6 +264,9 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         )
         .at(AttributePath::of("ingress").attribute("class_name"))
         .code("KVTLS-E414"),
+        Finding::ServiceUnfit { backend, ports, bound } => {
+            cluster::service_unfit(backend, ports.as_deref(), *bound, desired)
+        }
         Finding::RightsMissing(missing) => access::rights_missing(missing, desired),
         Finding::OtherModel { rbac, bound: _ } => access::other_model(*rbac, desired),
         Finding::ScopeNeedsRoles { bound: _ } => access::scope_needs_roles(desired),
@@ -567,8 +570,9 @@ fn ids(error: &azure::Error) -> String {
 fn kubernetes_error(failure: &StepError, error: &k8s::Error, changed: &Changed) -> Diagnostic {
     let said = kubernetes_said(error);
     let detail = format!(
-        "kvtls could not {}: {said}. {}",
+        "kvtls could not {}: {}. {}",
         failure.step.describe(),
+        said.trim_end_matches('.'),
         changed.sentence()
     );
     match error {
@@ -605,6 +609,9 @@ fn kubernetes_error(failure: &StepError, error: &k8s::Error, changed: &Changed) 
              nevertheless, set  force_conflicts = true.",
         )
         .code("KVTLS-E408"),
+        k8s::Error::Invalid { message, .. } if cluster::host_is_taken_by(message).is_some() => {
+            cluster::host_is_taken(cluster::host_is_taken_by(message).unwrap_or_default(), &detail)
+        }
         k8s::Error::Invalid { causes, .. } => Diagnostic::error(
             "Cluster refused the object",
             format!("{detail}{}", causes.iter().map(|(field, why)| format!("\n  {field}: {why}")).collect::<String>()),

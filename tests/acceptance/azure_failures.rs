@@ -6,22 +6,14 @@
 //! it meets, how often (`ALWAYS`: as long as the command runs), and what the service answers.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::terraform::{Outcome, Terraform};
+use crate::failures::{ALWAYS, Request, attributes, play};
+use crate::terraform::Terraform;
 use crate::with;
-use crate::world::{CLUSTER, VAULT, World};
-
-/// Plane, method and path of a request.
-type Request = (&'static str, &'static str, &'static str);
-
-type Row = (&'static str, Request, u64, Value);
-
-const ALWAYS: u64 = 0;
+use crate::world::{VAULT, World};
 
 const READ_CLUSTER: Request = ("arm", "GET", "**/managedClusters/*");
 const WRITE_CLUSTER: Request = ("arm", "PUT", "**/managedClusters/*");
@@ -103,7 +95,7 @@ async fn f_the_addons_update() {
         assert_eq!(state["addon_state"]["rotation_poll_interval"], *live, "{state:#}");
     };
     let work = async |row: usize| terraform.write(&configuration(3 + row));
-    play(&world, &terraform, ("addon", "apply"), &rows, work, agrees).await;
+    play(&world, &terraform, ("azure_failures/addon", "apply"), &rows, work, agrees).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +138,7 @@ async fn f_what_a_refresh_reads_of_azure() {
     let terraform = world.quickstart();
     terraform.apply().await.succeeds();
     let nothing = async || {};
-    play(&world, &terraform, ("refresh", "plan"), &rows, async |_| {}, nothing).await;
+    play(&world, &terraform, ("azure_failures/refresh", "plan"), &rows, async |_| {}, nothing).await;
 }
 
 /// Nothing is there yet, so nothing is known from earlier.
@@ -168,7 +160,7 @@ async fn f_what_a_first_plan_reads_of_azure() {
     let world = World::start().await;
     let terraform = world.quickstart();
     let nothing = async || {};
-    play(&world, &terraform, ("first_plan", "plan"), &rows, async |_| {}, nothing).await;
+    play(&world, &terraform, ("azure_failures/first_plan", "plan"), &rows, async |_| {}, nothing).await;
     let before = world.now_in_journal().await;
     assert_eq!(world.writes_after(before).await, Vec::<String>::new());
     assert_eq!(world.inventory().await.all_ours(), Vec::<String>::new());
@@ -208,7 +200,7 @@ async fn f_a_grant() {
     terraform.apply().await.succeeds();
     let agrees = async || assert_eq!(grants_told(&terraform), grants_there(&world).await);
     let work = async |row: usize| terraform.write(&configuration(row));
-    play(&world, &terraform, ("grant", "apply"), &rows, work, agrees).await;
+    play(&world, &terraform, ("azure_failures/grant", "apply"), &rows, work, agrees).await;
 }
 
 /// The grant is the last thing that goes.
@@ -223,7 +215,7 @@ async fn f_a_removal() {
     let terraform = Terraform::new(&world.deployer, &with("verify = { level = \"none\" }"));
     let agrees = async || assert_eq!(grants_told(&terraform), grants_there(&world).await);
     let work = async |_| { terraform.apply().await.succeeds(); };
-    play(&world, &terraform, ("removal", "destroy"), &rows, work, agrees).await;
+    play(&world, &terraform, ("azure_failures/removal", "destroy"), &rows, work, agrees).await;
     assert_eq!(world.inventory().await.all_ours(), Vec::<String>::new());
 }
 
@@ -258,7 +250,7 @@ async fn f_a_certificates_new_version() {
         assert_eq!(attributes(&terraform)["version"], newest);
     };
     let work = async |row: usize| terraform.write(&configuration(1 + row));
-    play(&world, &terraform, ("certificate", "apply"), &rows, work, agrees).await;
+    play(&world, &terraform, ("azure_failures/certificate", "apply"), &rows, work, agrees).await;
 }
 
 const VAULT_NAME: &str = "kv-failures";
@@ -301,7 +293,7 @@ async fn f_a_vaults_change() {
     terraform.apply().await.succeeds();
     let agrees = async || vaults_agree(&world, &terraform).await;
     let work = async |row: usize| terraform.write(&configuration(1 + row));
-    play(&world, &terraform, ("vault", "apply"), &rows, work, agrees).await;
+    play(&world, &terraform, ("azure_failures/vault", "apply"), &rows, work, agrees).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,133 +309,7 @@ async fn f_a_vaults_creation() {
     let terraform = Terraform::new(&world.deployer, &vault_with(&world, "tags = { row = \"0\" }"));
     let agrees = async || vaults_agree(&world, &terraform).await;
     let work = async |_| { terraform.destroy().await.succeeds(); };
-    play(&world, &terraform, ("vault_creation", "apply"), &rows, work, agrees).await;
-}
-
-/// Plays the rows of a table: there is `work` to do, something goes wrong on the way, state and world agree, and where
-/// anything was said another run goes on. A plan writes nothing, so nothing has to agree after one.
-async fn play(
-    world: &World,
-    terraform: &Terraform,
-    (table, command): (&str, &str),
-    rows: &[Row],
-    work: impl AsyncFn(usize),
-    agrees: impl AsyncFn(),
-) {
-    let run = async || match command {
-        "plan" => terraform.plan().await,
-        "apply" => terraform.apply().await,
-        _ => terraform.destroy().await,
-    };
-    let mut told = String::new();
-    for (index, row) in rows.iter().enumerate() {
-        work(index).await;
-        let (section, (plane, method, path), times, does) = row;
-        println!("── {section} {method} {path} {does}");
-        let times = if *times == ALWAYS {
-            Value::Null
-        } else {
-            json!(times)
-        };
-        let matches = json!({ "plane": plane, "method": method, "path": path, "as": "deployer" });
-        let fault = world
-            .fault(json!({ "match": matches, "times": times, "do": does }))
-            .await;
-        let outcome = run().await;
-        assert!(
-            world.hits(&fault).await > 0,
-            "{section} {does} was met\n{}",
-            outcome.evidence()
-        );
-        world.release(&fault).await;
-        tell(&mut told, row, command, &outcome);
-        if command == "plan" {
-            continue;
-        }
-        rests(world).await;
-        agrees().await;
-        if outcome.run.status != Some(0) || !outcome.diagnostics.is_empty() {
-            run().await.succeeds();
-            agrees().await;
-        }
-    }
-    if command == "apply" {
-        terraform.plan_is_empty().await;
-    }
-    let file = format!("tests/acceptance/azure_failures/{table}.txt");
-    let there = Path::new(env!("CARGO_MANIFEST_DIR")).join(&file);
-    if std::env::vars().any(|(name, _)| name == "UPDATE_EXPECT") {
-        std::fs::write(&there, &told).expect("the expectation is written");
-    }
-    let expected = std::fs::read_to_string(&there).unwrap_or_default();
-    for (told, expected) in told.split("\n## ").zip(expected.split("\n## ")) {
-        assert_eq!(told, expected, "{file}; UPDATE_EXPECT=1 writes it");
-    }
-    assert_eq!(told.len(), expected.len(), "{file}; UPDATE_EXPECT=1 writes it");
-}
-
-/// Waits until the cluster's operation is over; one that failed is repaired, as its owner has to.
-async fn rests(world: &World) {
-    let path = world
-        .owner
-        .cluster_path(crate::world::GROUP, CLUSTER)
-        .expect("a path");
-    let state = world.arm(&path).await["properties"]["provisioningState"].clone();
-    if state == "Failed" || state == "Canceled" {
-        let repaired = json!({ "clusters": { CLUSTER: { "state": "Succeeded" } } });
-        world.control(Method::PATCH, "/world", repaired).await;
-    }
-    world.operations_end().await;
-}
-
-/// What was met and what was said.
-fn tell(told: &mut String, row: &Row, command: &str, outcome: &Outcome) {
-    let (section, (_, method, path), times, does) = row;
-    let text = |name: &str| does[name].as_str().map(str::to_owned);
-    let what = text("named").or_else(|| does["throttle"]["code"].as_str().map(str::to_owned));
-    let what = what.unwrap_or_else(|| {
-        format!(
-            "{} with {}",
-            text("outcome").unwrap_or_default(),
-            does["error"]["code"].as_str().unwrap_or_default()
-        )
-    });
-    let often = if *times == ALWAYS { "always" } else { "once" };
-    let path = path.trim_start_matches("**/");
-    let ends = match (command, outcome.run.status) {
-        (_, Some(0)) => "succeeds",
-        ("plan", Some(2)) => "has changes",
-        _ => "fails",
-    };
-    writeln!(
-        told,
-        "\n## {section} {what}, {often}, to {method} {path}: {command} {ends}"
-    )
-    .expect("text grows");
-    for it in &outcome.diagnostics {
-        let text = format!(
-            "{}: {}\nat: {}\n{}",
-            it.severity,
-            it.summary,
-            it.code.trim(),
-            it.detail
-        );
-        writeln!(told, "\n{}", masked(text.trim_end())).expect("text grows");
-    }
-}
-
-/// The attributes of the one resource in the state, null without one.
-fn attributes(terraform: &Terraform) -> Value {
-    let text = std::fs::read_to_string(terraform.directory().join("terraform.tfstate"));
-    let state: Value = serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
-    let resources = state["resources"].as_array();
-    let managed = resources
-        .into_iter()
-        .flatten()
-        .find(|resource| resource["mode"] == "managed");
-    managed.map_or(Value::Null, |resource| {
-        resource["instances"][0]["attributes"].clone()
-    })
+    play(&world, &terraform, ("azure_failures/vault_creation", "apply"), &rows, work, agrees).await;
 }
 
 /// The IDs of the grants that the state says are managed here.
@@ -470,36 +336,4 @@ async fn grants_there(world: &World) -> BTreeSet<String> {
     });
     ours.filter_map(|it| Some(it["id"].as_str()?.to_lowercase()))
         .collect()
-}
-
-/// The text without what differs from run to run: IDs, versions, thumbprints, moments, ports.
-fn masked(text: &str) -> String {
-    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
-    let mut masked = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find(is_part) {
-        masked.push_str(&rest[..start]);
-        rest = &rest[start..];
-        let end = rest.find(|letter| !is_part(letter)).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        rest = after;
-        let hex = word.chars().filter(char::is_ascii_hexdigit).count();
-        let dashes = word.matches('-').count();
-        let is_date = dashes >= 2 && word.len() >= 10 && word.starts_with("20");
-        masked.push_str(match (word.len(), hex, dashes) {
-            (36, 32, 4) => "(id)",
-            (32, 32, 0) => "(version)",
-            (40, 40, 0) => "(thumbprint)",
-            _ if is_date && word.len() == 10 => "(day)",
-            _ if is_date => {
-                rest = rest.trim_start_matches(|letter: char| {
-                    letter.is_ascii_digit() || letter == ':' || letter == '.' || letter == 'Z'
-                });
-                "(moment)"
-            }
-            (4..=5, _, 0) if masked.ends_with("127.0.0.1:") => "(port)",
-            _ => word,
-        });
-    }
-    masked + rest
 }

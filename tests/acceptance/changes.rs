@@ -4,8 +4,9 @@ use kvtls::sandbox::demo::QUICKSTART;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::probe::Probe;
 use crate::terraform::{SHOP, Terraform};
-use crate::world::{INGRESS, SECRET, World};
+use crate::world::{CLUSTER, INGRESS, SECRET, World};
 
 /// The quickstart with one text put in place of another.
 fn changed(from: &str, to: &str) -> String {
@@ -22,6 +23,7 @@ async fn a_renamed_ingress_leaves_nothing_behind_even_if_the_first_try_fails() {
     let world = World::start().await;
     let terraform = world.quickstart();
     terraform.apply().await.succeeds();
+    let probe = Probe::start(&world, world.in_vault().await);
 
     // Nothing listens there, and it has to be proven: the new Ingress is made, the old one not yet removed.
     let renamed = changed(
@@ -43,10 +45,50 @@ async fn a_renamed_ingress_leaves_nothing_behind_even_if_the_first_try_fails() {
     terraform.write(&renamed);
     terraform.apply().await.succeeds();
     assert!(!is_there(&world, INGRESS).await, "the old one is gone");
+    world.settle().await;
+    assert_eq!(probe.failures().await, Vec::<String>::new());
     assert_eq!(world.served().await, world.in_vault().await);
     terraform.plan_is_empty().await;
     terraform.destroy().await.succeeds();
     assert_eq!(world.inventory().await.all_ours(), Vec::<String>::new());
+}
+
+/// ingress-nginx's webhook takes no second Ingress for a host and a path, so the new one cannot come first. What serves
+/// stays, and the message says how to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_that_the_controllers_webhook_refuses_leaves_the_old_ingress_serving() {
+    let world = World::with(json!({ "clusters": { CLUSTER: { "admission": ["ingress-nginx"] } } })).await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+    let probe = Probe::start(&world, world.in_vault().await);
+    let name = |name: &str| {
+        changed(
+            "class_name = \"nginx\"",
+            &format!("class_name = \"nginx\"\n    name       = \"{name}\""),
+        )
+    };
+    terraform.write(&name("web"));
+    terraform
+        .plan()
+        .await
+        .warning(&["KVTLS-W421", "is already defined in ingress default/shop"]);
+    let apply = terraform.apply().await;
+    let words = ["KVTLS-E417", "default/shop", "still serves", "gateway"];
+    apply.fails_with(&words);
+    assert!(is_there(&world, INGRESS).await, "the old one serves");
+    terraform.write(&name("shop"));
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+    assert_eq!(probe.failures().await, Vec::<String>::new());
+
+    // Somebody else's Ingress holds the host: the same words name it.
+    let other = Terraform::new(
+        &world.deployer,
+        &changed("name         = \"shop\"", "name         = \"other\""),
+    );
+    other.apply().await.fails_with(&["KVTLS-E417", "default/shop"]);
+    other.destroy().await.succeeds();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,10 @@
 //! Gateway API: a Gateway of one's own, listeners at somebody else's, and the way from Ingress to Gateway.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-
 use kvtls::sandbox::demo::QUICKSTART;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::probe::Probe;
 use crate::terraform::{SHOP, Terraform};
 use crate::world::{CLUSTER, HOST, INGRESS, World};
 
@@ -28,7 +25,7 @@ pub(crate) fn own_gateway() -> String {
     format!("gateway = {{\n    class_name = \"approuting-istio\"\n    {RULES}\n  }}")
 }
 
-fn at_shared(attach: &str) -> String {
+pub(crate) fn at_shared(attach: &str) -> String {
     format!(
         "gateway = {{\n    parent = {{ namespace = \"infra\", name = \"shared\", attach = \"{attach}\" }}\n    {RULES}\n  }}"
     )
@@ -54,7 +51,7 @@ fn with_listener_sets() -> Value {
 }
 
 /// Somebody else's Gateway in namespace `infra`.
-async fn shared_gateway(world: &World, spec: Value) {
+pub(crate) async fn shared_gateway(world: &World, spec: Value) {
     let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "infra" } });
     let made = world
         .kubernetes(
@@ -294,42 +291,6 @@ async fn s19_by_reference_the_owner_decides_and_the_grant_permits() {
         written,
         "the foreign Gateway is as it was"
     );
-}
-
-/// Shakes hands with the edge, over and over, until stopped.
-struct Probe {
-    stop: Arc<AtomicBool>,
-    looks: Arc<AtomicUsize>,
-    task: tokio::task::JoinHandle<Vec<String>>,
-}
-
-impl Probe {
-    fn start(world: &World, wanted: String) -> Self {
-        let visitor = world.visitor("deployer");
-        let (stop, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&looks));
-        let task = tokio::spawn(async move {
-            let mut failures = Vec::new();
-            while !stopped.load(Ordering::SeqCst) {
-                match visitor.edge(HOST).await {
-                    Ok(served) if served.leaf.thumbprint.to_string() == wanted => {}
-                    Ok(served) => failures.push(format!("it served {}", served.leaf.subject)),
-                    Err(error) => failures.push(error.to_string()),
-                }
-                counted.fetch_add(1, Ordering::SeqCst);
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            failures
-        });
-        Self { stop, looks, task }
-    }
-
-    async fn failures(self) -> Vec<String> {
-        self.stop.store(true, Ordering::SeqCst);
-        let failures = self.task.await.expect("the probe ends");
-        assert!(self.looks.load(Ordering::SeqCst) > 20, "the probe looked");
-        failures
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,6 +105,47 @@ async fn f_a_redirect_that_is_no_annotation_is_refused_with_the_way_it_is_done()
         .fails_with(&["KVTLS-E405", "example.com/edge", "ingress.annotations"]);
 }
 
+/// A world whose one Ingress controller is this.
+async fn with_controller(class: &str, controller: &str) -> World {
+    let edges = json!([{ "name": "edge", "kind": "ingress", "class": class, "controller": controller,
+        "address": "127.0.1.1" }]);
+    World::with(json!({ "clusters": { CLUSTER: { "edges": edges } } })).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f_application_routing_is_told_as_nginx_is_and_has_an_end() {
+    let class = "webapprouting.kubernetes.azure.com";
+    let world = with_controller(class, "webapprouting.kubernetes.azure.com/nginx").await;
+    let terraform = Terraform::new(&world.deployer, &with_class(class, "ssl_redirect = true"));
+    let plan = terraform.plan().await;
+    plan.warning(&["KVTLS-W431", "November 2026"]);
+    terraform.apply().await.succeeds();
+    let annotations = annotations(&world).await;
+    assert_eq!(
+        annotations["nginx.ingress.kubernetes.io/ssl-redirect"], "true",
+        "{annotations}"
+    );
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f_application_gateway_for_containers_redirects_elsewhere_and_is_warned_about() {
+    let class = "azure-alb-external";
+    let world = with_controller(class, "alb.networking.azure.io/alb-controller").await;
+    let terraform = Terraform::new(&world.deployer, &with_class(class, "ssl_redirect = true"));
+    terraform
+        .apply()
+        .await
+        .fails_with(&["KVTLS-E405", "IngressExtension"]);
+    terraform.write(&with_class(class, ""));
+    let plan = terraform.plan().await;
+    plan.warning(&["KVTLS-W431", "Secrets Store CSI"]);
+    terraform.apply().await.succeeds();
+    assert_eq!(world.served().await, world.in_vault().await);
+    terraform.plan_is_empty().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f_a_retired_controller_is_told_once_with_the_way_out() {
     let world = World::start().await;

@@ -4,6 +4,7 @@ use kvtls::sandbox::demo::QUICKSTART;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::probe::Probe;
 use crate::terraform::{SHOP, Terraform};
 use crate::with;
 use crate::world::{CERTIFICATE, CLUSTER, DEPLOYMENT, INGRESS, SECRET_PROVIDER_CLASS, World};
@@ -159,8 +160,10 @@ async fn pods_of_ours_are_admitted_where_pod_security_is_restricted() {
     let restricted = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": {
         "name": "strict", "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
     } });
+    let service = json!({ "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "my-app-service", "namespace": "strict" }, "spec": { "ports": [{ "port": 80 }] } });
     let world = World::with(json!({ "clusters": { CLUSTER: {
-        "objects": [{ "as": "kubectl", "object": restricted }],
+        "objects": [{ "as": "kubectl", "object": restricted }, { "as": "kubectl", "object": service }],
     } } }))
     .await;
     let terraform = Terraform::new(&world.deployer, &with("namespace = \"strict\""));
@@ -244,6 +247,36 @@ async fn s11_what_others_add_by_right_is_no_drift() {
     let live = world.kubernetes(Method::GET, DEPLOYMENT, None).await.body;
     assert_eq!(live["spec"]["replicas"], 1, "{live:#}");
     terraform.plan_is_empty().await;
+}
+
+/// Deployment safeguards, enforced, admit ours as it is; what they add is no drift.
+#[tokio::test(flavor = "multi_thread")]
+async fn s11_deployment_safeguards_admit_ours_and_what_they_add_is_no_drift() {
+    let world = World::with(json!({ "clusters": { CLUSTER: { "admission": ["safeguards"] } } })).await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    assert_eq!(world.served().await, world.in_vault().await);
+    let live = world.kubernetes(Method::GET, DEPLOYMENT, None).await.body;
+    let pod = &live["spec"]["template"]["spec"];
+    assert!(
+        pod["topologySpreadConstraints"].is_array(),
+        "they were here: {live:#}"
+    );
+    for _ in 0..5 {
+        terraform.plan_is_empty().await;
+    }
+    // A change of ours keeps what they added, and is no drift either.
+    terraform.write(&with("sync = { annotations = { note = \"x\" } }"));
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+    // What is not hardened is refused.
+    let bare = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "bare" },
+        "spec": { "containers": [{ "name": "one", "image": "busybox:1.36" }] } });
+    let pods = "/api/v1/namespaces/default/pods";
+    let refused = world
+        .kubernetes(Method::POST, pods, Some(("application/json", &bare)))
+        .await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -363,6 +396,7 @@ async fn s03_an_id_that_is_unknown_while_planning_replaces_nothing() {
     let terraform = Terraform::new(&world.deployer, &configuration("1"));
     terraform.apply().await.succeeds();
     let before = terraform.state(SHOP).await.expect("the shop");
+    let probe = Probe::start(&world, world.in_vault().await);
     terraform.write(&configuration("2"));
     let plan = terraform.plan().await;
     assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
@@ -378,6 +412,7 @@ async fn s03_an_id_that_is_unknown_while_planning_replaces_nothing() {
         asked.iter().all(|entry| entry["method"] != "DELETE"),
         "{asked:#?}"
     );
+    assert_eq!(probe.failures().await, Vec::<String>::new());
     let after = terraform.state(SHOP).await.expect("the shop");
     assert_eq!(after["instance_id"], before["instance_id"]);
     assert_eq!(world.served().await, world.in_vault().await);

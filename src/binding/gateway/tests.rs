@@ -5,13 +5,6 @@ use crate::binding::fixtures;
 fn wished(parent: Parent) -> Desired {
     let mut desired = fixtures::desired();
     let mut rules = desired.ingress.take().unwrap().rules;
-    let host = "myapp.example.com";
-    let listener = Listener {
-        host: host.to_owned(),
-        certificate: "web".to_owned(),
-        port: 443,
-        allowed_routes: "Same".to_owned(),
-    };
     let by_reference = matches!(
         parent,
         Parent::Foreign {
@@ -20,22 +13,16 @@ fn wished(parent: Parent) -> Desired {
         }
     );
     rules.truncate(1);
+    let own = fixtures::own_gateway();
     desired.gateway = Some(Gateway {
-        name: "shop".to_owned(),
         parent,
         listeners: if by_reference {
             BTreeMap::new()
         } else {
-            BTreeMap::from([(host.to_owned(), listener)])
+            own.listeners.clone()
         },
         rules,
-        ssl_redirect: true,
-        infrastructure_labels: BTreeMap::new(),
-        infrastructure_annotations: BTreeMap::new(),
-        addresses: Vec::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        grants_from: BTreeSet::new(),
+        ..own
     });
     desired
 }

@@ -111,6 +111,35 @@ fn a_secret_behind_the_vault_replaces_the_pods_once() {
     );
 }
 
+/// Otherwise a Secret that goes wrong a second time under one version would stay so.
+#[test]
+fn each_time_a_secret_goes_wrong_the_pods_are_replaced() {
+    let mut seen = complete();
+    let mut tokens = BTreeSet::new();
+    let wrong = [
+        Some(secret("foreign")),
+        Some(secret("foreign")),
+        Some(SecretCertificate {
+            key_fits: Some(false),
+            ..secret("v1")
+        }),
+        None,
+    ];
+    for found in wrong {
+        seen.secrets.insert("shop-web".to_owned(), Seen::Known(found));
+        let steps = plan(&desired(), &seen, &memory()).steps;
+        let applied = steps.iter().find_map(|step| match step {
+            Step::Apply { manifest, .. } => Some(manifest.clone()),
+            _ => None,
+        });
+        let applied = applied.unwrap();
+        let token = &applied["spec"]["template"]["metadata"]["annotations"][manifests::INPUTS];
+        assert!(tokens.insert(token.to_string()), "{token}");
+        seen.objects
+            .insert("Deployment/shop".to_owned(), Seen::Known(Some(applied)));
+    }
+}
+
 #[test]
 fn what_was_not_announced_is_named() {
     let mut seen = complete();

@@ -4,6 +4,8 @@
 
 use super::Changed;
 use crate::azure::ids::ClusterId;
+use crate::binding::backends::Backend;
+use crate::binding::desired::{Desired, Port};
 use crate::binding::findings::Hold;
 use crate::binding::world::ConnectError;
 use crate::framework::{AttributePath, Diagnostic};
@@ -37,6 +39,83 @@ pub fn hold(hold: &Hold) -> Diagnostic {
         )
         .code("KVTLS-W423"),
     }
+}
+
+/// A Service that a rule names and that is not there, or has no such port.
+pub(super) fn service_unfit(
+    backend: &Backend,
+    ports: Option<&[String]>,
+    bound: bool,
+    desired: &Desired,
+) -> Diagnostic {
+    let (service, namespace) = (&backend.service, &desired.namespace);
+    let path = AttributePath::of(backend.edge)
+        .attribute("rules")
+        .index(backend.rule)
+        .attribute("paths")
+        .index(backend.path);
+    let unless = if bound {
+        " That is no reason to stop here: what serves keeps serving, and whoever makes the namespace comes first."
+    } else {
+        ""
+    };
+    let sibling = "If this same apply makes it, refer to it or let this resource depend on it, so that Terraform knows the \
+                   order.";
+    let diagnostic = match ports {
+        None => Diagnostic::error(
+            "Service does not exist",
+            format!(
+                "Namespace \"{namespace}\" of cluster \"{}\" has no Service \"{service}\", so requests would be answered \
+                 with 503 under the right certificate.{unless}",
+                desired.cluster.name()
+            ),
+            format!("Check the name:  kubectl get services --namespace {namespace}. {sibling}"),
+        )
+        .at(path.attribute("service"))
+        .code("KVTLS-E415"),
+        Some(ports) => Diagnostic::error(
+            "Service has no such port",
+            format!(
+                "Service {namespace}/{service} does not listen on {}, so requests would be answered with 503 under the right \
+                 certificate. It has: {}.{unless}",
+                match &backend.port {
+                    Port::Number(number) => format!("port {number}"),
+                    Port::Name(name) => format!("a port \"{name}\""),
+                },
+                ports.join(", ")
+            ),
+            format!("Write one of its ports (not the pods' own, its targetPort). {sibling}"),
+        )
+        .at(path.attribute("port"))
+        .code("KVTLS-E416"),
+    };
+    if bound {
+        diagnostic.code("KVTLS-W415")
+    } else {
+        diagnostic
+    }
+}
+
+/// The Ingress that holds a host and a path already, in the words of ingress-nginx's webhook.
+pub(super) fn host_is_taken_by(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("is already defined in ingress ")?;
+    rest.split_whitespace().next()
+}
+
+/// A webhook of the controller takes no second Ingress for a host and a path.
+pub(super) fn host_is_taken(holder: &str, detail: &str) -> Diagnostic {
+    Diagnostic::error(
+        "Another Ingress has this host already",
+        format!("{detail} Ingress {holder} still serves it."),
+        format!(
+            "If {holder} is somebody else's, take host and path out of one of the two. If it is this binding's under its \
+             former name: this controller takes no second Ingress for a host, so the new name cannot come first. Keep the \
+             name; or let a  gateway  serve the host while the Ingress changes its name; or, where some seconds without \
+             the certificate do no harm, apply once without  ingress  and once with the new name."
+        ),
+    )
+    .at(AttributePath::of("ingress").attribute("name"))
+    .code("KVTLS-E417")
 }
 
 /// A service account of ours stays.

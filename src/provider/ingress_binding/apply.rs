@@ -69,7 +69,7 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
         instance: instance.clone(),
         admitted: kept.admitted.clone(),
         retired: state::retired(&desired, &request.prior),
-        bound: known.bound.clone(),
+        bound: plan::versions(&known.bound, &request.prior),
         granted: request
             .prior
             .get("grants")

@@ -8,9 +8,10 @@ use super::state::{self, Kept, same_text};
 use super::{IngressBinding, config};
 use crate::azure::Cluster;
 use crate::azure::duration;
+use crate::binding::backends::backends as all_backends;
 use crate::binding::controllers;
 use crate::binding::converge::question;
-use crate::binding::desired::{Desired, Mode};
+use crate::binding::desired::{Desired, Mode, Port};
 use crate::binding::findings::{Finding, Known, judge};
 use crate::binding::grant;
 use crate::binding::manifests::{objects as manifests_of, stamped};
@@ -26,7 +27,7 @@ use crate::binding::text::yaml;
 use crate::binding::workload;
 use crate::binding::world::{Freshness, World};
 use crate::framework::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
-use crate::provider::explain;
+use crate::provider::{Defaults, explain};
 
 /// The plan of a creation, an update or a removal.
 pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> PlanResponse {
@@ -461,10 +462,31 @@ pub(super) fn known(prior: &Value, planned: &Value, kept: &Kept) -> Known {
     Known {
         instances: instance.into_iter().collect(),
         bound: bound(prior, planned),
+        backends: backends(prior),
         access: same_vault && prior.get("access") == planned.get("access"),
         secrets: state::secrets(prior).map(str::to_owned).collect(),
         adopted: kept.adopted.clone(),
     }
+}
+
+/// The thumbprints that a state knows as those of the vault's versions, of these certificates.
+pub(super) fn versions(bound: &BTreeSet<String>, prior: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let of = |key: &String| {
+        let status = prior.get("status").get("certificates").get(key);
+        let places = ["vault", "synced", "served"].map(|place| status.get(place));
+        let known = places.into_iter().filter(|place| !place.get("version").is_null());
+        known
+            .filter_map(|place| place.get("thumbprint").as_str().map(str::to_owned))
+            .collect()
+    };
+    bound.iter().map(|key| (key.clone(), of(key))).collect()
+}
+
+/// The Services and ports that the rules of a state name.
+fn backends(prior: &Value) -> Vec<(String, Port)> {
+    let parsed = config::parse(prior, &Defaults::default()).ok().flatten();
+    let named = parsed.iter().flat_map(all_backends);
+    named.map(|backend| (backend.service, backend.port)).collect()
 }
 
 /// Certificates that stay bound to the same name and version of the same vault, with the same hosts.
@@ -674,8 +696,15 @@ fn only_new(question: &mut Question, prior: &Value, planned: &Value) {
     if !differs("gateway", &["class_name", "parent"]) {
         question.gateway = None;
     }
+    let after = planned.get("manifests").as_map();
+    let is_edge = |key: &str| key.starts_with("Ingress/") || key.starts_with("HTTPRoute/");
+    let mut edges = after.into_iter().flatten().filter(|(key, _)| is_edge(key));
+    if was_applied && edges.all(|(key, text)| before.get(key) == text) {
+        question.services.clear();
+    }
     question.other_classes = !question.secrets.is_empty();
     question.cluster_objects &= question.namespace_exists
+        || !question.services.is_empty()
         || question.class.is_some()
         || question.gateway.is_some()
         || !question.objects.is_empty()

@@ -57,7 +57,8 @@ pub(super) fn schema() -> Schema {
                 "create_namespace",
                 Attribute::bool(
                     OptionalComputed,
-                    "Whether a missing namespace is made. It is never deleted. False unless set.",
+                    "Whether a missing namespace is made. It is never deleted. Services that the rules name may then come \
+                     later. False unless set.",
                 )
                 .default(false),
             ),
@@ -377,37 +378,35 @@ pub(super) fn rules(path_types: &'static [&'static str], numbers: bool) -> Attri
             is_port,
         ))
     };
-    let path = Attribute::nested(
-        Nesting::List,
-        Required,
-        "Where requests go, by path.",
-        [
-            (
-                "path",
-                Attribute::string(OptionalComputed, "`/` unless set.")
-                    .default("/")
-                    .valid(text("a path that begins with /", "\"/\"", |it| {
-                        it.starts_with('/')
-                    })),
-            ),
-            (
-                "path_type",
-                Attribute::string(OptionalComputed, "`Prefix` unless set.")
-                    .default("Prefix")
-                    .valid(one_of(path_types)),
-            ),
-            (
-                "service",
-                Attribute::string(Required, "The Service.").valid(text(
-                    "a DNS label",
-                    "\"my-app\"",
-                    is_label,
-                )),
-            ),
-            ("port", port),
-        ],
-    )
-    .valid(length_between(1, 100));
+    let path =
+        Attribute::nested(
+            Nesting::List,
+            Required,
+            "Where requests go, by path.",
+            [
+                (
+                    "path",
+                    Attribute::string(OptionalComputed, "`/` unless set.")
+                        .default("/")
+                        .valid(text("a path that begins with /", "\"/\"", |it| {
+                            it.starts_with('/')
+                        })),
+                ),
+                (
+                    "path_type",
+                    Attribute::string(OptionalComputed, "`Prefix` unless set.")
+                        .default("Prefix")
+                        .valid(one_of(path_types)),
+                ),
+                (
+                    "service",
+                    Attribute::string(Required, "The Service; it must be there before the binding.")
+                        .valid(text("a DNS label", "\"my-app\"", is_label)),
+                ),
+                ("port", port),
+            ],
+        )
+        .valid(length_between(1, 100));
     Attribute::nested(
         Nesting::List,
         Required,

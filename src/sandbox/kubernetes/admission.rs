@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::ingress_nginx;
 use super::kinds::Kind;
 use super::refusal::{Outcome, Refusal};
 use super::safeguards;
@@ -15,6 +16,9 @@ pub(crate) const WEBHOOK: &str = "validation.gatekeeper.sh";
 
 /// The rule that stands for AKS deployment safeguards.
 const SAFEGUARDS: &str = "safeguards";
+
+/// The rule that stands for the webhook of ingress-nginx.
+const INGRESS_NGINX: &str = "ingress-nginx";
 
 /// Runs what may change an object; `live` is absent on creation.
 pub(super) fn mutate(store: &Store, kind: &Kind, object: &mut Value, live: Option<&Value>) -> Outcome<()> {
@@ -113,13 +117,19 @@ pub(super) fn warnings(kind: &Kind, object: &Value) -> Option<String> {
 
 /// Runs what only says yes or no.
 pub(super) fn judge(store: &Store, kind: &Kind, object: &Value) -> Outcome<()> {
-    match denied_by_rules(&store.admission, kind, object) {
-        None => Ok(()),
-        Some(text) => {
-            let message = format!("admission webhook {WEBHOOK:?} denied the request: {text}");
-            Err(Refusal::new(403, "Forbidden", message))
-        }
+    if let Some(text) = denied_by_rules(&store.admission, kind, object) {
+        let message = format!("admission webhook {WEBHOOK:?} denied the request: {text}");
+        return Err(Refusal::new(403, "Forbidden", message));
     }
+    let asks_nginx = store.admission.iter().any(|rule| rule == INGRESS_NGINX);
+    if asks_nginx && let Some(text) = ingress_nginx::denial(store, kind, object) {
+        let message = format!(
+            "admission webhook {:?} denied the request: {text}",
+            ingress_nginx::WEBHOOK
+        );
+        return Err(Refusal::new(400, "BadRequest", message));
+    }
+    Ok(())
 }
 
 fn concerns(rule: &Value, kind: &Kind, object: &Value) -> bool {

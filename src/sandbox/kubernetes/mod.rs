@@ -20,6 +20,7 @@ mod crd;
 mod defaults;
 mod discovery;
 mod fields;
+mod ingress_nginx;
 mod kinds;
 mod managed;
 mod open_api;

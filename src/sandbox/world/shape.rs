@@ -175,7 +175,10 @@ const CLUSTER: Shape = Object(&[
     fixed("tags", ByName(&Text)),
     fixed("extra", ByName(&Anything)),
     fixed("objects", List(&MANIFEST)),
-    live("admission", List(&Or(&[Word(&["safeguards"]), ADMISSION]))),
+    live(
+        "admission",
+        List(&Or(&[Word(&["safeguards", "ingress-nginx"]), ADMISSION])),
+    ),
     fixed("edges", List(&EDGE)),
     live("staged", STAGED),
 ]);
