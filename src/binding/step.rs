@@ -140,6 +140,14 @@ pub struct Awaited {
 }
 
 impl Step {
+    /// The edge whose certificate is waited for, and whose it is to serve it.
+    pub fn edge(&self) -> Option<(&ObjectRef, Option<&str>)> {
+        match self {
+            Self::AwaitServed { edge, controller, .. } => Some((edge, controller.as_deref())),
+            _ => None,
+        }
+    }
+
     /// What it changes, as the guard compares it; `None` for steps that change nothing.
     pub fn target(&self) -> Option<String> {
         match self {

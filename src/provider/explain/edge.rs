@@ -6,15 +6,17 @@ use crate::k8s::GATEWAY;
 
 /// The edge served another certificate until the deadline. `own` is whether it is one that the controller made up.
 pub(super) fn wrong_certificate(step: &Step, shown: &str, own: bool, changed: &str) -> Diagnostic {
-    let (edge, controller) = match step {
-        Step::AwaitServed { edge, controller, .. } => (edge.to_string(), controller.as_deref()),
-        other => (other.describe(), None),
-    };
-    let by = controller.map_or_else(|| "its controller".to_owned(), |name| format!("\"{name}\""));
-    let kind = match step {
-        Step::AwaitServed { edge, .. } if edge.kind == GATEWAY => "gateway",
-        _ => "ingress",
-    };
+    let (edge, controller) = step.edge().unzip();
+    let kind = edge.map_or("ingress", |edge| {
+        if edge.kind == GATEWAY {
+            "gateway"
+        } else {
+            "ingress"
+        }
+    });
+    let by = controller.flatten();
+    let by = by.map_or_else(|| "its controller".to_owned(), |name| format!("\"{name}\""));
+    let edge = edge.map_or_else(|| "It".to_owned(), ToString::to_string);
     Diagnostic::error(
         "Edge serves another certificate",
         format!("{shown} {edge} is to be served by {by}. {changed}"),
