@@ -113,7 +113,6 @@ const IDENTITY: Pattern = Pattern {
 
 impl Pattern {
     fn parse(&self, text: &str) -> Result<Id, IdError> {
-        let text = text.trim_end_matches('/');
         if text.is_empty() {
             return Err(IdError::Empty {
                 expected: self.expected,
@@ -127,6 +126,9 @@ impl Pattern {
             return Err(self.shape("it does not start with \"/\""));
         };
         let segments: Vec<&str> = rest.split('/').collect();
+        if text.ends_with('/') {
+            return Err(self.shape("it ends with \"/\""));
+        }
         if segments.iter().any(|segment| segment.is_empty()) {
             return Err(self.shape("it has an empty segment"));
         }
@@ -387,6 +389,7 @@ mod tests {
                 "ends before \"providers\"",
             ),
             ("/subscriptions//resourceGroups/x", "empty segment"),
+            (&format!("{CLUSTER_TEXT}/"), "it ends with \"/\""),
         ];
         for (text, expected) in rows {
             let error = ClusterId::parse(text).expect_err(text).to_string();

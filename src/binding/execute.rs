@@ -15,6 +15,7 @@ use super::desired::{Connection, Desired, ReadSecret};
 use super::diagnose::{Diagnosis, diagnose, secret_flaw};
 use super::error::{Cause, StepError};
 use super::gateway::Problem;
+use super::manifests;
 use super::observation::Seen;
 use super::observe::mount_messages;
 use super::order::waits_for;
@@ -323,6 +324,36 @@ impl Executor<'_> {
             || self.adopted.contains(&object_key(object))
     }
 
+    /// Waits until the pods of a Deployment that was just written are there: while they do not come up, what the old ones
+    /// mounted still stands and nothing renews it once they go.
+    async fn await_rollout(
+        &self,
+        kubernetes: &Kubernetes,
+        desired: &Desired,
+        done: &Done,
+    ) -> Result<(), Cause> {
+        let deployment = manifests::deployment(desired);
+        let written = |step: &Step| matches!(step, Step::Apply { object, .. } if *object == deployment);
+        if !done.steps.iter().any(written) {
+            return Ok(());
+        }
+        let rolled = kubernetes.wait(&deployment, |live| {
+            live.filter(|live| is_rolled_out(live)).map(|_| ())
+        });
+        let waited = desired.verify.timeout;
+        match tokio::time::timeout(waited, rolled).await {
+            Ok(result) => result.map_err(Cause::Kubernetes),
+            Err(_) => {
+                let messages = mount_messages(kubernetes, &desired.namespace, &desired.name).await;
+                Err(Cause::TimedOut {
+                    waited,
+                    what: format!("the new pods of {deployment}"),
+                    diagnosis: diagnose(messages.iter().map(String::as_str)),
+                })
+            }
+        }
+    }
+
     async fn await_synced(&self, secrets: &[Awaited], patience: Duration, done: &Done) -> Result<(), Cause> {
         let Some(desired) = self.desired else {
             return Ok(());
@@ -350,7 +381,10 @@ impl Executor<'_> {
         };
         let waited = desired.verify.timeout + propagation + patience;
         match tokio::time::timeout(waited, all).await {
-            Ok(result) => result.map(|_| ()).map_err(Cause::Kubernetes),
+            Ok(result) => {
+                result.map_err(Cause::Kubernetes)?;
+                self.await_rollout(&kubernetes, desired, done).await
+            }
             Err(_) => {
                 let messages = mount_messages(&kubernetes, &desired.namespace, &desired.name).await;
                 let flaw = match reads {
@@ -372,6 +406,16 @@ impl Executor<'_> {
             }
         }
     }
+}
+
+/// Whether a Deployment's pods are all of its newest kind, and ready.
+fn is_rolled_out(live: &Value) -> bool {
+    let count = |of: &str| live["status"][of].as_u64().unwrap_or_default();
+    let wanted = live["spec"]["replicas"].as_u64().unwrap_or(1);
+    live["status"]["observedGeneration"] == live["metadata"]["generation"]
+        && count("replicas") == wanted
+        && count("updatedReplicas") == wanted
+        && count("availableReplicas") == wanted
 }
 
 /// What is wrong with the first Secret that is there and does not hold what is awaited.

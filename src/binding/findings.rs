@@ -147,6 +147,8 @@ pub enum Finding {
         /// Whether this binding named it before, or comes before it, so that nothing is stopped.
         bound: bool,
     },
+    /// The Ingress names no class, and the cluster has none that is its default.
+    NoDefaultClass,
     /// The caller lacks rights.
     RightsMissing(Box<Missing>),
     /// The vault has another permission model than was asked for.
@@ -262,6 +264,8 @@ impl Finding {
             | Self::ServiceUnfit { bound: true, .. }
             | Self::SecretShared { bound: true, .. }
             | Self::Unfinished
+            // Some controllers take an Ingress of no class.
+            | Self::NoDefaultClass
             | Self::CertificateUnfit {
                 flaw: Flaw::EndsSoon(_),
                 ..
@@ -611,6 +615,9 @@ fn judge_controller(desired: &Desired, seen: &Observation, findings: &mut Vec<Fi
     if let (None, Some(class)) = (controller, &wanted.class_name) {
         findings.push(Finding::ClassMissing { class: class.clone() });
         return;
+    }
+    if controller.is_none() {
+        findings.push(Finding::NoDefaultClass);
     }
     let instead = match controller.as_deref().map(redirect) {
         Some(Some(Redirect::Annotation(_))) => return,

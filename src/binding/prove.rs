@@ -315,7 +315,7 @@ async fn where_to_look(
             port: 443,
         }))),
         Err(_) => Ok(Err(format!(
-            "{edge} has no address; does a controller serve its class?"
+            "{edge} has no address, so no controller may serve its class"
         ))),
     }
 }

@@ -27,7 +27,7 @@ use crate::binding::step::Step;
 use crate::framework::{AttributePath, Diagnostic, Severity};
 use crate::k8s;
 
-pub use access::{addon_kept, same_binding, stays_behind, wishes_disagree};
+pub use access::{addon_kept, moved_binding, same_binding, stays_behind, wishes_disagree};
 
 /// What an operation has changed so far.
 #[derive(Clone, Debug, Default)]
@@ -181,8 +181,16 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         .code("KVTLS-E203"),
         Finding::CertificateMissing { key, certificate: name } => Diagnostic::error(
             "Certificate does not exist in vault",
-            format!("Vault \"{}\" has no certificate \"{name}\".", desired.vault.name()),
-            "Check the name. If this same apply creates it, refer to it, so that Terraform knows the order:  \
+            format!(
+                "Vault \"{}\" has no {}certificate \"{name}\".",
+                desired.vault.name(),
+                desired
+                    .certificates
+                    .get(key)
+                    .and_then(|it| it.version.as_ref())
+                    .map_or_else(String::new, |version| format!("version {version} of a "))
+            ),
+            "Check the name, and the version if one is set. If this same apply creates it, refer to it, so that Terraform knows the order:  \
              certificate = kvtls_certificate.NAME.versionless_secret_id, or \
              azurerm_key_vault_certificate.NAME.versionless_id.",
         )
@@ -215,7 +223,7 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         .code("KVTLS-E401"),
         Finding::AlreadyBound { object, binding, same: _ } => Diagnostic::error(
             "Binding already exists",
-            format!("{object} belongs to binding {binding}, which this state does not know."),
+            format!("{object} belongs to binding {binding}, which is complete and not this resource's."),
             format!(
                 "To manage it from here:\n    import {{\n      to = ADDRESS_OF_THIS_RESOURCE\n      id = \"{binding}\"\n    }}\n\
                  If this replaces it with create_before_destroy: Terraform tells the new one nothing of the old, so \
@@ -267,6 +275,17 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
         Finding::ServiceUnfit { backend, ports, bound } => {
             cluster::service_unfit(backend, ports.as_deref(), *bound, desired)
         }
+        Finding::NoDefaultClass => Diagnostic::error(
+            "Ingress names no class",
+            format!(
+                "ingress.class_name is not set, and no Ingress class of cluster \"{}\" is its default, so most controllers pass \
+                 the Ingress over.",
+                desired.cluster.name()
+            ),
+            "Set  ingress.class_name; see  kubectl get ingressclass.",
+        )
+        .at(AttributePath::of("ingress").attribute("class_name"))
+        .code("KVTLS-W414"),
         Finding::RightsMissing(missing) => access::rights_missing(missing, desired),
         Finding::OtherModel { rbac, bound: _ } => access::other_model(*rbac, desired),
         Finding::ScopeNeedsRoles { bound: _ } => access::scope_needs_roles(desired),

@@ -481,3 +481,68 @@ async fn a_secret_of_another_binding_is_left_alone() {
     assert!(is_there(&world, SECRET).await, "and the other's is there");
     terraform.plan_is_empty().await;
 }
+
+/// A renamed resource without a `moved` block would be created and destroyed at once, over the same objects.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_was_renamed_needs_its_moved_block() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let renamed = QUICKSTART.replace(
+        "\"kvtls_ingress_binding\" \"shop\"",
+        "\"kvtls_ingress_binding\" \"web\"",
+    );
+    let renamed = renamed.replace("kvtls_ingress_binding.shop", "kvtls_ingress_binding.web");
+    terraform.write(&renamed);
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(1), "{}", plan.evidence());
+    plan.error(&["KVTLS-E027", "moved {"]);
+    terraform.write(&format!(
+        "{renamed}\nmoved {{\n  from = {SHOP}\n  to   = kvtls_ingress_binding.web\n}}\n"
+    ));
+    let plan = terraform.plan().await;
+    assert_ne!(plan.run.status, Some(1), "{}", plan.evidence());
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+}
+
+/// A second resource for a binding that is complete takes nothing from the first, also where both are written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_resource_for_a_binding_takes_nothing_over() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let second = QUICKSTART
+        .split("resource \"kvtls_ingress_binding\" \"shop\" {")
+        .nth(1)
+        .expect("the binding");
+    let second = second.split("\n}\n").next().expect("its body");
+    let first = changed("paths = [{ service", "paths = [{ path = \"/shop\", service");
+    terraform.write(&format!(
+        "{first}\nresource \"kvtls_ingress_binding\" \"second\" {{{second}\n}}\n"
+    ));
+    terraform.apply().await.fails_with(&["KVTLS-E402"]);
+    terraform.write(&first);
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+    assert_eq!(world.served().await, world.in_vault().await);
+}
+
+/// Pods that do not come up are no success, although the old ones still hold the Secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_does_not_come_up_is_told() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let nowhere = "sync         = { node_selector = { disk = \"none\" } }\n  verify       = { timeout = \"5s\" }\n  certificates = {";
+    terraform.write(&changed("certificates = {", nowhere));
+    let apply = terraform
+        .apply()
+        .await
+        .fails_with(&["KVTLS-E601", "new pods of Deployment default/shop"]);
+    apply.error(&["node"]);
+    assert_eq!(world.served().await, world.in_vault().await, "the old pods stay");
+    terraform.write(QUICKSTART);
+    terraform.apply().await.succeeds();
+    terraform.plan_is_empty().await;
+}

@@ -1,5 +1,6 @@
 //! Ingress and its controllers, told apart by what their class says.
 
+use kvtls::sandbox::demo::QUICKSTART;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -220,4 +221,16 @@ async fn f_application_routings_own_key_vault_annotations_are_refused() {
         let validated = terraform.command(&["validate", "-json"]).await;
         validated.fails_with(&["Key is reserved", name]);
     }
+}
+
+/// Without a class, and without one that is the default, nobody may take the Ingress; the plan says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn f_an_ingress_of_no_class_is_told_where_none_is_the_default() {
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    terraform.write(&QUICKSTART.replacen("class_name = \"nginx\"", "", 1));
+    let plan = terraform.plan().await;
+    assert_eq!(plan.run.status, Some(2), "{}", plan.evidence());
+    plan.warning(&["KVTLS-W414", "kubectl get ingressclass"]);
 }

@@ -293,6 +293,21 @@ fn trust_of(desired: &Desired) -> (String, String) {
         .unwrap_or_default()
 }
 
+/// One resource creates the binding that another destroys.
+pub fn moved_binding(id: &str) -> Diagnostic {
+    Diagnostic::error(
+        "Binding is created and destroyed at once",
+        format!(
+            "One resource of this run creates {id}, and another one destroys it. Terraform does both at the same time, so hosts \
+             would be without a certificate. Nothing was changed."
+        ),
+        "If the resource was renamed or moved, say so:\n    moved {\n      from = OLD_ADDRESS\n      to   = NEW_ADDRESS\n    }\n\
+         To really make it anew, remove it in an apply of its own.",
+    )
+    .at(AttributePath::of("name"))
+    .code("KVTLS-E027")
+}
+
 /// The vault has renewed a certificate, and nothing takes it to the cluster.
 pub fn stays_behind(key: &str, desired: &Desired) -> Diagnostic {
     let wanted = desired.certificates.get(key);
@@ -339,7 +354,7 @@ pub(super) fn ends_too_soon(current: &str, end: time::OffsetDateTime) -> Diagnos
     Diagnostic::error(
         "Certificate ends within expiry.fail",
         format!("{current} ends on {}, which is within  expiry.fail.", day(end)),
-        "Renew it in the vault, or raise the limit in  expiry = { fail = … }. Before it destroys, Terraform plans as ever, so \
+        "Renew it in the vault, or set a shorter time in  expiry = { fail = … }. Before it destroys, Terraform plans as ever, so \
          with this limit reached:  terraform destroy -refresh=false",
     )
     .code("KVTLS-E306")
@@ -388,8 +403,8 @@ pub fn same_binding(id: &str) -> Diagnostic {
     Diagnostic::error(
         "Two bindings are the same",
         format!(
-            "Two resources of this configuration both create {id}: they have the same cluster, namespace and name, and each \
-             would take the other's objects over. Nothing was changed."
+            "Two resources of this configuration both create {id}: they have the same cluster, namespace and name, and each would take \
+             the other's objects over. Nothing was changed."
         ),
         "Give one of them another  name  or  namespace.",
     )

@@ -40,12 +40,17 @@ pub(super) async fn write(resource: &IngressBinding, request: ApplyRequest) -> A
     if let Some(server) = &kept.server {
         world.remember_server(&desired.cluster, server.clone());
     }
+    resource.memories.makes(&desired.id());
     let remembered = resource.memories.of(&desired.id());
     let instance = match request.prior.get("instance_id").as_str() {
         Some(instance) => instance.to_owned(),
         None => Uuid::new_v4().to_string(),
     };
-    let mut instances = remembered.instances;
+    // A complete one that this process knows is another resource's, or stands to be replaced by its like.
+    let mut instances = remembered
+        .unfinished
+        .map(|_| remembered.instances)
+        .unwrap_or_default();
     if !is_create {
         instances.insert(instance.clone());
     }

@@ -14,8 +14,33 @@ use crate::framework::Value;
 #[derive(Default)]
 pub(super) struct Memories {
     bindings: Mutex<BTreeMap<String, Memory>>,
-    /// The run, and the IDs of creations planned in it.
-    planned: Mutex<(usize, BTreeSet<String>)>,
+    /// The run, and what it plans by ID.
+    planned: Mutex<(usize, BTreeMap<String, Planned>)>,
+}
+
+/// What one run plans under one ID.
+#[derive(Default)]
+struct Planned {
+    is_created: bool,
+    /// While it applies, Terraform plans the removal of what a new one has replaced already.
+    is_made: bool,
+    is_destroyed: bool,
+}
+
+/// What a resource is going to do.
+#[derive(Clone, Copy)]
+pub(super) enum Intent {
+    Create,
+    Destroy,
+}
+
+/// Two resources of one run are the same binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clash {
+    /// Both are to come.
+    Same,
+    /// One is to come and one to go.
+    Moved,
 }
 
 /// One binding.
@@ -49,13 +74,30 @@ impl Memories {
         memory.cluster_unseen = !seen.cluster_was_seen();
     }
 
-    /// Counts the creations that this process plans under one ID, since it was configured. There can be one.
-    pub(super) fn is_planned_twice(&self, id: &str, run: usize) -> bool {
-        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        if planned.0 != run {
-            *planned = (run, BTreeSet::new());
+    /// Notes what a run plans under an ID; something, if another resource of the run is the same binding.
+    pub(super) fn plans(&self, id: &str, run: usize, intent: Intent) -> Option<Clash> {
+        // Where a creation that was to come first stopped half way, the state holds both under one ID.
+        let has_two = self.of(id).instances.len() > 1;
+        let mut all = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.0 != run {
+            *all = (run, BTreeMap::new());
         }
-        !planned.1.insert(id.to_ascii_lowercase())
+        let planned = all.1.entry(id.to_ascii_lowercase()).or_default();
+        let was_created = planned.is_created;
+        match intent {
+            Intent::Create => planned.is_created = true,
+            Intent::Destroy => planned.is_destroyed = true,
+        }
+        if was_created && matches!(intent, Intent::Create) {
+            return Some(Clash::Same);
+        }
+        (planned.is_created && !planned.is_made && planned.is_destroyed && !has_two).then_some(Clash::Moved)
+    }
+
+    /// Notes that a creation is being applied.
+    pub(super) fn makes(&self, id: &str) {
+        let mut all = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        all.1.entry(id.to_ascii_lowercase()).or_default().is_made = true;
     }
 
     /// What is known of a binding.

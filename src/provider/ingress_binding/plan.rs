@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::memory::{Memory, is_unfinished};
+use super::memory::{Clash, Intent, Memory, is_unfinished};
 use super::state::{self, Kept, same_text};
 use super::{IngressBinding, config};
 use crate::azure::Cluster;
@@ -26,7 +26,7 @@ use crate::binding::step::object_key;
 use crate::binding::text::yaml;
 use crate::binding::workload;
 use crate::binding::world::{Freshness, World};
-use crate::framework::{AttributePath, Diagnostics, PlanRequest, PlanResponse, Value};
+use crate::framework::{AttributePath, Diagnostic, Diagnostics, PlanRequest, PlanResponse, Value};
 use crate::provider::{Defaults, explain};
 
 /// The plan of a creation, an update or a removal.
@@ -37,11 +37,13 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
             resumes: None,
             ..Kept::read(&request.private)
         };
+        let id = request.prior.get("id").as_str();
+        let clash = id.and_then(|id| clash(resource, id, Intent::Destroy));
         return PlanResponse {
             planned: Value::Null,
             requires_replace: Vec::new(),
             private: kept.write(),
-            diagnostics: Diagnostics::new(),
+            diagnostics: clash.into_iter().collect(),
         };
     }
     let mut planned = request.proposed.clone();
@@ -75,9 +77,7 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
         });
     let twice = config::id(&planned)
         .filter(|_| request.is_create())
-        .zip(resource.configured.run())
-        .filter(|(id, run)| resource.memories.is_planned_twice(id, *run))
-        .map(|(id, _)| explain::same_binding(&id));
+        .and_then(|id| clash(resource, &id, Intent::Create));
     let other = ["cluster_id", "namespace", "name"]
         .iter()
         .find_map(|name| resource.configured.other_id(&request, name));
@@ -89,6 +89,15 @@ pub(super) async fn plan(resource: &IngressBinding, request: PlanRequest) -> Pla
     } else {
         plan_update(resource, &request, planned, desired.as_ref()).await
     }
+}
+
+/// What is to be said if another resource of this run is the same binding.
+fn clash(resource: &IngressBinding, id: &str, intent: Intent) -> Option<Diagnostic> {
+    let clash = resource.memories.plans(id, resource.configured.run()?, intent)?;
+    Some(match clash {
+        Clash::Same => explain::same_binding(id),
+        Clash::Moved => explain::moved_binding(id),
+    })
 }
 
 async fn plan_create(
