@@ -414,14 +414,6 @@ mod tests {
     }
 
     #[test]
-    fn a_trailing_slash_is_forgiven() {
-        assert_eq!(
-            VaultId::parse(&format!("{VAULT_TEXT}/")).unwrap().to_string(),
-            VAULT_TEXT
-        );
-    }
-
-    #[test]
     fn a_role_is_found_by_its_guid() {
         assert_eq!(
             Role::of_guid("4633458B-17DE-408A-B874-0445C86B69E6"),
