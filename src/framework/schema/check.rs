@@ -1,4 +1,4 @@
-//! What is wrong with a schema by itself. What is wrong with it where it stands says [`crate::framework::check`].
+//! What is wrong with a schema by itself. What is wrong with it where it stands says [`crate::framework::check()`].
 
 use std::collections::BTreeMap;
 
