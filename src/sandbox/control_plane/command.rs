@@ -62,7 +62,9 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "changes::a_rename_that_the_controllers_webhook_refuses",
         "the webhook that it is about is played by the embedded API alone",
     ),
+    ("cluster_addon::", "is about the add-on as Azure has it"),
     ("contract::", "is about the sandbox as a program"),
+    ("identity::", "is about who signs in to Azure, and how"),
     ("key_vault::", "is about vaults, and binds nothing"),
     (
         "many::s08_",
