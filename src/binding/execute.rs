@@ -100,8 +100,8 @@ pub struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    /// Runs `steps` into `done`, each once what it waits for is done, and not too many at once. After a failure what runs comes to its end, and
-    /// nothing more is begun.
+    /// Runs `steps` into `done`, each once what it waits for is done, and not too many at once. After a failure what runs
+    /// comes to its end, and nothing more is begun.
     pub async fn run(&self, steps: &[Step], done: &mut Done) {
         /// As many as a client of Kubernetes has requests in flight by habit; an API server's fairness takes them as one.
         const AT_ONCE: usize = 8;

@@ -38,8 +38,8 @@ fn both<'a>(left: &'a Value, right: &'a Value) -> Option<(&'a str, &'a str)> {
 }
 
 /// Reads a duration as Go writes it: numbers, which may have a fraction, each with one of the units `h`, `m`, `s`, `ms`,
-/// `us`, `µs` and `ns`, largest first or not; and `d` for days of 24 hours, which Go does not know. `None` for anything else, for negative ones, and beyond 292 years, where
-/// Go's end.
+/// `us`, `µs` and `ns`, largest first or not; and `d` for days of 24 hours, which Go does not know. `None` for anything
+/// else, for negative ones, and beyond 292 years, where Go's end.
 pub fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);

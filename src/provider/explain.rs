@@ -190,8 +190,8 @@ fn finding_words(finding: &Finding, desired: &Desired) -> Diagnostic {
                     .and_then(|it| it.version.as_ref())
                     .map_or_else(String::new, |version| format!("version {version} of a "))
             ),
-            "Check the name, and the version if one is set. If this same apply creates it, refer to it, so that Terraform knows the order:  \
-             certificate = kvtls_certificate.NAME.versionless_secret_id, or \
+            "Check the name, and the version if one is set. If this same apply creates it, refer to it, so that Terraform \
+             knows the order:  certificate = kvtls_certificate.NAME.versionless_secret_id, or \
              azurerm_key_vault_certificate.NAME.versionless_id.",
         )
         .at(certificate(key))
@@ -594,6 +594,11 @@ fn kubernetes_error(failure: &StepError, error: &k8s::Error, changed: &Changed) 
         said.trim_end_matches('.'),
         changed.sentence()
     );
+    if let k8s::Error::Invalid { message, .. } = error
+        && let Some(holder) = cluster::host_is_taken_by(message)
+    {
+        return cluster::host_is_taken(holder, &detail);
+    }
     match error {
         k8s::Error::Settings { .. } => Diagnostic::error(
             "Cluster credential cannot be used",
@@ -628,9 +633,6 @@ fn kubernetes_error(failure: &StepError, error: &k8s::Error, changed: &Changed) 
              nevertheless, set  force_conflicts = true.",
         )
         .code("KVTLS-E408"),
-        k8s::Error::Invalid { message, .. } if cluster::host_is_taken_by(message).is_some() => {
-            cluster::host_is_taken(cluster::host_is_taken_by(message).unwrap_or_default(), &detail)
-        }
         k8s::Error::Invalid { causes, .. } => Diagnostic::error(
             "Cluster refused the object",
             format!("{detail}{}", causes.iter().map(|(field, why)| format!("\n  {field}: {why}")).collect::<String>()),
@@ -732,7 +734,7 @@ fn first_line(text: &str) -> &str {
 
 /// Apply will set the add-on, which is on already or not.
 pub fn addon_will_be_set(desired: &Desired, is_on: bool) -> Diagnostic {
-    addon::will_be_set(&desired.cluster, &addon_wish(desired), is_on, OWNER_ADVICE)
+    addon::forecast(&desired.cluster, &addon_wish(desired), is_on, OWNER_ADVICE)
 }
 
 const OWNER_ADVICE: &str = "\
@@ -841,30 +843,34 @@ pub fn grant_not_revoked(id: &str, why: &str) -> Diagnostic {
     .code("KVTLS-W403")
 }
 
-/// A grant stays because others may use it.
+/// A role or a trust stays because others may use it.
 pub fn grant_kept(id: &str, why: &str) -> Diagnostic {
     let command = if id.contains("/federatedIdentityCredentials/") {
         "az resource delete"
     } else {
         "az role assignment delete"
     };
-    Diagnostic::warning(
-        "Grant was left in place",
-        format!("{id} was made by kvtls and stays: {why}."),
-        format!("When nobody uses it any more:\n    {command} --ids {id}"),
-    )
-    .code("KVTLS-W402")
+    left_in_place(id, why, &format!("{command} --ids {id}"))
 }
 
 /// An access policy stays because others may read by it.
 pub fn policy_kept(vault: &VaultId, principal_id: &str, why: &str) -> Diagnostic {
+    let command = format!(
+        "az keyvault delete-policy --name {} --object-id {principal_id}",
+        vault.name()
+    );
+    left_in_place(
+        &format!("The access policy of {principal_id} in {vault}"),
+        why,
+        &command,
+    )
+}
+
+fn left_in_place(what: &str, why: &str, command: &str) -> Diagnostic {
     Diagnostic::warning(
         "Grant was left in place",
-        format!("The access policy of {principal_id} in {vault} was made by kvtls and stays: {why}."),
-        format!(
-            "When nobody uses it any more:\n    az keyvault delete-policy --name {} --object-id {principal_id}",
-            vault.name()
-        ),
+        format!("{what} was made by kvtls and stays: {why}."),
+        format!("When nobody uses it any more:\n    {command}"),
     )
     .code("KVTLS-W402")
 }

@@ -126,13 +126,12 @@ async fn s24_a_grant_that_others_may_need_stays_with_a_word() {
         let world = World::with(members).await;
         let terraform = world.quickstart();
         terraform.apply().await.succeeds();
-        let status = json!({ "kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "staged by the test" });
         let everywhere = "/apis/secrets-store.csi.x-k8s.io/v1/secretproviderclasses";
         world
             .fault(json!({
                 "match": { "plane": "kubernetes", "method": "GET", "path": everywhere, "as": "masterclient" },
                 "times": Value::Null,
-                "do": { "status": 403, "body": status },
+                "do": { "status": 403, "body": crate::world::forbidden() },
             }))
             .await;
         let destroy = terraform.destroy().await.succeeds();

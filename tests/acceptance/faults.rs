@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::terraform::{SHOP, Terraform};
-use crate::world::{World, told};
+use crate::world::{World, forbidden, told};
 
 /// Every write of a create, in its order: plane, method, path.
 const WRITES: &[Write] = &[
@@ -37,7 +37,7 @@ async fn s05_a_refused_write_leaves_a_state_that_is_true_and_the_next_apply_goes
         println!("── {write:?} refused");
         let terraform = world.quickstart();
         let body = if write.0 == "kubernetes" {
-            json!({ "kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "staged by the test" })
+            forbidden()
         } else {
             json!({ "error": { "code": "Staged", "message": "staged by the test" } })
         };

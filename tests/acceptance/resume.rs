@@ -5,7 +5,7 @@ use kvtls::sandbox::demo::cli::Running;
 use serde_json::json;
 
 use crate::terraform::{SHOP, Terraform};
-use crate::world::World;
+use crate::world::{World, forbidden};
 
 const KINDS: [&str; 3] = ["secretproviderclasses", "deployments", "ingresses"];
 
@@ -27,12 +27,11 @@ fn with_dependent() -> String {
 
 /// Refuses the provider's write of this kind, once.
 async fn stop_at(world: &World, kind: &str) -> String {
-    let status = json!({ "kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "staged by the test" });
     world
         .fault(json!({
             "match": { "plane": "kubernetes", "method": "PATCH", "path": format!("**/{kind}/*"), "as": "masterclient", "dry_run": false },
             "times": 1,
-            "do": { "status": 403, "body": status },
+            "do": { "status": 403, "body": forbidden() },
         }))
         .await
 }

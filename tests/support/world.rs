@@ -441,6 +441,11 @@ fn environment(sandbox: &Sandbox, principal: &str) -> Environment {
     sandbox.environment(principal, Mode::Names)
 }
 
+/// A 403 of a cluster's API, in a body of its own.
+pub(crate) fn forbidden() -> Value {
+    json!({ "kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": "staged by the test" })
+}
+
 /// Whether a request changed something in the world, or was to.
 pub(crate) fn is_write(entry: &Value) -> bool {
     let reads = ["login", "control"].iter().any(|plane| entry["plane"] == *plane);

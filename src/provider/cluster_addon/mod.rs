@@ -167,10 +167,7 @@ impl ClusterAddonResource {
         let has_drifted = !request.is_create() && request.prior.get("identity").is_null();
         match wish {
             Some(_) if has_drifted => diagnostics.push(explain::was_switched_off(&id)),
-            Some(wish) if !cluster.addon.enabled => {
-                diagnostics.push(explain::will_be_switched_on(&id, &wish))
-            }
-            Some(wish) => diagnostics.push(explain::will_be_changed(&id, &wish)),
+            Some(wish) => diagnostics.push(explain::will_be_set(&id, &wish, cluster.addon.enabled)),
             None => {}
         }
         let state = Cluster::not_ready(&cluster);

@@ -403,8 +403,8 @@ pub fn same_binding(id: &str) -> Diagnostic {
     Diagnostic::error(
         "Two bindings are the same",
         format!(
-            "Two resources of this configuration both create {id}: they have the same cluster, namespace and name, and each would take \
-             the other's objects over. Nothing was changed."
+            "Two resources of this configuration both create {id}: they have the same cluster, namespace and name, and each \
+             would take the other's objects over. Nothing was changed."
         ),
         "Give one of them another  name  or  namespace.",
     )

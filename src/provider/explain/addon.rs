@@ -34,18 +34,13 @@ pub(in crate::provider) fn halted(
     diagnostic.at(AttributePath::of("cluster_id"))
 }
 
-/// Apply will switch the add-on on.
-pub(in crate::provider) fn will_be_switched_on(cluster: &ClusterId, wish: &AddonWish) -> Diagnostic {
-    will_be_set(cluster, wish, false, OWNER_ADVICE)
-}
-
-/// Apply will set an add-on that is on, as it was not set before.
-pub(in crate::provider) fn will_be_changed(cluster: &ClusterId, wish: &AddonWish) -> Diagnostic {
-    will_be_set(cluster, wish, true, OWNER_ADVICE)
+/// Apply will set the add-on, which is on already or not.
+pub(in crate::provider) fn will_be_set(cluster: &ClusterId, wish: &AddonWish, is_on: bool) -> Diagnostic {
+    forecast(cluster, wish, is_on, OWNER_ADVICE)
 }
 
 /// What apply is going to do to the cluster. `advice` is for the owner of the cluster.
-pub(super) fn will_be_set(cluster: &ClusterId, wish: &AddonWish, is_on: bool, advice: &str) -> Diagnostic {
+pub(super) fn forecast(cluster: &ClusterId, wish: &AddonWish, is_on: bool, advice: &str) -> Diagnostic {
     let rotation = match (wish.rotation_enabled, wish.rotation_poll_interval.as_deref()) {
         (true, Some(interval)) => format!("rotation on, poll {interval}"),
         (true, None) if is_on => "rotation on".to_owned(),
