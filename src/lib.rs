@@ -6,6 +6,7 @@
 //!
 //! The rooms, lowest first; each names only what stands above it here as its own documentation says:
 //!
+//! - [`duration`]: durations as practitioners write them
 //! - [`go_plugin`]: a plugin's process life
 //! - [`framework`]: Terraform's words, no Azure in it
 //! - [`tfplugin6`]: the wire, translation only
@@ -17,6 +18,7 @@
 
 pub mod azure;
 pub mod binding;
+pub mod duration;
 pub mod framework;
 pub mod go_plugin;
 pub mod k8s;

@@ -39,7 +39,7 @@ impl AddonWish {
                 .rotation_poll_interval
                 .as_deref()
                 .unwrap_or(DEFAULT_INTERVAL);
-            super::duration::same(wished, live)
+            crate::duration::same(wished, live)
         });
         let is_whole = addon.enabled && addon.identity.is_some();
         is_whole && addon.rotation_enabled == self.rotation_enabled && interval_fits

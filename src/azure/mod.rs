@@ -15,7 +15,6 @@ mod certificates;
 mod cloud;
 mod cluster;
 mod credential;
-pub mod duration;
 mod envelope;
 mod error;
 mod identities;

@@ -23,8 +23,9 @@ use super::step::{Awaited, Step, object_key};
 use super::text::{shown, without_bookkeeping, yield_to_autoscaler};
 use super::verify::holds;
 use super::workload;
+use crate::azure::AddonWish;
 use crate::azure::ids::{ClusterId, VaultId};
-use crate::azure::{AddonWish, duration};
+use crate::duration;
 use crate::k8s::{Kind, ObjectRef, SECRET, SERVICE_ACCOUNT, SecretCertificate};
 
 /// What to do, in order.

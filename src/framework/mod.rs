@@ -43,6 +43,7 @@ pub mod ty;
 pub mod validate;
 pub mod value;
 
+pub use crate::duration;
 pub use action::{Action, Progress};
 pub use check::check;
 pub use deferral::Deferral;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::equality::duration;
 use super::schema::{Attribute, Nesting, Presence};
-use super::validate::text;
+use super::validate;
 use super::value::Value;
+use crate::duration;
 
 /// What each operation may take unless the configuration says otherwise, as written there: `"30m"`.
 #[derive(Clone, Copy, Debug)]
@@ -23,12 +23,9 @@ pub struct Timeouts {
 impl Timeouts {
     /// The attribute `timeouts`.
     pub fn attribute(&self) -> Attribute {
-        let timeout = |default: &str| {
-            Attribute::string(Presence::Optional, format!("`{default}` unless set.")).valid(text(
-                "a duration",
-                "\"30m\"",
-                |written| duration(written).is_some_and(|it| !it.is_zero()),
-            ))
+        let timeout = |default: &'static str| {
+            Attribute::string(Presence::Optional, format!("`{default}` unless set."))
+                .valid(validate::duration(default))
         };
         Attribute::nested(
             Nesting::Single,
@@ -53,8 +50,8 @@ impl Timeouts {
         };
         let written = value.get("timeouts").get(operation).as_str();
         written
-            .and_then(duration)
-            .or_else(|| duration(otherwise))
+            .and_then(duration::parse)
+            .or_else(|| duration::parse(otherwise))
             .unwrap_or_default()
     }
 }

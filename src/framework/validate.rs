@@ -12,6 +12,7 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::path::AttributePath;
 use super::schema::{Attribute, AttributeKind, Block, Nesting, Presence, Schema};
 use super::value::Value;
+use crate::duration;
 
 /// What the schema finds wrong with a configuration.
 pub fn config(schema: &Schema, config: &Value) -> Diagnostics {
@@ -279,6 +280,18 @@ pub fn text(
 ) -> impl Fn(&Value, &AttributePath) -> Vec<Diagnostic> + Send + Sync + 'static {
     move |value, path| match value.as_str() {
         Some(text) if !test(text) => vec![unexpected(path, expected, example, value)],
+        _ => Vec::new(),
+    }
+}
+
+/// A duration longer than nothing: `90s`, `1h30m`. `example` is one, without quotes.
+pub fn duration(
+    example: &'static str,
+) -> impl Fn(&Value, &AttributePath) -> Vec<Diagnostic> + Send + Sync + 'static {
+    move |value, path| match value.as_str() {
+        Some(text) if duration::parse(text).is_none_or(|it| it.is_zero()) => {
+            vec![unexpected(path, "a duration", &format!("{example:?}"), value)]
+        }
         _ => Vec::new(),
     }
 }

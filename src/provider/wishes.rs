@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::azure::AddonWish;
 use crate::azure::ids::ClusterId;
-use crate::azure::{AddonWish, duration};
+use crate::framework::duration;
 
 /// Who wishes on behalf of the cluster's owner.
 pub(super) const OWNER: &str = "kvtls_cluster_addon";

@@ -9,11 +9,12 @@ use crate::files;
 
 /// A place in the source, and what it may name of ours beside itself. The longest place that fits a file decides.
 const MAY_NAME: &[(&str, &[&str])] = &[
+    ("duration", &[]),
     ("go_plugin", &[]),
-    ("framework", &[]),
+    ("framework", &["duration"]),
     ("tls", &[]),
     ("tfplugin6", &["framework"]),
-    ("azure", &["tls"]),
+    ("azure", &["duration", "tls"]),
     ("azure::ids", &[]),
     ("k8s", &["tls"]),
     ("k8s::objects", &[]),
@@ -37,9 +38,9 @@ const CLIENTS: &[&str] = &["tls", "azure", "k8s"];
 
 /// Plain values of the clients: what is seen, and what is wished.
 const VOCABULARY: &[&str] = &[
+    "duration",
     "tls",
     "azure::ids",
-    "azure::duration",
     "azure::AccessPolicy",
     "azure::Addon",
     "azure::AddonIdentity",

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::SEEN_AT;
-use crate::azure::duration;
+use crate::framework::duration;
 use crate::framework::resource::Private;
 use crate::framework::{PlanRequest, Value};
 

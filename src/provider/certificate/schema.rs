@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::pem;
-use crate::azure::duration;
-use crate::framework::validate::{each, length_between, one_of, text, unexpected, whole_number_between};
+use crate::framework::validate::{
+    self, each, length_between, one_of, text, unexpected, whole_number_between,
+};
 use crate::framework::{
     Attribute, AttributePath, Diagnostic, Diagnostics, Known, Nesting, Presence, Reader, Schema, Timeouts,
-    Type, Value,
+    Type, Value, duration, equality,
 };
 use crate::provider::data::certificate::{is_certificate_name, vault_id};
 use crate::tls::Host;
@@ -35,7 +36,7 @@ pub(super) fn schema() -> Schema {
                 "key_vault_id",
                 Attribute::string(Required, "The vault's resource ID.")
                     .valid(vault_id)
-                    .equal_by(same_without_case)
+                    .equal_by(equality::without_case)
                     .requires_replace(),
             ),
             (
@@ -53,8 +54,8 @@ pub(super) fn schema() -> Schema {
                     "Has a new version made when the current one ends within this time, for example `30d`; with \
                      `policy` only. Without it the vault itself renews, when four fifths of a version's life are over.",
                 )
-                .valid(text("a duration", "\"30d\"", is_duration))
-                .equal_by(same_duration),
+                .valid(validate::duration("30d"))
+                .equal_by(equality::same_duration),
             ),
             (
                 "renew_trigger",
@@ -399,18 +400,6 @@ fn key_size(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
         Some(2048 | 3072 | 4096) => Vec::new(),
         _ => vec![unexpected(path, "2048, 3072 or 4096", "2048", value)],
     }
-}
-
-fn is_duration(text: &str) -> bool {
-    duration::parse(text).is_some_and(|it| !it.is_zero())
-}
-
-fn same_duration(left: &Value, right: &Value) -> bool {
-    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if duration::same(left, right))
-}
-
-fn same_without_case(left: &Value, right: &Value) -> bool {
-    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if left.eq_ignore_ascii_case(right))
 }
 
 /// The same hosts in whatever order.

@@ -1,8 +1,7 @@
 //! The attributes of `kvtls_cluster_addon`. The source of its page in `docs/`.
 
-use crate::azure::duration;
 use crate::framework::validate::{one_of, text};
-use crate::framework::{Attribute, Nesting, Presence, Schema, Timeouts, Value};
+use crate::framework::{Attribute, Nesting, Presence, Schema, Timeouts, duration, equality};
 use crate::provider::operation::cluster_id;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
@@ -28,7 +27,7 @@ pub(super) fn schema() -> Schema {
                 "cluster_id",
                 Attribute::string(Required, "The AKS cluster's resource ID.")
                     .valid(cluster_id)
-                    .equal_by(same_without_case)
+                    .equal_by(equality::without_case)
                     .requires_replace(),
             ),
             (
@@ -46,7 +45,7 @@ pub(super) fn schema() -> Schema {
                     "How often the vault is asked, at least `1m`. Unless set, what is there is kept.",
                 )
                 .valid(text("a duration of at least one minute", "\"2m\"", is_poll_interval))
-                .equal_by(same_duration),
+                .equal_by(equality::same_duration),
             ),
             (
                 "on_destroy",
@@ -98,12 +97,4 @@ pub(super) fn schema() -> Schema {
 fn is_poll_interval(text: &str) -> bool {
     // AKS reads Go's durations, which know no days.
     !text.contains('d') && duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
-}
-
-fn same_duration(left: &Value, right: &Value) -> bool {
-    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if duration::same(left, right))
-}
-
-fn same_without_case(left: &Value, right: &Value) -> bool {
-    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if left.eq_ignore_ascii_case(right))
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::gateway;
 use super::objects;
 use super::schema::{certificate_name, certificate_vault, endpoint};
-use crate::azure::duration;
 use crate::azure::ids::{ClusterId, IdentityId, VaultId};
 use crate::binding::desired::{
     Access, AddonPolicy, Certificate, Desired, Expiry, ExtraTls, GrantScope, Identity, Ingress, Mode,
     PathRule, Port, Rule, Verify, VerifyLevel, Via, Workload, binding_id,
 };
+use crate::framework::duration;
 use crate::framework::object::{Known, Reader};
 use crate::framework::{AttributePath, Diagnostic, Diagnostics, Value};
 use crate::provider::Defaults;

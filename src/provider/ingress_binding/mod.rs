@@ -20,7 +20,6 @@ use self::memory::Memories;
 use self::state::Kept;
 use super::wishes::Wishes;
 use super::{Configured, explain};
-use crate::azure::duration;
 use crate::binding::converge::refresh;
 use crate::framework::{
     ApplyRequest, ApplyResponse, Deadline, Diagnostics, ImportResponse, PlanRequest, PlanResponse,
@@ -127,20 +126,8 @@ impl Resource for IngressBinding {
         }
     }
 
-    /// The defaults are generous: an add-on update takes minutes, and a grant can take ten to have an effect.
     fn timeout(&self, operation: &str, value: &Value) -> Duration {
-        const MINUTE: u64 = 60;
-        let default = match operation {
-            "read" => 3,
-            "delete" => 30,
-            _ => 45,
-        };
-        let written = value
-            .get("timeouts")
-            .get(operation)
-            .as_str()
-            .and_then(duration::parse);
-        written.unwrap_or(Duration::from_secs(default * MINUTE))
+        schema::TIMEOUTS.of(operation, value)
     }
 }
 

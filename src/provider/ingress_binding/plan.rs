@@ -7,7 +7,6 @@ use super::memory::{Clash, Intent, Memory, is_unfinished};
 use super::state::{self, Kept, same_text};
 use super::{IngressBinding, config};
 use crate::azure::Cluster;
-use crate::azure::duration;
 use crate::binding::backends::backends as all_backends;
 use crate::binding::controllers;
 use crate::binding::converge::question;
@@ -26,6 +25,7 @@ use crate::binding::step::object_key;
 use crate::binding::text::yaml;
 use crate::binding::workload;
 use crate::binding::world::{Freshness, World};
+use crate::framework::duration;
 use crate::framework::{AttributePath, Diagnostic, Diagnostics, PlanRequest, PlanResponse, Value};
 use crate::provider::{Defaults, explain};
 

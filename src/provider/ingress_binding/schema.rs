@@ -2,13 +2,24 @@
 
 use super::gateway;
 use super::objects;
-use crate::azure::duration;
 use crate::azure::ids::{ClusterId, IdentityId, VaultId};
-use crate::framework::validate::{each, length_between, matches_each, one_of, text, unexpected};
-use crate::framework::{Attribute, AttributePath, Diagnostic, Nesting, Presence, Schema, Type, Value};
+use crate::framework::validate::{self, each, length_between, matches_each, one_of, text, unexpected};
+use crate::framework::{
+    Attribute, AttributePath, Diagnostic, Nesting, Presence, Schema, Timeouts, Type, Value, duration,
+    equality,
+};
 use crate::tls::Host;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
+
+/// What operations take at most unless the configuration says otherwise. Generous: an add-on update takes minutes, and a
+/// grant can take ten to have an effect.
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    create: "45m",
+    read: "3m",
+    update: "45m",
+    delete: "30m",
+};
 
 /// The schema.
 pub(super) fn schema() -> Schema {
@@ -34,14 +45,14 @@ pub(super) fn schema() -> Schema {
                 "cluster_id",
                 Attribute::string(Required, "The AKS cluster's resource ID.")
                     .valid(cluster_id)
-                    .equal_by(same_without_case)
+                    .equal_by(equality::without_case)
                     .requires_replace(),
             ),
             (
                 "key_vault_id",
                 Attribute::string(Required, "The vault's resource ID.")
                     .valid(vault_id)
-                    .equal_by(same_without_case),
+                    .equal_by(equality::without_case),
             ),
             (
                 "namespace",
@@ -100,7 +111,7 @@ pub(super) fn schema() -> Schema {
             ("gateway", gateway::attribute()),
             ("verify", verify()),
             ("expiry", expiry()),
-            ("timeouts", timeouts()),
+            ("timeouts", TIMEOUTS.attribute()),
             (
                 "id",
                 computed("`{cluster_id}/namespaces/{namespace}/bindings/{name}`; also the ID to import by."),
@@ -231,7 +242,7 @@ fn addon() -> Attribute {
                     "How often the vault is asked, at least `1m`. Unless set, what is there is kept.",
                 )
                 .valid(text("a duration of at least one minute", "\"2m\"", is_poll_interval))
-                .equal_by(same_duration),
+                .equal_by(equality::same_duration),
             ),
             (
                 "on_destroy",
@@ -295,7 +306,7 @@ fn access() -> Attribute {
                     "\"10m\"",
                     is_propagation_timeout,
                 ))
-                .equal_by(same_duration),
+                .equal_by(equality::same_duration),
             ),
             (
                 "identity",
@@ -311,7 +322,7 @@ fn access() -> Attribute {
                 "identity_id",
                 Attribute::string(Optional, "The user-assigned identity's resource ID; for `workload`.")
                     .valid(identity_id)
-                    .equal_by(same_without_case),
+                    .equal_by(equality::without_case),
             ),
             (
                 "service_account_name",
@@ -349,8 +360,8 @@ fn expiry() -> Attribute {
                     "Plans warn this long before a certificate ends. `30d` unless set.",
                 )
                 .default("30d")
-                .valid(text("a duration", "\"30d\"", is_duration))
-                .equal_by(same_duration),
+                .valid(validate::duration("30d"))
+                .equal_by(equality::same_duration),
             ),
             (
                 "fail",
@@ -358,8 +369,8 @@ fn expiry() -> Attribute {
                     Optional,
                     "Plans fail this long before a certificate ends. Unless set, what serves already never fails a plan.",
                 )
-                .valid(text("a duration", "\"3d\"", is_duration))
-                .equal_by(same_duration),
+                .valid(validate::duration("3d"))
+                .equal_by(equality::same_duration),
             ),
         ],
     )
@@ -541,30 +552,9 @@ fn verify() -> Attribute {
                 "timeout",
                 Attribute::string(OptionalComputed, "How long each proof may take. `5m` unless set.")
                     .default("5m")
-                    .valid(text("a duration", "\"5m\"", is_duration))
-                    .equal_by(same_duration),
+                    .valid(validate::duration("5m"))
+                    .equal_by(equality::same_duration),
             ),
-        ],
-    )
-}
-
-fn timeouts() -> Attribute {
-    let timeout = |default: &str| {
-        Attribute::string(Optional, format!("`{default}` unless set.")).valid(text(
-            "a duration",
-            "\"45m\"",
-            is_duration,
-        ))
-    };
-    Attribute::nested(
-        Nesting::Single,
-        Optional,
-        "How long operations may take.",
-        [
-            ("create", timeout("45m")),
-            ("read", timeout("3m")),
-            ("update", timeout("45m")),
-            ("delete", timeout("30m")),
         ],
     )
 }
@@ -836,10 +826,6 @@ fn is_port(text: &str) -> bool {
     }
 }
 
-fn is_duration(text: &str) -> bool {
-    duration::parse(text).is_some_and(|it| !it.is_zero())
-}
-
 fn is_propagation_timeout(text: &str) -> bool {
     duration::parse(text).is_some_and(|it| (60..=3600).contains(&it.as_secs()))
 }
@@ -851,14 +837,6 @@ fn is_version(text: &str) -> bool {
 fn is_poll_interval(text: &str) -> bool {
     // AKS reads Go's durations, which know no days.
     !text.contains('d') && duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
-}
-
-fn same_duration(left: &Value, right: &Value) -> bool {
-    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if duration::same(left, right))
-}
-
-fn same_without_case(left: &Value, right: &Value) -> bool {
-    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if left.eq_ignore_ascii_case(right))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::azure::duration;
 use crate::azure::ids::ClientId;
 use crate::azure::{FederatedCredential, Role};
 use crate::binding::converge::{self, owned_objects};
@@ -20,6 +19,7 @@ use crate::binding::text::{shown, yaml};
 use crate::binding::verify::{CertificateStatus, Phase, Status, Version, status};
 use crate::binding::workload;
 use crate::framework::Value;
+use crate::framework::duration;
 use crate::framework::resource::Private;
 use crate::k8s::{ApiServer, ObjectRef, SECRET, ownership};
 use crate::provider::operation::identity_value;

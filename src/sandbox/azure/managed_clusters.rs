@@ -3,8 +3,6 @@
 //! A change is stored at once and shown at once, but its effect comes when its operation ends: only then does the
 //! add-on have its identity, the tags change, and the cluster's actors hear of it.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -14,6 +12,7 @@ use super::cluster_document as document;
 use super::refusal::Refusal;
 use super::tree;
 use crate::sandbox::core::{AddonState, ManagedIdentity};
+use crate::sandbox::world::go_duration;
 
 /// The version of a cluster whose creator named none.
 pub(super) const KUBERNETES: &str = "1.34.2";
@@ -217,30 +216,6 @@ pub(super) fn is_terminal(state: &str) -> bool {
     matches!(state, "Succeeded" | "Failed" | "Canceled")
 }
 
-/// Parses Go's durations: `2m`, `1h30m`, `90s`.
-pub(super) fn go_duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
-        let number: f64 = rest.get(..digits)?.parse().ok()?;
-        rest = rest.get(digits..)?;
-        let letters = rest
-            .find(|letter: char| letter.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let unit = match rest.get(..letters)? {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return None,
-        };
-        total += Duration::try_from_secs_f64(number * unit).ok()?;
-        rest = rest.get(letters..)?;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
 impl State {
     /// The cluster of this path.
     pub(super) fn cluster(&self, call: &Call) -> Result<&ManagedCluster, Refusal> {
@@ -257,23 +232,5 @@ impl State {
                 call.group(),
             )
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn go_durations() {
-        for (text, seconds) in [
-            ("2m", Some(120)),
-            ("1h30m", Some(5400)),
-            ("90s", Some(90)),
-            ("", None),
-            ("2", None),
-        ] {
-            assert_eq!(go_duration(text), seconds.map(Duration::from_secs), "{text}");
-        }
     }
 }

@@ -201,6 +201,11 @@ pub(crate) fn duration(text: &str) -> Option<std::time::Duration> {
     (!text.is_empty()).then_some(total)
 }
 
+/// As [`duration`], in Go's units, which know no days.
+pub(crate) fn go_duration(text: &str) -> Option<std::time::Duration> {
+    duration(text).filter(|_| !text.contains('d'))
+}
+
 /// A duration as [`duration`] parses it.
 pub(crate) fn shown(duration: std::time::Duration) -> String {
     let millis = duration.as_millis();
@@ -296,6 +301,8 @@ mod tests {
         assert_eq!(duration("1h30m").map(|span| span.as_secs()), Some(5400));
         assert_eq!(duration("250ms").map(|span| span.as_millis()), Some(250));
         assert_eq!(duration("10"), None);
+        assert_eq!(go_duration("90s").map(|span| span.as_secs()), Some(90));
+        assert_eq!((duration("1d").is_some(), go_duration("1d")), (true, None));
         let start = OffsetDateTime::UNIX_EPOCH;
         assert_eq!(moment("-1d", start), Some(start - time::Duration::days(1)));
     }

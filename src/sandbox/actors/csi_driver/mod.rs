@@ -28,6 +28,7 @@ use super::kinds::Kind;
 use super::mounts::{Files, Mount, Versions};
 use super::objects::{at, entries, flag, is_covered, list, name, namespace, text, uid};
 use super::vault_provider::{MountRequest, VaultProvider};
+use crate::sandbox::world::go_duration;
 
 /// On a pod status object: the node it belongs to.
 const NODE_LABEL: &str = "internal.secrets-store.csi.k8s.io/node-name";
@@ -336,30 +337,6 @@ fn driver_settings(cluster: &Cluster) -> Option<DriverSettings> {
     })
 }
 
-/// A duration as Go writes it: `2m`, `1h30m`, `90s`, `500ms`.
-fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let letters = rest
-            .find(|letter: char| letter.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let unit = match &rest[..letters] {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return None,
-        };
-        rest = &rest[letters..];
-        total += Duration::try_from_secs_f64(number * unit).ok()?;
-    }
-    Some(total)
-}
-
 fn parameters(class: &Value) -> BTreeMap<String, String> {
     let all = entries(class, "/spec/parameters");
     all.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
@@ -404,17 +381,4 @@ fn secret_owners(pod: &Value, status: &Value) -> Vec<Value> {
 /// Whether the driver made the Secret.
 fn is_managed(secret: &Value) -> bool {
     at(secret, "/metadata/labels")[MANAGED_LABEL] == "true"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_as_go_writes_them() {
-        assert_eq!(go_duration("2m"), Some(Duration::from_secs(120)));
-        assert_eq!(go_duration("1h30m0s"), Some(Duration::from_secs(5400)));
-        assert_eq!(go_duration("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!(go_duration("2 min"), None);
-    }
 }
