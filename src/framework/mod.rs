@@ -3,7 +3,7 @@
 //! A resource's life, in the order Terraform asks for it:
 //!
 //! 1. **validate**: the configuration, of which anything may be unknown, is judged attribute by attribute
-//!    ([`validate`]) and then by the resource itself ([`Resource::validate`]).
+//!    ([`validate`]), object by object ([`constraint`]), and then by the resource itself ([`Resource::validate`]).
 //! 2. **upgrade**: stored state becomes a value of today's schema; the resource may look at it
 //!    ([`Resource::remember`]).
 //! 3. **read**: the resource reports what is there now.
@@ -21,6 +21,7 @@
 
 pub mod action;
 mod check;
+pub mod constraint;
 pub mod contract;
 pub mod deferral;
 pub mod diagnostic;
@@ -46,6 +47,7 @@ pub mod value;
 pub use crate::duration;
 pub use action::{Action, Progress};
 pub use check::check;
+pub use constraint::Constraint;
 pub use deferral::Deferral;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use ephemeral::{CloseRequest, Ephemeral, OpenRequest, OpenResponse, RenewRequest, RenewResponse};

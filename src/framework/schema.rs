@@ -7,6 +7,7 @@ mod check;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::constraint::Constraint;
 use super::diagnostic::Diagnostic;
 use super::path::AttributePath;
 use super::ty::Type;
@@ -23,6 +24,8 @@ pub struct Schema {
     pub attributes: BTreeMap<String, Attribute>,
     /// The code of what its validators find and give none of its own; empty for none.
     pub fault_code: &'static str,
+    /// Which of them go together.
+    pub constraints: Vec<Constraint>,
 }
 
 /// Who sets an attribute.
@@ -109,6 +112,8 @@ pub struct Attribute {
     pub block: Option<Block>,
     /// What to use instead, shown as a warning where it is set; empty while it is recommended.
     pub deprecation: &'static str,
+    /// Which of the attributes in it go together; only with nested ones.
+    pub constraints: Vec<Constraint>,
 }
 
 impl std::fmt::Debug for Attribute {
@@ -200,6 +205,7 @@ impl Attribute {
             write_only: false,
             block: None,
             deprecation: "",
+            constraints: Vec::new(),
         }
     }
 
@@ -270,6 +276,14 @@ impl Attribute {
         if let Some(block) = &mut self.block {
             (block.least, block.most) = (least, most);
         }
+        self
+    }
+
+    /// Which attributes of its objects go together, judged for each object by itself. For the attributes beside this one
+    /// see [`Schema::constrained`].
+    #[must_use]
+    pub fn constrained(mut self, constraint: Constraint) -> Self {
+        self.constraints.push(constraint);
         self
     }
 
@@ -361,6 +375,7 @@ impl Schema {
             description: description.into(),
             attributes,
             fault_code: "",
+            constraints: Vec::new(),
         }
     }
 
@@ -375,6 +390,13 @@ impl Schema {
     #[must_use]
     pub fn faults_as(mut self, code: &'static str) -> Self {
         self.fault_code = code;
+        self
+    }
+
+    /// The same, in which these attributes of the top level go together.
+    #[must_use]
+    pub fn constrained(mut self, constraint: Constraint) -> Self {
+        self.constraints.push(constraint);
         self
     }
 

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use super::constraint::Constraint;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::path::AttributePath;
 use super::schema::{Attribute, AttributeKind, Block, Nesting, Presence, Schema};
@@ -17,13 +18,11 @@ use crate::duration;
 /// What the schema finds wrong with a configuration.
 pub fn config(schema: &Schema, config: &Value) -> Diagnostics {
     let mut found = Vec::new();
-    object(
-        &schema.attributes,
-        &AttributePath::root(),
-        config,
-        false,
-        &mut found,
-    );
+    let whole = Shape {
+        attributes: &schema.attributes,
+        constraints: &schema.constraints,
+    };
+    object(whole, &AttributePath::root(), config, false, &mut found);
     found.into_iter().collect()
 }
 
@@ -74,14 +73,25 @@ fn changed(path: &AttributePath, left: &Value, right: &Value, found: &mut Vec<At
     }
 }
 
+/// What there is to say about an object.
+#[derive(Clone, Copy)]
+struct Shape<'a> {
+    attributes: &'a BTreeMap<String, Attribute>,
+    constraints: &'a [Constraint],
+}
+
+/// Judges an object, which is known and not null.
 fn object(
-    attributes: &BTreeMap<String, Attribute>,
+    shape: Shape<'_>,
     path: &AttributePath,
     value: &Value,
     sensitive: bool,
     found: &mut Vec<Diagnostic>,
 ) {
-    for (name, attribute) in attributes {
+    let attribute = |name: &str| shape.attributes.get(name);
+    let broken = shape.constraints.iter();
+    found.extend(broken.filter_map(|constraint| constraint.judge(attribute, path, value)));
+    for (name, attribute) in shape.attributes {
         let sensitive = sensitive || attribute.sensitive || attribute.write_only;
         judge(
             attribute,
@@ -159,21 +169,25 @@ fn judge(
     let AttributeKind::Nested(nesting, children) = &attribute.kind else {
         return;
     };
+    let shape = Shape {
+        attributes: children,
+        constraints: &attribute.constraints,
+    };
     match (nesting, value) {
-        (Nesting::Single, value) => object(children, path, value, sensitive, found),
+        (Nesting::Single, value) => object(shape, path, value, sensitive, found),
         (Nesting::Map, Value::Map(members)) => {
             for (key, value) in members {
-                element(children, &path.key(key), value, sensitive, found);
+                element(shape, &path.key(key), value, sensitive, found);
             }
         }
         (Nesting::List, Value::List(items)) => {
             for (index, value) in items.iter().enumerate() {
-                element(children, &path.index(index), value, sensitive, found);
+                element(shape, &path.index(index), value, sensitive, found);
             }
         }
         (Nesting::Set, Value::Set(items)) => {
             for value in items {
-                element(children, path, value, sensitive, found);
+                element(shape, path, value, sensitive, found);
             }
         }
         _ => {}
@@ -213,7 +227,7 @@ fn count(block: Block, path: &AttributePath, value: &Value, found: &mut Vec<Diag
 }
 
 fn element(
-    attributes: &BTreeMap<String, Attribute>,
+    shape: Shape<'_>,
     path: &AttributePath,
     value: &Value,
     sensitive: bool,
@@ -229,7 +243,7 @@ fn element(
             .at(path.clone()),
         ),
         Value::Unknown => {}
-        value => object(attributes, path, value, sensitive, found),
+        value => object(shape, path, value, sensitive, found),
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::framework::diagnostic::BUG;
 use crate::framework::resource::Private;
 use crate::framework::{
-    Attribute, AttributeKind, AttributePath, Deferral, Diagnostic, Diagnostics, IdentitySchema, Nesting,
-    Parameter, Presence, Schema, Severity, Signature, Step, Type, Value,
+    Attribute, AttributeKind, AttributePath, Constraint, Deferral, Diagnostic, Diagnostics, IdentitySchema,
+    Nesting, Parameter, Presence, Schema, Severity, Signature, Step, Type, Value,
 };
 
 use super::dynamic_value::{self, Refinements};
@@ -141,22 +141,35 @@ pub fn schema(schema: &Schema) -> wire::Schema {
         version: schema.version,
         block: Some(wire::schema::Block {
             version: schema.version,
-            ..block(&schema.attributes, &schema.description)
+            ..block(
+                &schema.attributes,
+                described(&schema.description, &schema.constraints),
+            )
         }),
     }
 }
 
-fn block(members: &BTreeMap<String, Attribute>, description: &str) -> wire::schema::Block {
+fn block(members: &BTreeMap<String, Attribute>, description: String) -> wire::schema::Block {
     wire::schema::Block {
         attributes: attributes(members),
         block_types: members
             .iter()
             .filter_map(|(name, one)| nested_block(name, one))
             .collect(),
-        description: description.to_owned(),
+        description,
         description_kind: wire::StringKind::Markdown.into(),
         ..Default::default()
     }
+}
+
+/// A description, with what goes together in what it describes.
+fn described(description: &str, constraints: &[Constraint]) -> String {
+    let mut text = description.to_owned();
+    for constraint in constraints {
+        text.push(' ');
+        text.push_str(&constraint.markdown());
+    }
+    text
 }
 
 fn nested_block(name: &str, attribute: &Attribute) -> Option<wire::schema::NestedBlock> {
@@ -180,7 +193,10 @@ fn nested_block(name: &str, attribute: &Attribute) -> Option<wire::schema::Neste
         computed: attribute.is_computed_block(),
         deprecated: !attribute.deprecation.is_empty(),
         deprecation_message: attribute.deprecation.to_owned(),
-        ..block(children, &attribute.description)
+        ..block(
+            children,
+            described(&attribute.description, &attribute.constraints),
+        )
     };
     Some(wire::schema::NestedBlock {
         type_name: name.to_owned(),
@@ -251,7 +267,7 @@ fn attribute(name: &str, attribute: &Attribute) -> wire::schema::Attribute {
         name: name.to_owned(),
         r#type: ty,
         nested_type: nested,
-        description: attribute.description.clone(),
+        description: described(&attribute.description, &attribute.constraints),
         description_kind: wire::StringKind::Markdown.into(),
         required: attribute.presence == Presence::Required,
         optional: matches!(

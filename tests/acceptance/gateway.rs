@@ -361,14 +361,14 @@ async fn f_what_gateway_api_lacks_warns_in_the_plan_and_stops_apply_before_its_f
 async fn f_contradictions_of_a_gateway_are_told_on_the_attribute() {
     let world = World::start().await;
     let rows = [
-        (format!("gateway = {{ {RULES} }}"), "Gateway has neither class nor parent"),
+        (format!("gateway = {{ {RULES} }}"), "exactly one of class_name and parent must be set; none is set"),
         (
             own_gateway().replacen("class_name", "parent = { namespace = \"infra\", name = \"shared\" }\n    class_name", 1),
-            "Gateway has class and parent",
+            "class_name and parent are set. class_name makes",
         ),
         (
             at_shared("listener_set").replacen("parent", "addresses = [\"10.0.0.1\"]\n    parent", 1),
-            "Foreign Gateway is not written",
+            "parent and addresses are set. With parent the Gateway is somebody else's",
         ),
         (
             own_gateway().replacen(

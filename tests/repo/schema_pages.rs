@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use kvtls::framework::{Attribute, AttributeKind, Nesting, Presence, Provider, Schema, Type};
+use kvtls::framework::{Attribute, AttributeKind, Constraint, Nesting, Presence, Provider, Schema, Type};
 use kvtls::provider::Kvtls;
 
 use crate::files;
@@ -83,6 +83,7 @@ fn page(title: &str, front: &str, schema: &Schema, example: &str, tail: &str) ->
         "# {heading}\n\n{}\n{example}\n## Schema\n",
         schema.description
     ));
+    together(&mut text, &schema.constraints);
     sections(&mut text, &schema.attributes, "");
     text.push_str(tail);
     text
@@ -122,7 +123,19 @@ fn sections(text: &mut String, attributes: &BTreeMap<String, Attribute>, within:
                 )
             };
             sections(text, children, &format!(" of `{path}`"));
+            together(text, &attribute.constraints);
         }
+    }
+}
+
+/// What goes together in the object above.
+fn together(text: &mut String, constraints: &[Constraint]) {
+    if constraints.is_empty() {
+        return;
+    }
+    text.push('\n');
+    for constraint in constraints {
+        text.push_str(&format!("- {}\n", constraint.markdown()));
     }
 }
 

@@ -46,6 +46,9 @@ impl Schema {
             in_attribute: false,
         };
         check_attributes(&self.attributes, &place, &mut faults);
+        for constraint in &self.constraints {
+            faults.extend(constraint.check(|name| self.attributes.get(name)));
+        }
         faults
     }
 }
@@ -73,6 +76,14 @@ fn check_attributes(attributes: &BTreeMap<String, Attribute>, place: &Place, fau
                     "{path}: it is computed from {from}, which is not beside it"
                 ));
             }
+        }
+        let children = match &attribute.kind {
+            AttributeKind::Nested(_, children) => Some(children),
+            AttributeKind::Value(_) => None,
+        };
+        for constraint in &attribute.constraints {
+            let wrong = constraint.check(|name| children.and_then(|children| children.get(name)));
+            faults.extend(wrong.into_iter().map(|fault| format!("{path}: {fault}")));
         }
         if let AttributeKind::Nested(nesting, children) = &attribute.kind {
             let inside = Place {

@@ -8,8 +8,8 @@ use crate::framework::validate::{
     self, each, length_between, one_of, text, unexpected, whole_number_between,
 };
 use crate::framework::{
-    Attribute, AttributePath, Diagnostic, Diagnostics, Known, Nesting, Presence, Reader, Schema, Timeouts,
-    Type, Value, duration, equality,
+    Attribute, AttributePath, Constraint, Diagnostic, Diagnostics, Known, Nesting, Presence, Reader, Schema,
+    Timeouts, Type, Value, duration, equality,
 };
 use crate::provider::data::certificate::{is_certificate_name, vault_id};
 use crate::tls::Host;
@@ -121,13 +121,24 @@ pub(super) fn schema() -> Schema {
         ],
     )
     .faults_as("KVTLS-E002")
+    .constrained(
+        Constraint::exactly_one_of(&["policy", "import"]).fix(
+            "Set  policy = { hosts = [\"myapp.example.com\"] }  to have the vault make it, or  import  to bring one, and not \
+             both.",
+        ),
+    )
+    .constrained(
+        Constraint::at_most_one_of(&["import", "renew_before"])
+            .because("For an imported certificate the vault has nobody to ask for another.")
+            .fix("Remove  renew_before, and bring a new one with another  import.wo_version."),
+    )
 }
 
 fn policy() -> Attribute {
     Attribute::nested(
         Nesting::Single,
         Optional,
-        "How the vault makes it. Either this or `import`. What else the vault's policy says stays.",
+        "How the vault makes it. What else the vault's policy says stays.",
         [
             (
                 "hosts",
@@ -217,20 +228,24 @@ fn import() -> Attribute {
     Attribute::nested(
         Nesting::Single,
         Optional,
-        "A certificate that exists, with its key. Either this or `policy`. Needs Terraform or OpenTofu 1.11: the key is in \
+        "A certificate that exists, with its key. Needs Terraform or OpenTofu 1.11: the key is in \
          no state and in no plan.",
         [
             (
                 "pfx_wo",
-                Attribute::string(Optional, "A PFX in base64, as `filebase64(\"site.pfx\")`. Either this or `pem_wo`.")
+                Attribute::string(Optional, "A PFX in base64, as `filebase64(\"site.pfx\")`.")
                     .write_only()
-                    .valid(text("a PFX in base64", "filebase64(\"site.pfx\")", pem::is_base64)),
+                    .valid(text(
+                        "a PFX in base64",
+                        "filebase64(\"site.pfx\")",
+                        pem::is_base64,
+                    )),
             ),
             (
                 "pem_wo",
                 Attribute::string(
                     Optional,
-                    "PEM text with the key in PKCS#8 and the certificates, the leaf first. Either this or `pfx_wo`.",
+                    "PEM text with the key in PKCS#8 and the certificates, the leaf first.",
                 )
                 .write_only()
                 .valid(pem_text),
@@ -249,49 +264,24 @@ fn import() -> Attribute {
             ),
         ],
     )
+    .constrained(
+        Constraint::exactly_one_of(&["pfx_wo", "pem_wo"])
+            .fix("Set  pfx_wo = filebase64(\"site.pfx\"), or  pem_wo, and not both."),
+    )
+    .constrained(
+        Constraint::at_most_one_of(&["pem_wo", "password_wo"])
+            .because("A vault does not take an encrypted key in PEM: the password is for a PFX.")
+            .fix("Remove it; to decrypt a key:  openssl pkcs8 -topk8 -nocrypt -in key.pem."),
+    )
 }
 
 /// What contradicts itself, as far as it is known.
 pub(super) fn contradictions(config: &Value) -> Diagnostics {
     let root = Reader::root(config);
     let mut diagnostics = Diagnostics::new();
-    let (policy, import) = (root.known_object("policy"), root.known_object("import"));
-    if policy.is_null() && import.is_null() {
-        diagnostics.push(
-            Diagnostic::error(
-                "Certificate has no source",
-                "Neither policy nor import is set, so nobody knows where the certificate is to come from.",
-                "Set  policy = { hosts = [\"myapp.example.com\"] }  to have the vault make it, or  import  to bring one.",
-            )
-            .at(AttributePath::root()),
-        );
-    }
-    if let (Known::Known(_), Known::Known(import)) = (&policy, &import) {
-        diagnostics.push(
-            Diagnostic::error(
-                "Certificate has two sources",
-                "Both policy and import are set.",
-                "Remove one of them.",
-            )
-            .at(import.path().clone()),
-        );
-    }
-    if let Known::Known(policy) = &policy {
-        key(policy, &mut diagnostics);
-        renewal(&root, policy, &mut diagnostics);
-    }
-    if let Known::Known(import) = &import {
-        material(import, &mut diagnostics);
-        if root.known_string("renew_before").known().is_some() {
-            diagnostics.push(
-                Diagnostic::error(
-                    "Imported certificate cannot be renewed here",
-                    "renew_before is set, and the certificate is imported: the vault has nobody to ask for another.",
-                    "Remove  renew_before, and bring a new one with another  import.wo_version.",
-                )
-                .at(AttributePath::of("renew_before")),
-            );
-        }
+    if let Known::Known(policy) = root.known_object("policy") {
+        key(&policy, &mut diagnostics);
+        renewal(&root, &policy, &mut diagnostics);
     }
     diagnostics
 }
@@ -337,34 +327,6 @@ fn renewal(root: &Reader<'_>, policy: &Reader<'_>, diagnostics: &mut Diagnostics
                 "Make it shorter, for example  \"30d\", or raise  policy.validity_months.",
             )
             .at(AttributePath::of("renew_before")),
-        );
-    }
-}
-
-fn material(import: &Reader<'_>, diagnostics: &mut Diagnostics) {
-    let (pfx, pem) = (import.at("pfx_wo"), import.at("pem_wo"));
-    let both = !pfx.is_null() && !pem.is_null() && !pfx.is_unknown() && !pem.is_unknown();
-    if both || (pfx.is_null() && pem.is_null()) {
-        diagnostics.push(
-            Diagnostic::error(
-                "Exactly one form of key is needed",
-                format!(
-                    "{} of pfx_wo and pem_wo are set.",
-                    if both { "Both" } else { "Neither" }
-                ),
-                "Set  pfx_wo = filebase64(\"site.pfx\"), or  pem_wo.",
-            )
-            .at(import.path().clone()),
-        );
-    }
-    if !pem.is_null() && !import.at("password_wo").is_null() {
-        diagnostics.push(
-            Diagnostic::error(
-                "PEM has no password",
-                "password_wo is for a PFX. A vault does not take an encrypted key in PEM.",
-                "Remove it; to decrypt a key:  openssl pkcs8 -topk8 -nocrypt -in key.pem.",
-            )
-            .at(import.path().attribute("password_wo")),
         );
     }
 }
@@ -463,29 +425,42 @@ mod tests {
             (object(&[("policy", policy.clone())]), None),
             (object(&[("policy", Value::Unknown)]), None),
             (object(&[("import", later)]), None),
-            (object(&[]), Some("Certificate has no source")),
+            (
+                object(&[]),
+                Some("Exactly one of policy and import must be set; none is set."),
+            ),
             (
                 object(&[("policy", policy.clone()), ("import", import.clone())]),
-                Some("Certificate has two sources"),
+                Some("policy and import are set."),
             ),
-            (object(&[("policy", ec)]), Some("Key is of another type")),
+            (object(&[("policy", ec)]), Some("key_size is for RSA keys")),
             (
                 object(&[("policy", policy.clone()), ("renew_before", Value::from("400d"))]),
-                Some("Renewal would never end"),
+                Some("as long as a version is valid"),
             ),
             (
                 object(&[("import", both)]),
-                Some("Exactly one form of key is needed"),
+                Some("exactly one of pfx_wo and pem_wo must be set; pfx_wo and pem_wo are set."),
             ),
             (
                 object(&[("import", import), ("renew_before", Value::from("30d"))]),
-                Some("Imported certificate cannot be renewed here"),
+                Some("nobody to ask for another"),
             ),
         ];
         for (config, expected) in rows {
-            let found = contradictions(&config);
-            let summary = found.iter().next().map(|it| it.summary.as_str());
-            assert_eq!(summary, expected, "{config:?}");
+            let mut whole = config.clone();
+            whole.set("key_vault_id", Value::Unknown);
+            whole.set("name", "web");
+            let found = validate::with_own(&schema(), &whole, contradictions(&whole));
+            match expected {
+                None => assert!(found.is_empty(), "{found:?}"),
+                Some(part) => assert!(
+                    found
+                        .iter()
+                        .any(|it| it.detail.contains(part) && it.code == "KVTLS-E002"),
+                    "{found:?}"
+                ),
+            }
         }
     }
 }

@@ -7,9 +7,12 @@ use super::schema::{annotations, host, is_label, is_subdomain, labels, rules};
 use crate::binding::gateway::{Attach, Gateway, Listener, PLAIN, Parent, listener_name};
 use crate::framework::object::{Known, Reader};
 use crate::framework::validate::{each, length_between, matches_each, one_of, text, whole_number_between};
-use crate::framework::{Attribute, Diagnostic, Diagnostics, Nesting, Presence, Type, Value};
+use crate::framework::{Attribute, Constraint, Diagnostic, Diagnostics, Nesting, Presence, Type, Value};
 
 use Presence::{Optional, OptionalComputed, Required};
+
+const FOREIGN: &str = "With parent the Gateway is somebody else's, who writes it.";
+const OWN: &str = "Remove it, or set  class_name  for a Gateway of one's own.";
 
 /// The attribute.
 pub(super) fn attribute() -> Attribute {
@@ -21,7 +24,7 @@ pub(super) fn attribute() -> Attribute {
         [
             (
                 "class_name",
-                Attribute::string(Optional, "The class of a Gateway of one's own; either this or `parent`.").valid(text(
+                Attribute::string(Optional, "The class of a Gateway of one's own.").valid(text(
                     "a DNS subdomain",
                     "\"approuting-istio\"",
                     is_subdomain,
@@ -99,6 +102,16 @@ pub(super) fn attribute() -> Attribute {
             ),
         ],
     )
+    .constrained(
+        Constraint::exactly_one_of(&["class_name", "parent"])
+            .because("class_name makes a Gateway of one's own; parent joins somebody else's.")
+            .fix(
+                "Set  class_name = \"approuting-istio\"  or  parent = { namespace = \"infra\", name = \"shared\" }, and not \
+                 both.",
+            ),
+    )
+    .constrained(Constraint::at_most_one_of(&["parent", "infrastructure"]).because(FOREIGN).fix(OWN))
+    .constrained(Constraint::at_most_one_of(&["parent", "addresses"]).because(FOREIGN).fix(OWN))
 }
 
 fn namespace(value: &Value, path: &crate::framework::AttributePath) -> Vec<Diagnostic> {
@@ -276,33 +289,6 @@ pub(super) fn contradictions(
     let mut refuse = |at: Reader<'_>, summary: &str, detail: String, fix: &str| {
         diagnostics.push(Diagnostic::error(summary, detail, fix).at(at.path().clone()));
     };
-    let (class, parent) = (gateway.at("class_name"), gateway.at("parent"));
-    match (class.is_null(), parent.is_null()) {
-        (true, true) => refuse(
-            gateway.clone(),
-            "Gateway has neither class nor parent",
-            "A Gateway of one's own needs class_name, somebody else's needs parent.".to_owned(),
-            "Add  class_name = \"approuting-istio\"  or  parent = { namespace = \"infra\", name = \"shared\" }.",
-        ),
-        (false, false) => refuse(
-            parent.clone(),
-            "Gateway has class and parent",
-            "class_name makes a Gateway of one's own; parent joins somebody else's.".to_owned(),
-            "Remove one of the two.",
-        ),
-        _ => {}
-    }
-    let is_foreign = class.is_null() && !parent.is_null();
-    for name in ["infrastructure", "addresses"] {
-        if is_foreign && !gateway.at(name).is_null() {
-            refuse(
-                gateway.at(name),
-                "Foreign Gateway is not written",
-                format!("{name} is the Gateway's, and with parent the Gateway is somebody else's."),
-                "Remove it, or set  class_name  for a Gateway of one's own.",
-            );
-        }
-    }
     let by_reference = match gateway.known_object("parent") {
         Known::Known(parent) => parent.known_string("attach").known() == Some("reference"),
         Known::Null | Known::Unknown => false,
