@@ -18,6 +18,7 @@ use super::observe::{GatewayQuestion, Question, dialled, observe, observe_served
 use super::plan::{Memory, Owned, addon_wish, plan, plan_absent};
 use super::preflight::ask::missing;
 use super::prove::worse;
+use super::revoke::{self, KeptGrant};
 use super::step::{Step, object_key};
 use super::workload;
 use super::world::{Freshness, World};
@@ -43,8 +44,8 @@ pub struct Outcome {
     pub observation: Observation,
     /// Whether kvtls is known to have switched the add-on on.
     pub switched_addon_on: bool,
-    /// Whether what is shared was left because a binding that is being made right now uses it.
-    pub shared: bool,
+    /// What kvtls granted and did not take back when it removed the binding.
+    pub kept: Vec<KeptGrant>,
 }
 
 /// What to read for a whole binding.
@@ -126,7 +127,7 @@ pub async fn converge(
         done: Done::default(),
         observation: observation.clone(),
         switched_addon_on: memory.switched_addon_on,
-        shared: false,
+        kept: Vec::new(),
     };
     if outcome
         .findings
@@ -315,6 +316,7 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
     let mut done = Done::default();
     let mut observation = observe(world, &question).await?;
     let mut turn = None;
+    let mut kept = Vec::new();
     let hold = judge_absent(owned, &observation);
     if matches!(hold, Some(Hold::InUse { .. })) {
         return Ok(removed(hold, done, observation));
@@ -336,12 +338,15 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
             turn = world.users().leaving(&owned.cluster, &owned.vault).await;
             if turn.is_none() {
                 return Ok(Outcome {
-                    shared: true,
+                    kept: revoke::kept(owned, &observation, true),
                     ..removed(hold, done, observation)
                 });
             }
             observation = observe(world, &question).await?;
             next = plan_absent(owned, &observation);
+        }
+        if next.complete {
+            kept = revoke::kept(owned, &observation, false);
         }
         executor.run(&next.steps, &mut done).await;
         if next.steps.is_empty() {
@@ -352,7 +357,10 @@ pub async fn remove(world: &World, owned: &Owned, limits: &Limits) -> Result<Out
             break;
         }
     }
-    Ok(removed(hold, done, observation))
+    Ok(Outcome {
+        kept,
+        ..removed(hold, done, observation)
+    })
 }
 
 fn removed(hold: Option<Hold>, done: Done, observation: Observation) -> Outcome {
@@ -363,7 +371,7 @@ fn removed(hold: Option<Hold>, done: Done, observation: Observation) -> Outcome 
         done,
         observation,
         switched_addon_on: false,
-        shared: false,
+        kept: Vec::new(),
     }
 }
 

@@ -16,6 +16,39 @@ pub struct Reader {
     pub principal: PrincipalId,
 }
 
+/// What a grant is, as a state calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantKind {
+    /// A role at a vault or at one of its secrets.
+    RoleAssignment,
+    /// An entry in a vault's access policies.
+    AccessPolicy,
+    /// The trust of an identity in a service account.
+    FederatedCredential,
+}
+
+impl GrantKind {
+    /// Its word in a state.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoleAssignment => "role_assignment",
+            Self::AccessPolicy => "access_policy",
+            Self::FederatedCredential => "federated_credential",
+        }
+    }
+
+    /// The kind that a state's word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [
+            Self::RoleAssignment,
+            Self::AccessPolicy,
+            Self::FederatedCredential,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == word)
+    }
+}
+
 /// How an identity is allowed to read.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grant<'a> {

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::accounts;
 use super::desired::{Connection, Desired, Identity, Mode, VerifyLevel};
 use super::gateway::{self, Parent};
-use super::grant;
+use super::grant::{self, GrantKind};
 use super::manifests::{self, Facts};
 use super::observation::{Observation, Seen};
 use super::revoke::revocations;
@@ -91,8 +91,8 @@ pub struct Owned {
 /// A grant that kvtls made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedGrant {
-    /// `role_assignment`, `access_policy` or `federated_credential`.
-    pub kind: String,
+    /// What it is.
+    pub kind: GrantKind,
     /// The assignment's or credential's ID; for a policy the vault's.
     pub id: String,
     /// Where it holds.

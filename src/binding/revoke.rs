@@ -4,12 +4,13 @@ use serde_json::Value;
 
 use super::accounts;
 use super::desired::Identity;
-use super::grant;
+use super::grant::{self, GrantKind};
 use super::manifests;
 use super::observation::{Observation, Seen};
 use super::plan::{Owned, OwnedGrant};
 use super::step::Step;
 use crate::azure::ids::PrincipalId;
+use crate::azure::{AccessPolicy, FederatedCredential, RoleAssignment};
 
 /// How a SecretProviderClass says whose rights it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +23,51 @@ enum Named<'a> {
     SomeWorkload,
 }
 
-/// What is to be taken back. A grant that others in the cluster use stays.
+/// What becomes of a grant that kvtls made.
+#[derive(Clone, Debug, PartialEq)]
+enum Fate {
+    /// It is not there any more, or not ours.
+    Gone,
+    /// It is taken back by this step.
+    Revoked(Box<Step>),
+    /// It stays.
+    Kept(Reason),
+}
+
+/// Why a grant stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Others are known to need it.
+    Needed(String),
+    /// Others may need it: something could not be seen.
+    Unclear(String),
+}
+
+/// A grant that stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptGrant {
+    /// Which.
+    pub grant: OwnedGrant,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl KeptGrant {
+    /// Whether it stays only because something could not be seen.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self.reason, Reason::Unclear(_))
+    }
+}
+
+/// What is to be taken back, once everything of the binding in the cluster is gone.
 pub fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
     let mut steps: Vec<Step> = owned
         .grants
         .iter()
-        .filter_map(|grant| revocation(owned, grant, seen))
+        .filter_map(|grant| match fate(owned, grant, seen) {
+            Fate::Revoked(step) => Some(*step),
+            Fate::Gone | Fate::Kept(_) => None,
+        })
         .collect();
     if owned.disables_addon && seen.other_classes.known().is_some_and(Vec::is_empty) {
         let enabled = seen
@@ -39,81 +79,130 @@ pub fn revocations(owned: &Owned, seen: &Observation) -> Vec<Step> {
     steps
 }
 
-fn revocation(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Option<Step> {
-    match grant.kind.as_str() {
-        "role_assignment" => revoke_role(owned, grant, seen),
-        "access_policy" => {
-            let vault = seen.vault.present()?;
-            if !vault.rbac {
-                // Where roles count, nobody reads by a policy.
-                is_unused(owned, grant, seen)?;
-            }
-            let principal = PrincipalId(grant.principal_id.clone());
-            let holds = vault
-                .policies
-                .iter()
-                .any(|policy| policy.object_id.0.eq_ignore_ascii_case(&principal.0));
-            holds.then(|| Step::RemoveAccessPolicy {
-                vault: owned.vault.clone(),
-                tenant: vault.tenant_id.clone(),
-                principal,
+/// The grants that stay; all that are there, if a binding that is `being_made` uses what they are for.
+pub fn kept(owned: &Owned, seen: &Observation, being_made: bool) -> Vec<KeptGrant> {
+    let stays = |fate: Fate| match fate {
+        Fate::Gone => None,
+        Fate::Revoked(_) if being_made => Some(Reason::Unclear(
+            "a binding that is being made right now uses it".to_owned(),
+        )),
+        Fate::Revoked(_) => None,
+        Fate::Kept(reason) => Some(reason),
+    };
+    let grants = owned.grants.iter();
+    grants
+        .filter_map(|grant| {
+            Some(KeptGrant {
+                grant: grant.clone(),
+                reason: stays(fate(owned, grant, seen))?,
             })
-        }
-        "federated_credential" => revoke_trust(owned, grant, seen),
-        _ => None,
+        })
+        .collect()
+}
+
+fn fate(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Fate {
+    match grant.kind {
+        GrantKind::RoleAssignment => fate_of_role(owned, grant, seen),
+        GrantKind::AccessPolicy => fate_of_policy(owned, grant, seen),
+        GrantKind::FederatedCredential => fate_of_trust(owned, grant, seen),
     }
 }
 
-fn revoke_role(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Option<Step> {
-    let vault = seen.vault.present()?;
-    is_unused(owned, grant, seen)?;
-    if is_workload(owned, grant, seen) && trusts_others(owned, seen) {
-        // Somebody else, in this cluster or in another, may read with it.
-        return None;
+fn unread(what: &str, why: &str) -> Reason {
+    Reason::Unclear(format!("{what} could not be read ({why})"))
+}
+
+fn fate_of_policy(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Fate {
+    let vault = match &seen.vault {
+        Seen::Known(Some(vault)) => vault,
+        Seen::NotSeen(unseen) => return Fate::Kept(unread("the vault", &unseen.why)),
+        Seen::Known(None) | Seen::NotAsked => return Fate::Gone,
+    };
+    let principal = PrincipalId(grant.principal_id.clone());
+    let holds = |policy: &AccessPolicy| policy.object_id.0.eq_ignore_ascii_case(&principal.0);
+    if !vault.policies.iter().any(holds) {
+        return Fate::Gone;
     }
+    // Where roles count, nobody reads by a policy.
+    if !vault.rbac
+        && let Some(reason) = readers(owned, grant, seen)
+    {
+        return Fate::Kept(reason);
+    }
+    Fate::Revoked(Box::new(Step::RemoveAccessPolicy {
+        vault: owned.vault.clone(),
+        tenant: vault.tenant_id.clone(),
+        principal,
+    }))
+}
+
+fn fate_of_role(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Fate {
+    let vault = match &seen.vault {
+        Seen::Known(Some(vault)) => vault,
+        Seen::NotSeen(unseen) => return Fate::Kept(unread("the vault", &unseen.why)),
+        Seen::Known(None) | Seen::NotAsked => return Fate::Gone,
+    };
     let is_of_reader = reader_principal(owned, seen)
         .is_some_and(|principal| principal.eq_ignore_ascii_case(&grant.principal_id));
-    let live = seen
-        .assignments
-        .known()
-        .filter(|_| is_of_reader && vault.rbac)
-        .map(|all| all.iter().find(|live| live.id.eq_ignore_ascii_case(&grant.id)));
-    match live {
-        Some(Some(live)) => {
-            grant::is_ours(live, &owned.cluster).then(|| Step::RemoveRole { id: live.id.clone() })
-        }
-        Some(None) => None,
-        // The identity is gone or another: the state alone knows the assignment.
-        None => Some(Step::RemoveRole { id: grant.id.clone() }),
-    }
+    // Of an identity that is gone or another, the state alone knows the assignment.
+    let live = seen.assignments.known().filter(|_| is_of_reader && vault.rbac);
+    let is_same = |live: &&RoleAssignment| live.id.eq_ignore_ascii_case(&grant.id);
+    let id = match live.map(|all| all.iter().find(is_same)) {
+        Some(Some(live)) if grant::is_ours(live, &owned.cluster) => live.id.clone(),
+        Some(_) => return Fate::Gone,
+        None => grant.id.clone(),
+    };
+    let stays = readers(owned, grant, seen)
+        .or_else(|| is_workload(owned, grant, seen).then(|| trusted_besides(owned, seen))?);
+    stays.map_or_else(|| Fate::Revoked(Box::new(Step::RemoveRole { id })), Fate::Kept)
 }
 
 /// A credential of ours goes with the last pods that use its service account.
-fn revoke_trust(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Option<Step> {
+fn fate_of_trust(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Fate {
     let Identity::Workload(workload) = &owned.identity else {
-        return None;
+        return Fate::Kept(Reason::Unclear(
+            "the state does not say which identity it belongs to".to_owned(),
+        ));
     };
-    if !accounts::is_unused(seen, &workload.service_account, &owned.name) {
-        return None;
+    let there =
+        |all: &Vec<FederatedCredential>| all.iter().any(|live| live.id.eq_ignore_ascii_case(&grant.id));
+    match &seen.federated {
+        Seen::Known(all) if there(all) => {}
+        Seen::NotSeen(unseen) => return Fate::Kept(unread("the credentials of its identity", &unseen.why)),
+        Seen::Known(_) | Seen::NotAsked => return Fate::Gone,
     }
-    let there = seen
-        .federated
-        .known()?
-        .iter()
-        .any(|live| live.id.eq_ignore_ascii_case(&grant.id));
-    there.then(|| Step::Distrust {
-        identity: workload.id.clone(),
-        credential: grant.id.clone(),
-    })
+    let account = &workload.service_account;
+    let reason = match accounts::others(seen, account, &owned.name) {
+        None => match seen.account_users.get(account).and_then(Seen::why_not) {
+            Some(why) => unread("who runs as its service account", why),
+            None => Reason::Unclear(NOT_ASKED.to_owned()),
+        },
+        Some(users) if users.is_empty() => {
+            return Fate::Revoked(Box::new(Step::Distrust {
+                identity: workload.id.clone(),
+                credential: grant.id.clone(),
+            }));
+        }
+        Some(users) => Reason::Needed(format!("{} run as its service account", users.join(", "))),
+    };
+    Fate::Kept(reason)
 }
 
-/// Whether the identity trusts anybody besides us: then its rights are not ours to take.
-fn trusts_others(owned: &Owned, seen: &Observation) -> bool {
+const NOT_ASKED: &str = "with apply_manifests = false the cluster is not asked who else needs it";
+
+/// Why the rights of a workload identity stay: somebody besides us, in this cluster or in another, may act as it.
+fn trusted_besides(owned: &Owned, seen: &Observation) -> Option<Reason> {
     let ours = |id: &str| owned.grants.iter().any(|grant| grant.id.eq_ignore_ascii_case(id));
     match &seen.federated {
-        Seen::Known(all) => all.iter().any(|credential| !ours(&credential.id)),
-        Seen::NotSeen(_) => true,
-        Seen::NotAsked => false,
+        Seen::Known(all) => {
+            let other = all.iter().find(|credential| !ours(&credential.id))?;
+            Some(Reason::Needed(format!(
+                "{} lets others act as its identity",
+                other.id
+            )))
+        }
+        Seen::NotSeen(unseen) => Some(unread("the credentials of its identity", &unseen.why)),
+        Seen::NotAsked => None,
     }
 }
 
@@ -132,22 +221,31 @@ fn is_workload(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> bool {
     workload && reader_principal(owned, seen).is_none_or(|it| it.eq_ignore_ascii_case(&grant.principal_id))
 }
 
-/// Something, if nobody else in the cluster reads through a grant.
-fn is_unused(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Option<()> {
+/// Why a grant stays: others in the cluster read through it, or may.
+fn readers(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Option<Reason> {
     let named = named(owned, grant, seen);
-    // With the cluster or the add-on its identity goes. What could not be seen may still be there.
-    let addon_is_known = seen.cluster.known().is_some();
-    let classes = seen.other_classes.known();
-    let used = match (named, classes) {
-        // Nobody can be an add-on identity that the cluster no longer has.
-        (Named::SomeWorkload, None) if addon_is_known && owned.identity == Identity::Addon => false,
-        (_, None) => return None,
-        (named, Some(classes)) => classes
+    let reads =
+        |class: &&Value| !is_own(class, owned) && reads(class, owned.vault.name(), &grant.scope, named);
+    match &seen.other_classes {
+        Seen::Known(classes) => classes
             .iter()
-            .filter(|class| !is_own(class, owned))
-            .any(|class| reads(class, owned.vault.name(), &grant.scope, named)),
-    };
-    (!used).then_some(())
+            .find(reads)
+            .map(|class| Reason::Needed(format!("{} reads with it", object_name(class)))),
+        // Nobody can be an add-on identity that the cluster no longer has: with the cluster or the add-on it goes.
+        _ if named == Named::SomeWorkload
+            && seen.cluster.known().is_some()
+            && owned.identity == Identity::Addon =>
+        {
+            None
+        }
+        Seen::NotSeen(unseen) => Some(unread("the cluster's SecretProviderClasses", &unseen.why)),
+        Seen::NotAsked => Some(Reason::Unclear(NOT_ASKED.to_owned())),
+    }
+}
+
+fn object_name(class: &Value) -> String {
+    let text = |name: &str| class["metadata"][name].as_str().unwrap_or_default();
+    format!("SecretProviderClass {}/{}", text("namespace"), text("name"))
 }
 
 /// Whether it is this very instance's SecretProviderClass: on its way out, or read through another grant by now.

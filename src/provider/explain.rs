@@ -22,7 +22,9 @@ use crate::binding::controllers::is_fake;
 use crate::binding::desired::Desired;
 use crate::binding::error::{Cause, StepError, kubernetes_said};
 use crate::binding::findings::{Class, Finding, Flaw};
+use crate::binding::grant::GrantKind;
 use crate::binding::plan::addon_wish;
+use crate::binding::revoke::{KeptGrant, Reason};
 use crate::binding::step::Step;
 use crate::framework::{AttributePath, Diagnostic, Severity};
 use crate::k8s;
@@ -843,30 +845,27 @@ pub fn grant_not_revoked(id: &str, why: &str) -> Diagnostic {
     .code("KVTLS-W403")
 }
 
-/// A role or a trust stays because others may use it.
-pub fn grant_kept(id: &str, why: &str) -> Diagnostic {
-    let command = if id.contains("/federatedIdentityCredentials/") {
-        "az resource delete"
-    } else {
-        "az role assignment delete"
+/// A grant stays, because others need it or may.
+pub fn grant_kept(kept: &KeptGrant, vault: &VaultId) -> Diagnostic {
+    let grant = &kept.grant;
+    let (Reason::Needed(why) | Reason::Unclear(why)) = &kept.reason;
+    let (what, command) = match grant.kind {
+        GrantKind::RoleAssignment => (
+            grant.id.clone(),
+            format!("az role assignment delete --ids {}", grant.id),
+        ),
+        GrantKind::FederatedCredential => {
+            (grant.id.clone(), format!("az resource delete --ids {}", grant.id))
+        }
+        GrantKind::AccessPolicy => (
+            format!("The access policy of {} in {vault}", grant.principal_id),
+            format!(
+                "az keyvault delete-policy --name {} --object-id {}",
+                vault.name(),
+                grant.principal_id
+            ),
+        ),
     };
-    left_in_place(id, why, &format!("{command} --ids {id}"))
-}
-
-/// An access policy stays because others may read by it.
-pub fn policy_kept(vault: &VaultId, principal_id: &str, why: &str) -> Diagnostic {
-    let command = format!(
-        "az keyvault delete-policy --name {} --object-id {principal_id}",
-        vault.name()
-    );
-    left_in_place(
-        &format!("The access policy of {principal_id} in {vault}"),
-        why,
-        &command,
-    )
-}
-
-fn left_in_place(what: &str, why: &str, command: &str) -> Diagnostic {
     Diagnostic::warning(
         "Grant was left in place",
         format!("{what} was made by kvtls and stays: {why}."),

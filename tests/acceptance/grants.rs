@@ -146,6 +146,40 @@ async fn s21_another_vault_is_granted_before_the_switch_and_the_old_one_revoked_
     );
 }
 
+/// Where nobody can see who else reads from the vault that is left, its access policy stays, with the command for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s21_the_policy_of_a_vault_that_was_left_stays_with_a_word() {
+    let vault = || {
+        json!({
+            "resource_group": "myResourceGroup",
+            "rbac": false,
+            "policies": [{ "principal": "deployer", "certificates": ["get"] }],
+            "certificates": { "my-tls-cert": { "hosts": ["myapp.example.com"], "versions": [{ "from": "-1d", "until": "+90d" }] } },
+        })
+    };
+    let world = World::with(json!({ "vaults": { VAULT: vault(), "otherVault": vault() } })).await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let everywhere = "/apis/secrets-store.csi.x-k8s.io/v1/secretproviderclasses";
+    world
+        .fault(json!({
+            "match": { "plane": "kubernetes", "method": "GET", "path": everywhere, "as": "masterclient" },
+            "times": Value::Null,
+            "do": { "status": 403, "body": crate::world::forbidden() },
+        }))
+        .await;
+    terraform.write(&QUICKSTART.replacen("vaults/myAKSKeyVault", "vaults/otherVault", 1));
+    let apply = terraform.apply().await.succeeds();
+    apply.warning(&[
+        "KVTLS-W402",
+        "SecretProviderClasses could not be read",
+        "az keyvault delete-policy --name myAKSKeyVault --object-id ",
+    ]);
+    let state = terraform.state(SHOP).await.expect("the shop");
+    let identity = text(&state["addon_identity"]["object_id"]).to_owned();
+    assert!(world.policy_holders().await.contains(&identity));
+}
+
 /// A grant takes minutes until it has an effect: what is waited for is the pods' mount.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_grant_is_waited_for_at_the_vault() {

@@ -5,6 +5,7 @@ use crate::binding::fixtures::{
     INSTANCE, bare, complete, desired, memory, secret, vault_certificate, with_addon,
 };
 use crate::binding::guard::{Announced, unannounced};
+use crate::binding::revoke::{self, Reason};
 
 fn described(plan: &Plan) -> Vec<String> {
     plan.steps.iter().map(Step::describe).collect()
@@ -165,7 +166,7 @@ fn owned() -> Owned {
         applied: true,
         connection: Connection::default(),
         grants: vec![OwnedGrant {
-            kind: "role_assignment".to_owned(),
+            kind: GrantKind::RoleAssignment,
             id: "assignment".to_owned(),
             scope: desired.vault.to_string(),
             principal_id: "object".to_owned(),
@@ -208,22 +209,52 @@ fn objects_that_a_successor_took_over_are_not_deleted() {
 
 #[test]
 fn the_last_reader_of_a_vault_revokes_the_grant() {
-    let class = |vault: &str| json!({ "spec": { "provider": "azure", "parameters": { "keyvaultName": vault, "useVMManagedIdentity": "true" } } });
+    let class = |vault: &str| {
+        json!({
+            "metadata": { "namespace": "blog", "name": "blog" },
+            "spec": { "provider": "azure", "parameters": { "keyvaultName": vault, "useVMManagedIdentity": "true" } },
+        })
+    };
+    let needed = |by: &str| Some(Reason::Needed(by.to_owned()));
+    let unread = "the cluster's SecretProviderClasses could not be read (403)";
     let rows = [
-        (Seen::Known(Vec::new()), 1),
-        (Seen::Known(vec![class("another")]), 1),
-        (Seen::Known(vec![class("KV-prod")]), 0),
-        (Seen::Known(vec![json!({ "spec": { "provider": "azure" } })]), 0),
-        (Seen::NotSeen("403".to_owned().into()), 0),
+        (Seen::Known(Vec::new()), None),
+        (Seen::Known(vec![class("another")]), None),
+        (
+            Seen::Known(vec![class("another"), class("KV-prod")]),
+            needed("SecretProviderClass blog/blog reads with it"),
+        ),
+        (
+            Seen::Known(vec![
+                json!({ "metadata": class("")["metadata"], "spec": { "provider": "azure" } }),
+            ]),
+            needed("SecretProviderClass blog/blog reads with it"),
+        ),
+        (
+            Seen::NotSeen("403".to_owned().into()),
+            Some(Reason::Unclear(unread.to_owned())),
+        ),
+        (
+            Seen::NotAsked,
+            Some(Reason::Unclear(
+                "with apply_manifests = false the cluster is not asked who else needs it".to_owned(),
+            )),
+        ),
     ];
-    for (others, revocations) in rows {
+    for (others, reason) in rows {
         let mut seen = complete();
         for found in seen.objects.values_mut() {
             *found = Seen::Known(None);
         }
         seen.other_classes = others.clone();
         let plan = plan_absent(&owned(), &seen);
-        assert_eq!(plan.steps.len(), revocations, "{others:?}");
+        assert_eq!(plan.steps.is_empty(), reason.is_some(), "{others:?}");
         assert!(plan.complete);
+        let kept = revoke::kept(&owned(), &seen, false);
+        assert_eq!(
+            kept.into_iter().map(|kept| kept.reason).next(),
+            reason,
+            "{others:?}"
+        );
     }
 }

@@ -12,11 +12,11 @@ use crate::binding::desired::{Connection, Desired, Identity, Mode, Workload};
 use crate::binding::error::{Cause, StepError};
 use crate::binding::execute::{Done, Limits};
 use crate::binding::findings::{Class, Hold, Known};
-use crate::binding::grant;
+use crate::binding::grant::GrantKind;
 use crate::binding::guard::Announced;
 use crate::binding::manifests;
-use crate::binding::observation::{Observation, Seen};
 use crate::binding::plan::{Memory, Owned, OwnedGrant};
+use crate::binding::revoke::KeptGrant;
 use crate::binding::step::{Step, object_key};
 use crate::binding::world::{Freshness, World};
 use crate::framework::object::Reader;
@@ -216,7 +216,7 @@ async fn revoke_stale(
             objects: Vec::new(),
             secrets: Vec::new(),
             identity: trusted_identity(&grant).unwrap_or_else(|| desired.access.identity.clone()),
-            grants: vec![owned_grant(&grant)],
+            grants: owned_grant(&grant).into_iter().collect(),
             disables_addon: false,
             applied: desired.apply_manifests,
             connection: desired.connection.clone(),
@@ -224,17 +224,15 @@ async fn revoke_stale(
         let why = match remove(world, &owned, limits).await {
             Ok(Outcome {
                 done: Done { failure: None, .. },
-                observation,
-                shared,
+                kept,
                 ..
             }) => {
-                let unseen = observation.other_classes.why_not();
-                let unseen =
-                    unseen.map(|_| "the cluster's SecretProviderClasses could not be listed".to_owned());
-                let why = unseen
-                    .or(shared.then(|| IN_USE.to_owned()))
-                    .or_else(|| still_runs_as(&owned, &observation));
-                diagnostics.extend(why.map(|why| explain::grant_kept(&id, &why)));
+                // A role or policy that another binding needs goes with that one; a trust is this one's alone.
+                let is_told = |kept: &&KeptGrant| {
+                    kept.is_in_doubt() || kept.grant.kind == GrantKind::FederatedCredential
+                };
+                let told = kept.iter().filter(is_told);
+                diagnostics.extend(told.map(|kept| explain::grant_kept(kept, &owned.vault)));
                 continue;
             }
             Ok(outcome) => outcome
@@ -258,18 +256,6 @@ fn failed(failure: &StepError) -> String {
     }
 }
 
-/// Who keeps a trust from going.
-fn still_runs_as(owned: &Owned, seen: &Observation) -> Option<String> {
-    let Identity::Workload(workload) = &owned.identity else {
-        return None;
-    };
-    let is_trust = owned.grants.iter().any(|grant| grant.kind == state::TRUST);
-    let users = accounts::others(seen, &workload.service_account, &owned.name)?;
-    (is_trust && !users.is_empty()).then(|| format!("{} run as that service account", users.join(", ")))
-}
-
-const IN_USE: &str = "a binding that is being made right now uses it";
-
 /// Whom a trust that has gone stale was for.
 fn trusted_identity(grant: &Value) -> Option<Identity> {
     let text = |name: &str| grant.get(name).as_str().unwrap_or_default();
@@ -284,14 +270,14 @@ fn trusted_identity(grant: &Value) -> Option<Identity> {
     }))
 }
 
-fn owned_grant(grant: &Value) -> OwnedGrant {
+fn owned_grant(grant: &Value) -> Option<OwnedGrant> {
     let text = |name: &str| grant.get(name).as_str().unwrap_or_default().to_owned();
-    OwnedGrant {
-        kind: text("kind"),
+    Some(OwnedGrant {
+        kind: state::grant_kind(grant)?,
         id: text("id"),
         scope: text("scope"),
         principal_id: text("principal_id"),
-    }
+    })
 }
 
 fn new_state(
@@ -450,7 +436,7 @@ async fn remove_owned(world: &World, owned: &Owned, limits: &Limits) -> Diagnost
     if !spots.is_empty() {
         return Diagnostics::from(explain::cannot_remove(&spots));
     }
-    let mut diagnostics = kept_grants(owned, &outcome);
+    let mut diagnostics = left_in_doubt(owned, &outcome);
     let left = accounts::kept(&owned.objects, &owned.instance, &owned.name, &outcome.observation);
     diagnostics.extend(
         left.iter()
@@ -468,69 +454,12 @@ fn failures(done: &Done) -> Diagnostics {
         .collect()
 }
 
-/// Grants of ours that stay, and why.
-fn kept_grants(owned: &Owned, outcome: &Outcome) -> Diagnostics {
-    let mut told = Diagnostics::new();
-    for grant in &owned.grants {
-        let Some(why) = undecided(owned, grant, outcome) else {
-            continue;
-        };
-        told.push(match grant.kind.as_str() {
-            "access_policy" => explain::policy_kept(&owned.vault, &grant.principal_id, &why),
-            _ => explain::grant_kept(&grant.id, &why),
-        });
-    }
-    if let Some(why) = &outcome.done.addon_kept {
-        told.push(explain::addon_kept(why));
-    }
-    told
-}
-
-/// Why it could not be decided whether a grant may go. Nothing where it is gone, or known to be of use to others.
-fn undecided(owned: &Owned, grant: &OwnedGrant, outcome: &Outcome) -> Option<String> {
-    let seen = &outcome.observation;
-    let is_same = |id: &str| id.eq_ignore_ascii_case(&grant.id);
-    let is_revoked = outcome.done.steps.iter().any(|step| match step {
-        Step::RemoveRole { id } => is_same(id),
-        Step::Distrust { credential, .. } => is_same(credential),
-        Step::RemoveAccessPolicy { principal, .. } => principal.0.eq_ignore_ascii_case(&grant.principal_id),
-        _ => false,
-    });
-    let is_there = match grant.kind.as_str() {
-        "role_assignment" => seen.assignments.known().is_none_or(|all| {
-            all.iter()
-                .any(|live| is_same(&live.id) && grant::is_ours(live, &owned.cluster))
-        }),
-        "access_policy" => seen.vault.known().is_none_or(|vault| {
-            let policies = vault.iter().flat_map(|vault| &vault.policies);
-            policies
-                .into_iter()
-                .any(|policy| policy.object_id.0.eq_ignore_ascii_case(&grant.principal_id))
-        }),
-        _ => seen
-            .federated
-            .known()
-            .is_none_or(|all| all.iter().any(|live| is_same(&live.id))),
-    };
-    if is_revoked || !is_there || seen.vault.is_absent() {
-        return None;
-    }
-    if outcome.shared {
-        return Some(IN_USE.to_owned());
-    }
-    if grant.kind == state::TRUST {
-        let users = seen.account_users.values().find_map(Seen::why_not);
-        let why = seen.federated.why_not().or(users)?;
-        return Some(format!("who else needs it could not be read ({why})"));
-    }
-    if let Some(why) = seen.vault.why_not() {
-        return Some(format!("the vault could not be read ({why})"));
-    }
-    let unlisted = !matches!(seen.other_classes, Seen::Known(_));
-    unlisted.then(|| match owned.applied {
-        true => "the cluster's SecretProviderClasses could not be listed, so others may need it".to_owned(),
-        false => "with apply_manifests = false the cluster is not asked who else needs it".to_owned(),
-    })
+/// What kvtls made and leaves though nobody is known to need it.
+fn left_in_doubt(owned: &Owned, outcome: &Outcome) -> Diagnostics {
+    let in_doubt = outcome.kept.iter().filter(|kept| kept.is_in_doubt());
+    let grants = in_doubt.map(|kept| explain::grant_kept(kept, &owned.vault));
+    let addon = outcome.done.addon_kept.as_deref().map(explain::addon_kept);
+    grants.chain(addon).collect()
 }
 
 fn connection(state: &Value, defaults: &Defaults) -> Result<Connection, Diagnostic> {
@@ -587,7 +516,7 @@ fn owned(state: &Value, instance: &str, kept: &Kept, defaults: &Defaults) -> Res
         secrets: state::secrets(state).map(str::to_owned).collect(),
         grants: grants
             .filter(|grant| grant.get("managed").as_bool() == Some(true))
-            .map(owned_grant)
+            .filter_map(owned_grant)
             .collect(),
         identity,
         disables_addon,

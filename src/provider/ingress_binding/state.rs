@@ -11,7 +11,7 @@ use crate::azure::{FederatedCredential, Role};
 use crate::binding::converge::{self, owned_objects};
 use crate::binding::desired::{Desired, Mode};
 use crate::binding::gateway::{self, Parent};
-use crate::binding::grant::{self, Grant};
+use crate::binding::grant::{self, Grant, GrantKind};
 use crate::binding::manifests::{self, Facts};
 use crate::binding::observation::{Observation, Seen};
 use crate::binding::step::object_key;
@@ -239,8 +239,12 @@ fn grants(desired: &Desired, seen: &Observation, prior: &Value, kept: &Kept) -> 
     match (&seen.federated, workload::trust(desired, seen)) {
         (_, Some(credential)) => grants.extend(trust_value(desired, credential)),
         (Seen::NotSeen(_), None) => {
-            let is_trust = |grant: &&Value| grant.get("kind").as_str() == Some(TRUST);
-            grants.extend(before.iter().filter(is_trust).cloned());
+            grants.extend(
+                before
+                    .iter()
+                    .filter(is_of(GrantKind::FederatedCredential))
+                    .cloned(),
+            );
         }
         (Seen::Known(_) | Seen::NotAsked, None) => {}
     }
@@ -254,8 +258,14 @@ fn grants(desired: &Desired, seen: &Observation, prior: &Value, kept: &Kept) -> 
     Value::List(grants)
 }
 
-/// The kind of a grant that is a federated credential.
-pub(super) const TRUST: &str = "federated_credential";
+/// The kind of a grant in a state.
+pub(super) fn grant_kind(grant: &Value) -> Option<GrantKind> {
+    GrantKind::parse(grant.get("kind").as_str()?)
+}
+
+fn is_of(kind: GrantKind) -> impl Fn(&&Value) -> bool {
+    move |grant| grant_kind(grant) == Some(kind)
+}
 
 /// Whether a grant is ours and no longer of use: for another vault, scope or model, or for another identity.
 pub(super) fn is_stale(
@@ -269,13 +279,13 @@ pub(super) fn is_stale(
 
 fn is_wanted(grant: &Value, desired: &Desired, principal: Option<&str>, rbac: Option<bool>) -> bool {
     let text = |name: &str| grant.get(name).as_str().unwrap_or_default();
-    let kind = text("kind");
-    if kind == TRUST {
+    let kind = grant_kind(grant);
+    if kind == Some(GrantKind::FederatedCredential) {
         let trust = trust_of(desired);
         return trust
             .is_some_and(|(identity, subject)| same(text("scope"), &identity) && text("role") == subject);
     }
-    let uses_roles = kind == "role_assignment";
+    let uses_roles = kind == Some(GrantKind::RoleAssignment);
     let same_principal = principal.is_some_and(|it| same(text("principal_id"), it));
     let scopes = grant::scopes(desired, uses_roles);
     same_principal
@@ -300,18 +310,18 @@ pub(super) fn is_granted(grants: &[Value], desired: &Desired, rbac: Option<bool>
     let uses_roles = rbac.unwrap_or_else(|| {
         grants
             .iter()
-            .any(|grant| text(grant, "kind") == "role_assignment")
+            .any(|grant| is_of(GrantKind::RoleAssignment)(&grant))
     });
     let kind = if uses_roles {
-        "role_assignment"
+        GrantKind::RoleAssignment
     } else {
-        "access_policy"
+        GrantKind::AccessPolicy
     };
     let covers = |scope: &String| {
         grants.iter().any(|grant| {
             let (at, ours) = (text(grant, "scope"), grant.get("managed").as_bool() == Some(true));
             let holds = same(&at, scope) || (!ours && grant::is_at_or_above(&at, scope));
-            text(grant, "kind") == kind && holds
+            grant_kind(grant) == Some(kind) && holds
         })
     };
     let ignored = desired.access.mode != Mode::Ensure;
@@ -328,7 +338,8 @@ pub(super) fn is_trusted(grants: &[Value], desired: &Desired) -> bool {
     };
     grants.iter().any(|grant| {
         let text = |name: &str| grant.get(name).as_str().unwrap_or_default();
-        text("kind") == TRUST && same(text("scope"), &identity) && text("role") == subject
+        let is_trust = grant_kind(grant) == Some(GrantKind::FederatedCredential);
+        is_trust && same(text("scope"), &identity) && text("role") == subject
     })
 }
 
@@ -336,7 +347,7 @@ fn trust_value(desired: &Desired, credential: &FederatedCredential) -> Option<Va
     let (identity, _) = trust_of(desired)?;
     let name = credential.id.rsplit('/').next().unwrap_or_default();
     Some(Value::object([
-        ("kind", Value::from(TRUST)),
+        ("kind", Value::from(GrantKind::FederatedCredential.as_str())),
         ("scope", Value::from(identity)),
         ("role", Value::from(credential.subject.as_str())),
         ("principal_id", Value::from(name)),
@@ -357,7 +368,7 @@ fn grant_value(desired: &Desired, found: &Grant<'_>, before: &[Value]) -> Value 
     let vault = desired.vault.to_string();
     let (kind, scope, role, principal, id, managed) = match found {
         Grant::Role(assignment) => (
-            "role_assignment",
+            GrantKind::RoleAssignment,
             assignment.scope.clone(),
             Role::of_guid(&assignment.role_guid)
                 .map_or_else(|| assignment.role_guid.clone(), |role| role.name().to_owned()),
@@ -368,13 +379,13 @@ fn grant_value(desired: &Desired, found: &Grant<'_>, before: &[Value]) -> Value 
         Grant::Policy(policy) => {
             let ours = before.iter().any(|grant| {
                 grant.get("managed").as_bool() == Some(true)
-                    && grant.get("kind").as_str() == Some("access_policy")
+                    && grant_kind(grant) == Some(GrantKind::AccessPolicy)
                     && same_text(grant.get("id"), &Value::from(vault.as_str()))
                     && grant.get("principal_id").as_str() == Some(policy.object_id.0.as_str())
             });
             let principal = policy.object_id.0.clone();
             (
-                "access_policy",
+                GrantKind::AccessPolicy,
                 vault.clone(),
                 "secrets/get".to_owned(),
                 principal,
@@ -384,7 +395,7 @@ fn grant_value(desired: &Desired, found: &Grant<'_>, before: &[Value]) -> Value 
         }
     };
     Value::object([
-        ("kind", Value::from(kind)),
+        ("kind", Value::from(kind.as_str())),
         ("scope", Value::from(scope)),
         ("role", Value::from(role)),
         ("principal_id", Value::from(principal)),
@@ -399,7 +410,7 @@ pub(super) fn mark_policies_managed(state: &mut Value) {
         return;
     };
     for grant in grants {
-        let is_policy = grant.get("kind").as_str() == Some("access_policy");
+        let is_policy = grant_kind(grant) == Some(GrantKind::AccessPolicy);
         if let (true, Some(members)) = (is_policy, grant.as_map_mut()) {
             members.insert("managed".to_owned(), Value::from(true));
         }
