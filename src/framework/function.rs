@@ -1,7 +1,13 @@
 //! Provider-defined functions: values to a value, and nothing else.
 //!
 //! Terraform calls them while it validates, plans and applies, of a provider that was never configured, and holds
-//! a later result against an earlier one. So a function is pure: no clock, no randomness, no world.
+//! a later result against an earlier one. So a function is pure: no clock, no randomness, no world. [`Results`] finds one
+//! that is not, as far as one process can see.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
 
 use super::contract;
 use super::ty::Type;
@@ -190,9 +196,76 @@ pub fn call(function: &dyn Function, arguments: &[Value]) -> Result<Value, Funct
     Ok(result)
 }
 
+/// What the functions of a provider returned in this process, so that one that is not pure is told from the others.
+///
+/// Terraform compares results, too, from the plan to the apply, and says that the provider "returned an inconsistent
+/// result"; here it is found at the second call.
+#[derive(Debug, Default)]
+pub struct Results(Mutex<HashMap<u64, u64>>);
+
+impl Results {
+    /// Remembered are so many calls of different arguments, by a hash of 64 bits: 16 bytes each.
+    const MOST: usize = 100_000;
+
+    /// Compares the result of a call with that of an earlier one, and remembers it. Arguments and results in any form in
+    /// which equal bytes are equal values.
+    ///
+    /// # Errors
+    /// One that names the bug, if the function has returned something else for the same arguments.
+    pub fn compare<'a>(
+        &self,
+        function: &str,
+        arguments: impl Iterator<Item = &'a [u8]>,
+        result: &[u8],
+    ) -> Result<(), FunctionError> {
+        let call = hash((function, arguments.collect::<Vec<_>>()));
+        let result = hash(result);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = known.len() >= Self::MOST;
+        match known.entry(call) {
+            Entry::Occupied(earlier) if *earlier.get() != result => Err(FunctionError::new(format!(
+                "{function} returned another result than before for the same arguments. This is a bug in the provider; \
+                 please report it."
+            ))),
+            Entry::Vacant(_) if is_full => Ok(()),
+            entry => {
+                entry.or_insert(result);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn hash(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_result_for_the_same_arguments_is_found() {
+        let results = Results::default();
+        let compare = |name: &str, arguments: &[&str], result: &str| {
+            let arguments = arguments.iter().map(|it| it.as_bytes());
+            results.compare(name, arguments, result.as_bytes())
+        };
+        for (name, arguments, result, is_pure) in [
+            ("now", ["a", "b"].as_slice(), "1", true),
+            ("now", &["a", "b"], "1", true),
+            ("now", &["ab", ""], "2", true),
+            ("now", &["a"], "3", true),
+            ("then", &["a", "b"], "4", true),
+            ("now", &["a", "b"], "5", false),
+            ("now", &["a", "b"], "1", true),
+        ] {
+            let compared = compare(name, arguments, result);
+            assert_eq!(compared.is_ok(), is_pure, "{name} {arguments:?}: {compared:?}");
+        }
+    }
 
     struct Join {
         signature: Signature,

@@ -275,6 +275,25 @@ async fn a_function_is_called_and_says_which_argument_is_wrong() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_is_not_pure_is_found_at_its_second_call() {
+    let (mut client, _) = garden().await;
+    let mut told = Vec::new();
+    for number in ["777", "776", "777"] {
+        let number = Number::parse(number).expect("a number").into();
+        let request = tf::call_function::Request {
+            name: "sum".to_owned(),
+            arguments: vec![of(&Type::Number, &number).expect("bytes")],
+        };
+        let answer = client.call_function(request).await.expect("no status");
+        told.push(answer.into_inner().error.map(|it| it.text));
+    }
+    let [None, None, Some(last)] = told.as_slice() else {
+        panic!("only the last call is wrong: {told:?}");
+    };
+    assert!(last.contains("sum returned another result than before"), "{last}");
+}
+
 pub(crate) async fn open(
     client: &mut ProviderClient<Channel>,
     gate: &str,

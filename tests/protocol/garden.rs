@@ -4,6 +4,7 @@
 //! is ephemeral; `garden_bed` is also listed; `garden_water` is an action; `sum`, `describe` and `first` are functions.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -724,7 +725,7 @@ impl Action for Water {
     }
 }
 
-struct Sum(Signature);
+struct Sum(Signature, AtomicI64);
 struct Describe(Signature);
 struct First(Signature);
 
@@ -740,7 +741,7 @@ fn functions() -> Vec<Arc<dyn Function>> {
     describe.deprecation = "Use your eyes.".to_owned();
     let parts = Parameter::new("parts", Type::list(Type::String), "Where to look.");
     vec![
-        Arc::new(Sum(sum)),
+        Arc::new(Sum(sum, AtomicI64::default())),
         Arc::new(Describe(describe)),
         Arc::new(First(Signature::new(
             "The first part.",
@@ -770,6 +771,10 @@ impl Function for Sum {
                 .ok_or_else(|| FunctionError::new("The sum is too large."))?;
         }
         assert_ne!(sum, 666, "sum was told to");
+        if sum == 777 {
+            // It is not pure, as it was told.
+            sum += self.1.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(Number::from(sum).into())
     }
 }

@@ -33,8 +33,6 @@ enum By {
     Shape(&'static str),
     /// Where it is tested: file and function.
     Test(&'static str, &'static str),
-    /// Not kept, and why not.
-    Left(&'static str),
 }
 
 /// The section of the protocol's description, the rule, and how it is kept.
@@ -244,7 +242,7 @@ const NUMBER: &str = "another number of elements";
 
 #[rustfmt::skip]
 fn rules() -> Vec<Rule> {
-    use By::{Check, Left, Shape, Test};
+    use By::{Check, Shape, Test};
     vec![
         // Schemas.
         ("4.1", "The provider has a schema, and every schema a block", Test("families", "everything_offered_is_in_schema_and_metadata")),
@@ -388,14 +386,14 @@ fn rules() -> Vec<Rule> {
         ("5.12", "An unknown argument makes the result unknown, unless it is allowed", Test("families", "a_function_is_called_and_says_which_argument_is_wrong")),
         ("5.12", "An error says which argument", Test("families", "a_function_is_called_and_says_which_argument_is_wrong")),
         ("5.12", "A result is of the promised type", Test("function", "a_call_keeps_to_the_signature_both_ways")),
-        ("5.12", "A function is pure", Left("a function has no world to look at, but nothing keeps its author from a clock")),
+        ("5.12", "A function is pure", Test("families", "a_function_that_is_not_pure_is_found_at_its_second_call")),
         // Lists and actions.
         ("5.13", "What is listed has an identity", Test("families", "a_list_finds_at_most_what_is_wanted")),
         ("5.13", "A list ends at its limit", Test("families", "a_list_finds_at_most_what_is_wanted")),
         ("5.13", "A state is listed only if that is asked for", Test("families", "a_list_finds_at_most_what_is_wanted")),
         ("5.13", "An action ends exactly once, and no event is empty", Test("families", "an_action_is_planned_and_tells_how_it_goes")),
         ("5.13", "An action is deferred for the provider's sake only", Test("families", "what_cannot_be_decided_is_deferred_where_the_host_allows_it")),
-        ("5.13", "State stores are chunked streams", Left("not offered; every call says so")),
+        ("5.13", "A state store answers in chunks; who offers none says so at every call", Test("rpcs", "what_is_not_offered_is_refused_politely")),
         // Diagnostics.
         ("5.14", "A diagnostic has a severity", Shape("`Severity` has two values")),
         ("5.14", "A path ends at a set", Shape("`Step` has no element of a set")),
@@ -462,7 +460,7 @@ fn each_rule_passes_what_keeps_it_and_refuses_what_breaks_it() {
                     wrong.push(format!("{section} {rule}: no test {test}"));
                 }
             }
-            By::Shape(why) | By::Left(why) => assert!(!why.is_empty(), "{section} {rule}"),
+            By::Shape(why) => assert!(!why.is_empty(), "{section} {rule}"),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -471,13 +469,11 @@ fn each_rule_passes_what_keeps_it_and_refuses_what_breaks_it() {
 #[test]
 fn the_page_of_the_rules_is_this_table() {
     let all = rules();
-    let left = all.iter().filter(|(.., by)| matches!(by, By::Left(_))).count();
     let mut page = format!(
-        "# Terraform's rules\n\nWhat Terraform's core checks on a provider's answers, and how the framework keeps it: {} of {} rules. \
+        "# Terraform's rules\n\nWhat Terraform's core checks on a provider's answers, and how the framework keeps it: {} rules. \
          Written by `tests/protocol/rules.rs`; `UPDATE_EXPECT=1 cargo test --test protocol rules` writes it anew.\n\n\
          *check*: a row of that table, with an answer that passes and one that is refused. *cannot be said*: the types have no \
          way to break it. *test*: a test of its own.\n\n| # | Rule | Kept by |\n|---|---|---|\n",
-        all.len() - left,
         all.len()
     );
     for (position, (_, rule, by)) in all.iter().enumerate() {
@@ -489,7 +485,6 @@ fn the_page_of_the_rules_is_this_table() {
                 let (_, file, _) = SOURCES.iter().find(|(name, ..)| name == source).expect(source);
                 format!("test: `{file}`, `{test}`")
             }
-            By::Left(why) => format!("**not kept**: {why}"),
         };
         page.push_str(&format!("| {} | {rule} | {how} |\n", position + 1));
     }

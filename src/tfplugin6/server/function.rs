@@ -35,11 +35,11 @@ pub(super) async fn call_function(
     server: &Server,
     request: call_function::Request,
 ) -> Reply<call_function::Response> {
-    let provider = server.provider();
+    let (provider, results) = (server.provider(), Arc::clone(&server.results));
     let call = Call::new("CallFunction", Kind::Function, &request.name);
     let answered = server
         .answer(call, async move {
-            let result = call_it(provider.as_ref(), &request);
+            let result = call_it(provider.as_ref(), &results, &request);
             Ok(Called(
                 match result {
                     Ok(result) => call_function::Response { result, error: None },
@@ -69,6 +69,7 @@ pub(super) async fn call_function(
 
 fn call_it(
     provider: &dyn framework::Provider,
+    results: &function::Results,
     request: &call_function::Request,
 ) -> Result<Option<DynamicValue>, framework::FunctionError> {
     let name = request.name.as_str();
@@ -95,10 +96,22 @@ fn call_it(
         .collect::<Result<_, _>>()?;
     let result = function::call(called.as_ref(), &arguments)?;
     match encode::typed(&signature.returns, &result, &Refinements::default()) {
-        Ok(result) => Ok(result),
+        Ok(result) => {
+            let (arguments, sent) = (request.arguments.iter().map(bytes), result.as_ref().map(bytes));
+            results.compare(name, arguments, sent.unwrap_or_default())?;
+            Ok(result)
+        }
         Err(_not_of_that_type) => Err(framework::FunctionError::new(
             "The result could not be sent to Terraform. This is a bug in the provider.",
         )),
+    }
+}
+
+/// The one form of a value that is there.
+fn bytes(value: &DynamicValue) -> &[u8] {
+    match value.msgpack.as_slice() {
+        [] => &value.json,
+        msgpack => msgpack,
     }
 }
 

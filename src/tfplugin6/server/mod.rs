@@ -34,6 +34,7 @@ pub struct Server {
     stop: Mutex<StopSignal>,
     host: Mutex<Host>,
     calls: AtomicU64,
+    results: Arc<framework::function::Results>,
 }
 
 /// What every method returns.
@@ -46,6 +47,7 @@ impl Server {
             stop: Mutex::new(StopSignal::new()),
             host: Mutex::default(),
             calls: AtomicU64::new(0),
+            results: Arc::default(),
         }
     }
 
