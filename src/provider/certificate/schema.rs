@@ -10,7 +10,8 @@ use crate::framework::{
     Attribute, AttributePath, Diagnostic, Diagnostics, Known, Nesting, Presence, Reader, Schema, Timeouts,
     Type, Value,
 };
-use crate::provider::data::certificate::{is_certificate_name, vault_id};
+use crate::provider::data::certificate::is_certificate_name;
+use crate::provider::ids::vault_id;
 use crate::tls::Host;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};

@@ -3,7 +3,7 @@
 use crate::azure::duration;
 use crate::framework::validate::{one_of, text};
 use crate::framework::{Attribute, Nesting, Presence, Schema, Timeouts, Value};
-use crate::provider::operation::cluster_id;
+use crate::provider::ids::cluster_id;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
 
