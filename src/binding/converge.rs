@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use futures_util::future::join_all;
 
 use super::backends;
@@ -16,6 +18,7 @@ use super::manifests;
 use super::observation::{Observation, Seen};
 use super::observe::{GatewayQuestion, Question, dialled, observe, observe_served, published_address};
 use super::plan::{Memory, Owned, addon_wish, plan, plan_absent};
+use super::preflight::Missing;
 use super::preflight::ask::missing;
 use super::prove::worse;
 use super::revoke::{self, KeptGrant};
@@ -28,6 +31,9 @@ use crate::k8s::{ObjectRef, SECRET, SERVICE_ACCOUNT};
 
 /// A plan that never completes would loop; two passes are the longest there is reason for, one is spare.
 const PASSES: usize = 3;
+
+/// How often a new cluster is asked again whether it lets the caller in: it keeps a refusal for some seconds itself.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What an apply led to. Whatever happened, `observation` is what is true now.
 #[derive(Debug)]
@@ -109,16 +115,14 @@ pub async fn converge(
     // Others may hold a Secret of the same name. And who is to switch the add-on off one day learns from them that it was
     // kvtls that switched it on.
     question.other_classes = true;
-    let mut observation = observe(world, &question).await?;
+    let asks_who_switched = desired.addon.mode == Mode::Ensure && desired.addon.disable_if_unused;
+    let mut memory = memory.clone();
+    let (mut observation, missing) = begin(world, desired, &question, &memory, limits).await?;
+    memory.switched_addon_on |= asks_who_switched && is_noted(&observation);
     question.other_classes = memory.retired.iter().any(|object| object.kind == SECRET);
     question.services.clear();
-    let mut memory = memory.clone();
-    let asks_who_switched = desired.addon.mode == Mode::Ensure && desired.addon.disable_if_unused;
-    memory.switched_addon_on |= asks_who_switched && is_noted(&observation);
     let memory = &mut memory;
     let mut findings = judge(desired, &observation, known);
-    let first = plan(desired, &observation, memory);
-    let missing = missing(world, desired, &observation, &first, Freshness::Fresh).await;
     findings.extend(missing.map(|missing| Finding::RightsMissing(Box::new(missing))));
     let mut outcome = Outcome {
         findings,
@@ -193,6 +197,47 @@ fn is_noted(seen: &Observation) -> bool {
     let classes = seen.other_classes.known().into_iter().flatten();
     let mut notes = classes.filter_map(|class| manifests::annotation(class, manifests::ADDON));
     is_on && notes.any(|note| note == manifests::SWITCHED_ON)
+}
+
+/// Looks at the world and at the rights of the caller. A new cluster is asked again until it lets the caller in, for as
+/// long as roles may take.
+async fn begin(
+    world: &World,
+    desired: &Desired,
+    question: &Question,
+    memory: &Memory,
+    limits: &Limits,
+) -> Result<(Observation, Option<Missing>), azure::Error> {
+    let begun = Instant::now();
+    let mut waited = None;
+    loop {
+        let observation = observe(world, question).await?;
+        let first = plan(desired, &observation, memory);
+        let missing = missing(world, desired, &observation, &first, Freshness::Fresh).await;
+        let is_let_in = !observation.objects.values().any(Seen::is_refused)
+            && !missing.as_ref().is_some_and(Missing::is_of_cluster);
+        if is_let_in
+            || waited >= Some(desired.access.propagation)
+            || !is_young(world, desired, &observation).await
+            || !limits.pause(LOOK_AGAIN).await
+        {
+            let missing = missing.map(|missing| Missing { waited, ..missing });
+            return Ok((observation, missing));
+        }
+        waited = Some(begun.elapsed());
+    }
+}
+
+/// Whether a cluster is so new that a role in it, made beside it in the same run, may not have come through yet. ARM does
+/// not tell a cluster's age; its certificate authority does.
+async fn is_young(world: &World, desired: &Desired, seen: &Observation) -> bool {
+    const YOUNG: time::Duration = time::Duration::minutes(30);
+    let Some(cluster) = seen.cluster.present() else {
+        return false;
+    };
+    let connected = world.kubernetes(cluster, &desired.connection).await.ok();
+    let made_at = connected.and_then(|connected| connected.server?.made_at());
+    made_at.is_some_and(|made_at| super::observe::now() - made_at < YOUNG)
 }
 
 /// What stands in the way of beginning at all: a cluster whose API cannot be asked. Told before the first write.

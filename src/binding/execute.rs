@@ -38,6 +38,17 @@ pub struct Limits {
     pub stop: CancellationToken,
 }
 
+impl Limits {
+    /// Waits; whether there is time left and nobody asked to stop.
+    pub(super) async fn pause(&self, span: Duration) -> bool {
+        let after = Instant::now() + span;
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = tokio::time::sleep_until(after.min(self.until)) => after < self.until,
+        }
+    }
+}
+
 /// What running steps led to.
 #[derive(Clone, Debug, Default)]
 pub struct Done {

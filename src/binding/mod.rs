@@ -13,7 +13,7 @@
 //! [`converge`].
 //!
 //! Pure: [`desired`], [`manifests`], [`text`], [`observation`], [`grant`], [`findings`], [`plan`], [`order`],
-//! [`guard`], [`verify`], [`revoke`], [`workload`], [`accounts`], [`diagnose`]. With the world: [`world`], [`observe`],
+//! [`guard`], [`verify`], [`revoke`], [`workload`], [`accounts`], [`diagnose`], [`edit`]. With the world: [`world`], [`observe`],
 //! [`execute`], [`preflight`], [`rehearse`], [`converge`].
 
 pub mod accounts;
@@ -22,6 +22,7 @@ pub mod controllers;
 pub mod converge;
 pub mod desired;
 pub mod diagnose;
+pub mod edit;
 pub mod error;
 pub mod execute;
 pub mod findings;

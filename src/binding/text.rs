@@ -3,6 +3,8 @@
 //! Pure. A live object holds far more than we sent: defaults, status, other managers' fields. [`project`] keeps what
 //! the manifest names, so that defaulting and admission never show as drift while every change of a field of ours does.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::manifests::BOOKKEEPING;
@@ -94,6 +96,48 @@ fn merge_key(items: &[Value]) -> Option<&'static str> {
         Some("name")
     } else {
         None
+    }
+}
+
+/// The fields in which two manifests differ, written as the API server writes them: `.spec.tls`,
+/// `.spec.template.spec.containers[name="sync"].image`. A list that belongs to one manager as a whole is one field.
+pub fn differences(left: &Value, right: &Value) -> Vec<String> {
+    let mut fields = Vec::new();
+    differ(left, right, String::new(), &mut fields);
+    fields
+}
+
+fn differ(left: &Value, right: &Value, path: String, fields: &mut Vec<String>) {
+    let absent = Value::Null;
+    match (left, right) {
+        (left, right) if left == right => {}
+        (Value::Object(left), Value::Object(right)) => {
+            let names: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+            for name in names {
+                let at = |members: &Map<String, Value>| members.get(name).cloned().unwrap_or_default();
+                differ(&at(left), &at(right), format!("{path}.{name}"), fields);
+            }
+        }
+        (Value::Array(all), Value::Array(wanted)) => match (merge_key(all), merge_key(wanted)) {
+            (Some(key), Some(same)) if key == same => {
+                let find = |items: &[Value], name: &Value| items.iter().find(|it| it[key] == *name).cloned();
+                let names: BTreeSet<&str> = all
+                    .iter()
+                    .chain(wanted)
+                    .filter_map(|item| item[key].as_str())
+                    .collect();
+                for name in names.into_iter().map(Value::from) {
+                    let (left, right) = (find(all, &name), find(wanted, &name));
+                    let (left, right) = (
+                        left.as_ref().unwrap_or(&absent),
+                        right.as_ref().unwrap_or(&absent),
+                    );
+                    differ(left, right, format!("{path}[{key}={name}]"), fields);
+                }
+            }
+            _ => fields.push(path),
+        },
+        _ => fields.push(path),
     }
 }
 
@@ -228,6 +272,28 @@ mod tests {
         let more = json!({ "spec": { "image": "a", "replicas": 2 } });
         let expected = json!({ "spec": { "image": "a", "replicas": 1 } });
         assert_eq!(shown(&admitted, &more, Some(&admission)), expected);
+    }
+
+    #[test]
+    fn what_differs_is_named_as_the_api_server_names_it() {
+        let wanted = json!({
+            "metadata": { "labels": { "app.kubernetes.io/name": "shop" } },
+            "spec": { "tls": [{ "secretName": "ours" }], "containers": [{ "name": "sync", "image": "a" }], "replicas": 1 },
+        });
+        let live = json!({
+            "metadata": { "labels": { "app.kubernetes.io/name": "blog" } },
+            "spec": { "tls": [{ "secretName": "theirs" }], "containers": [{ "name": "sync", "image": "b" }] },
+        });
+        assert_eq!(
+            differences(&live, &wanted),
+            [
+                ".metadata.labels.app.kubernetes.io/name",
+                ".spec.containers[name=\"sync\"].image",
+                ".spec.replicas",
+                ".spec.tls",
+            ]
+        );
+        assert!(differences(&live, &live).is_empty());
     }
 
     #[test]

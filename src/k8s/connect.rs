@@ -13,7 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
 use kube::config::{Cluster, Kubeconfig};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use x509_parser::pem::Pem;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Error, Kubernetes, ProxySettings};
 
@@ -63,6 +65,17 @@ impl ApiServer {
     /// [`Error::Settings`] if it is no kubeconfig or names none. What is in it is never part of the message.
     pub fn of_kubeconfig(kubeconfig: &str) -> Result<Self, Error> {
         server(&current(parse(kubeconfig)?)?.0)
+    }
+
+    /// When the cluster was made, as far as its certificate authority tells: AKS makes one with the cluster. Where it was
+    /// rotated since, it is when that was.
+    pub fn made_at(&self) -> Option<OffsetDateTime> {
+        let authorities = authorities(self.ca.as_deref()?).ok()?;
+        let not_before = |der: &Vec<u8>| {
+            let (_, certificate) = X509Certificate::from_der(der).ok()?;
+            Some(certificate.validity().not_before.to_datetime())
+        };
+        authorities.iter().filter_map(not_before).min()
     }
 }
 

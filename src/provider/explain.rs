@@ -20,6 +20,7 @@ use crate::azure;
 use crate::azure::ids::VaultId;
 use crate::binding::controllers::is_fake;
 use crate::binding::desired::Desired;
+use crate::binding::edit::Edit;
 use crate::binding::error::{Cause, StepError, kubernetes_said};
 use crate::binding::findings::{Class, Finding, Flaw};
 use crate::binding::grant::GrantKind;
@@ -760,17 +761,32 @@ pub fn addon_was_changed(desired: &Desired, enabled: bool) -> Diagnostic {
     .code("KVTLS-W102")
 }
 
+/// How many changed fields of an object a warning names; the plan shows all.
+const EDITS_SHOWN: usize = 3;
+
 /// Somebody changed one of our objects.
-pub fn object_was_changed(key: &str, namespace: &str, manager: &str, when: &str) -> Diagnostic {
+pub fn object_was_changed(key: &str, namespace: &str, edit: &Edit) -> Diagnostic {
     let (kind, name) = key.split_once('/').unwrap_or(("Object", key));
+    let Edit {
+        manager,
+        when,
+        fields,
+    } = edit;
     let when = if when.is_empty() {
         String::new()
     } else {
         format!(" at {when}")
     };
+    let shown = fields.iter().take(EDITS_SHOWN).map(String::as_str);
+    let mut list = shown.collect::<Vec<_>>().join(", ");
+    let more = fields.len().saturating_sub(EDITS_SHOWN);
+    if more > 0 {
+        list = format!("{list} and {more} more");
+    }
+    let noun = if fields.len() == 1 { "Field" } else { "Fields" };
     Diagnostic::warning(
-        format!("{kind} {namespace}/{name} was changed by \"{manager}\""),
-        format!("It was changed{when}. Apply takes it back."),
+        format!("{kind} {namespace}/{name} was changed by \"{manager}\"{when}"),
+        format!("{noun} {list}. Apply takes it back."),
         "",
     )
     .at(AttributePath::of("manifests").key(key))

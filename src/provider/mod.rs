@@ -6,6 +6,7 @@ pub mod data;
 pub mod environment;
 pub mod explain;
 mod identity;
+mod ids;
 pub mod ingress_binding;
 pub mod key_vault;
 mod operation;

@@ -6,11 +6,9 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::azure::ids::ClusterId;
 use crate::azure::{AddonIdentity, Error};
 use crate::framework::resource::Private;
-use crate::framework::validate::unexpected;
-use crate::framework::{AttributePath, Deadline, Diagnostic, Value};
+use crate::framework::{Deadline, Value};
 
 /// How long may be read back after an operation's time is over, or after Ctrl-C, when five seconds are all there is.
 const LAST_LOOK: Duration = Duration::from_secs(3);
@@ -73,18 +71,6 @@ impl Unfinished {
         let ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ids.contains(&id.to_ascii_lowercase())
     }
-}
-
-/// What is wrong with the resource ID of a cluster.
-pub(super) fn cluster_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
-    let error = value.as_str().and_then(|text| ClusterId::parse(text).err());
-    let diagnostic = error.map(|error| {
-        let example = "\"/subscriptions/…/providers/Microsoft.ContainerService/managedClusters/aks-prod\"";
-        let mut diagnostic = unexpected(path, "the AKS cluster's resource ID", example, value);
-        diagnostic.detail = format!("{} It {error}.", diagnostic.detail);
-        diagnostic.code("KVTLS-E001")
-    });
-    diagnostic.into_iter().collect()
 }
 
 /// The add-on's identity as an attribute; null if there is none.

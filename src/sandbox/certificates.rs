@@ -57,8 +57,17 @@ pub(crate) struct ClientCertificate {
 impl Authority {
     /// A self-signed authority of this common name. `now` is real time: TLS of the endpoints stays real.
     pub(crate) fn new(name: &str, now: OffsetDateTime) -> Result<Self, CertificateError> {
+        Self::since(name, now - BEFORE, now)
+    }
+
+    /// As [`Authority::new`], made at `from`.
+    pub(crate) fn since(
+        name: &str,
+        from: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<Self, CertificateError> {
         let key = KeyPair::generate()?;
-        let params = authority_params(name, now - BEFORE, now + YEARS)?;
+        let params = authority_params(name, from, now + YEARS)?;
         let certificate = params.self_signed(&key)?;
         Ok(Self {
             der: certificate.der().clone(),

@@ -155,3 +155,46 @@ async fn s15_azure_roles_open_a_cluster_that_asks_azure() {
     assert_eq!(world.served().await, world.in_vault().await);
     with.plan_is_empty().await;
 }
+
+/// A role in a cluster of minutes ago may still be on its way: it is waited for. In an older one it is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_in_a_new_cluster_is_waited_for() {
+    let refused = json!({ "status": 403, "body": crate::world::forbidden() });
+    let denied = json!({ "status": 201, "body": {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "status": { "allowed": false },
+    } });
+    for (path, answer) in [
+        ("**/secretproviderclasses/*", refused),
+        ("**/selfsubjectaccessreviews", denied),
+    ] {
+        let apply = async |age: &str, times: Value| {
+            let world = World::with(json!({
+                "clusters": { CLUSTER: { "entra": true, "age": age } },
+                "principals": { "deployer": { "kubernetes": [{ "cluster": CLUSTER, "cluster_role": "cluster-admin" }] } },
+            }))
+            .await;
+            let terraform = world.quickstart();
+            assert_eq!(terraform.plan().await.run.status, Some(2));
+            let saved = terraform.directory().join("last.plan").display().to_string();
+            let fault = json!({
+                "match": { "plane": "kubernetes", "path": path, "as": "deployer" },
+                "times": times,
+                "do": answer,
+            });
+            let fault = world.fault(fault).await;
+            let apply = terraform.command(&["apply", "-json", &saved]).await;
+            (world.hits(&fault).await, apply, world)
+        };
+        let (hits, old, world) = apply("-2h", Value::Null).await;
+        assert_eq!(old.run.status, Some(1), "{}", old.evidence());
+        is_untouched(&world).await;
+
+        // Refused as often as the old cluster refused, so only who asks once more is let in.
+        let (again, new, world) = apply("-5m", json!(hits)).await;
+        new.succeeds();
+        assert_eq!(again, hits);
+        assert_eq!(world.served().await, world.in_vault().await);
+    }
+}

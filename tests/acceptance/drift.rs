@@ -45,13 +45,13 @@ const KUBERNETES: &[Row] = &[
             ))
         },
         shown: &["manifests.SecretProviderClass/shop"],
-        warned: &["KVTLS-W207", "kubectl-edit"],
+        warned: &["KVTLS-W207", "kubectl-edit", "Field .spec.parameters.tenantId."],
     },
     Row {
         what: "Deployment edited",
         done: |world| Box::pin(edit(world, DEPLOYMENT, json!({ "spec": { "replicas": 0 } }))),
         shown: &["manifests.Deployment/shop"],
-        warned: &["KVTLS-W207", "kubectl-edit"],
+        warned: &["KVTLS-W207", "kubectl-edit", "Field .spec.replicas."],
     },
     Row {
         what: "Ingress edited",
@@ -60,7 +60,20 @@ const KUBERNETES: &[Row] = &[
             Box::pin(edit(world, INGRESS, json!({ "spec": { "tls": tls } })))
         },
         shown: &["manifests.Ingress/shop"],
-        warned: &["KVTLS-W207", "kubectl-edit"],
+        warned: &["KVTLS-W207", "kubectl-edit", "Field .spec.tls."],
+    },
+    Row {
+        what: "Label edited",
+        done: |world| {
+            let labels = json!({ "app.kubernetes.io/managed-by": "somebody" });
+            Box::pin(edit(world, INGRESS, json!({ "metadata": { "labels": labels } })))
+        },
+        shown: &["manifests.Ingress/shop"],
+        warned: &[
+            "KVTLS-W207",
+            "kubectl-edit",
+            "Field .metadata.labels.app.kubernetes.io/managed-by.",
+        ],
     },
     Row {
         what: "SecretProviderClass deleted",

@@ -54,6 +54,7 @@ pub async fn missing(
         principal: grant::reader(&desired.access.identity, seen).map(|reader| reader.principal.0),
         skipped: skipped(seen),
         requests,
+        waited: None,
     })
 }
 

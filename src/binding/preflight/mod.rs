@@ -3,6 +3,8 @@
 
 pub mod ask;
 
+use std::time::Duration;
+
 use super::desired::{Desired, Mode};
 use super::grant;
 use super::manifests;
@@ -72,6 +74,17 @@ pub struct Missing {
     pub skipped: Vec<String>,
     /// The requests that told, for a support case.
     pub requests: Vec<String>,
+    /// How long they were waited for, if they were, because roles in a new cluster take a while to come through.
+    pub waited: Option<Duration>,
+}
+
+impl Missing {
+    /// Whether something is missing that the cluster itself decides.
+    pub fn is_of_cluster(&self) -> bool {
+        self.needs
+            .iter()
+            .any(|need| matches!(need.right, Wanted::Verb(_)))
+    }
 }
 
 const READ_CLUSTER: &str = "Microsoft.ContainerService/managedClusters/read";

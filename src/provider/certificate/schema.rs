@@ -11,7 +11,8 @@ use crate::framework::{
     Attribute, AttributePath, Constraint, Diagnostic, Diagnostics, Known, Nesting, Presence, Reader, Schema,
     Timeouts, Type, Value, duration, equality,
 };
-use crate::provider::data::certificate::{is_certificate_name, vault_id};
+use crate::provider::data::certificate::is_certificate_name;
+use crate::provider::ids::vault_id;
 use crate::tls::Host;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};

@@ -2,7 +2,7 @@
 
 use crate::framework::validate::{one_of, text};
 use crate::framework::{Attribute, Nesting, Presence, Schema, Timeouts, duration, equality};
-use crate::provider::operation::cluster_id;
+use crate::provider::ids::cluster_id;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
 

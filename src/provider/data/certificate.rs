@@ -6,14 +6,15 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::azure::ids::VaultId;
 use crate::azure::{Azure, CertificateBundle, Error};
-use crate::framework::validate::{text, unexpected};
+use crate::framework::validate::text;
 use crate::framework::{
-    Attribute, AttributePath, DataSource, Deadline, Diagnostic, Diagnostics, Presence, ReadDataRequest,
-    ReadDataResponse, Schema, Type, Value,
+    Attribute, DataSource, Deadline, Diagnostic, Diagnostics, Presence, ReadDataRequest, ReadDataResponse,
+    Schema, Type, Value,
 };
 use crate::provider::Configured;
 use crate::provider::explain::Changed;
 use crate::provider::explain::vaults as explain;
+use crate::provider::ids::vault_id;
 use crate::provider::operation::within;
 
 use Presence::{Computed, Optional, Required};
@@ -250,18 +251,6 @@ fn is_version(text: &str) -> bool {
         && text
             .bytes()
             .all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it))
-}
-
-/// A vault's ID.
-pub(in crate::provider) fn vault_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
-    let error = value.as_str().and_then(|text| VaultId::parse(text).err());
-    let diagnostic = error.map(|error| {
-        let example = "\"/subscriptions/…/providers/Microsoft.KeyVault/vaults/kv-prod\"";
-        let mut diagnostic = unexpected(path, "the Key Vault's resource ID", example, value);
-        diagnostic.detail = format!("{} It {error}.", diagnostic.detail);
-        diagnostic.code("KVTLS-E001")
-    });
-    diagnostic.into_iter().collect()
 }
 
 #[cfg(test)]

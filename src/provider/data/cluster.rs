@@ -19,8 +19,9 @@ use crate::k8s::{
 use crate::provider::Configured;
 use crate::provider::explain::Changed;
 use crate::provider::explain::vaults as explain;
+use crate::provider::ids::cluster_id;
 use crate::provider::ingress_binding::objects;
-use crate::provider::operation::{Halt, cluster_id, identity_value, within};
+use crate::provider::operation::{Halt, identity_value, within};
 
 use Presence::{Computed, Required};
 

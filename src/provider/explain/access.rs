@@ -44,6 +44,12 @@ pub(super) fn rights_missing(missing: &Missing, desired: &Desired) -> Diagnostic
             missing.skipped.join(", ")
         ));
     }
+    if let Some(waited) = missing.waited {
+        text.push_str(&format!(
+            "The cluster is new, so kvtls waited {} s for roles in it to come through (access.propagation_timeout).\n",
+            waited.as_secs()
+        ));
+    }
     if !missing.requests.is_empty() {
         text.push_str(&format!(
             "Azure said so in request {}.",

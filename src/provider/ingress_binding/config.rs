@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::gateway;
 use super::objects;
 use super::schema::{certificate_name, certificate_vault, endpoint};
-use crate::azure::ids::{ClusterId, IdentityId, VaultId};
+use crate::azure::ids::{ClusterId, IdError, IdentityId, VaultId};
 use crate::binding::desired::{
     Access, AddonPolicy, Certificate, Desired, Expiry, ExtraTls, GrantScope, Identity, Ingress, Mode,
     PathRule, Port, Rule, Verify, VerifyLevel, Via, Workload, binding_id,
@@ -15,6 +15,7 @@ use crate::framework::duration;
 use crate::framework::object::{Known, Reader};
 use crate::framework::{AttributePath, Diagnostic, Diagnostics, Value};
 use crate::provider::Defaults;
+use crate::provider::ids::invalid_id;
 
 /// Fills in what the configuration leaves to us, as far as it is known. `planned` has every attribute.
 pub(super) fn fill(config: &Value, planned: &mut Value) {
@@ -167,10 +168,7 @@ pub(super) fn parse(planned: &Value, defaults: &Defaults) -> Result<Option<Desir
 }
 
 fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic> {
-    let invalid = |name: &str, error: String| {
-        Diagnostic::error("Resource ID is not valid", error, format!("Correct {name}."))
-            .at(AttributePath::of(name))
-    };
+    let invalid = |name: &str, error: &IdError| invalid_id(error, &AttributePath::of(name));
     let mut certificates = BTreeMap::new();
     for (key, certificate) in root.map("certificates")? {
         let reference = certificate.string("certificate")?;
@@ -205,9 +203,9 @@ fn desired(root: &Reader<'_>, defaults: &Defaults) -> Result<Desired, Diagnostic
     Ok(Desired {
         name: root.string("name")?.to_owned(),
         cluster: ClusterId::parse(root.string("cluster_id")?)
-            .map_err(|error| invalid("cluster_id", error.to_string()))?,
+            .map_err(|error| invalid("cluster_id", &error))?,
         vault: VaultId::parse(root.string("key_vault_id")?)
-            .map_err(|error| invalid("key_vault_id", error.to_string()))?,
+            .map_err(|error| invalid("key_vault_id", &error))?,
         namespace: root.string("namespace")?.to_owned(),
         certificates,
         addon: AddonPolicy {
@@ -280,15 +278,8 @@ pub(super) fn identity(access: &Reader<'_>) -> Result<Identity, Diagnostic> {
     if access.opt_string("identity")? != Some("workload") {
         return Ok(Identity::Addon);
     }
-    let id = IdentityId::parse(access.string("identity_id")?).map_err(|error| {
-        let path = access.path().attribute("identity_id");
-        Diagnostic::error(
-            "Resource ID is not valid",
-            error.to_string(),
-            format!("Correct {path}."),
-        )
-        .at(path)
-    })?;
+    let id = IdentityId::parse(access.string("identity_id")?)
+        .map_err(|error| invalid_id(&error, &access.path().attribute("identity_id")))?;
     Ok(Identity::Workload(Workload {
         id,
         service_account: access.string("service_account_name")?.to_owned(),

@@ -423,16 +423,11 @@ async fn tell_update(
         });
         diagnostics.extend(lagging.map(|key| explain::stays_behind(&key, desired)));
     }
-    for (key, (manager, when)) in &kept.editors {
-        if manager != crate::k8s::FIELD_MANAGER
+    for (key, edit) in &kept.edits {
+        if edit.manager != crate::k8s::FIELD_MANAGER
             && prior.get("manifests").get(key) != planned.get("manifests").get(key)
         {
-            diagnostics.push(explain::object_was_changed(
-                key,
-                &desired.namespace,
-                manager,
-                when,
-            ));
+            diagnostics.push(explain::object_was_changed(key, &desired.namespace, edit));
         }
     }
     let Some(world) = resource.configured.world() else {

@@ -2,12 +2,12 @@
 
 use super::gateway;
 use super::objects;
-use crate::azure::ids::{ClusterId, IdentityId, VaultId};
 use crate::framework::validate::{self, each, length_between, matches_each, one_of, text, unexpected};
 use crate::framework::{
     Attribute, AttributePath, Diagnostic, Nesting, Presence, Schema, Timeouts, Type, Value, duration,
     equality,
 };
+use crate::provider::ids::{cluster_id, identity_id, vault_id};
 use crate::tls::Host;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
@@ -298,7 +298,8 @@ fn access() -> Attribute {
                 "propagation_timeout",
                 Attribute::string(
                     OptionalComputed,
-                    "How long a new grant may take to have an effect, `1m` to `60m`. `10m` unless set.",
+                    "How long a new grant, or a role in a cluster made within the last half hour, may take to have an effect, \
+                     `1m` to `60m`. `10m` unless set.",
                 )
                 .default("10m")
                 .valid(text(
@@ -663,46 +664,6 @@ const MODES: &[&str] = &["ensure", "require", "ignore"];
 
 fn computed(description: &str) -> Attribute {
     Attribute::string(Computed, description)
-}
-
-fn cluster_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
-    let error = value.as_str().and_then(|text| ClusterId::parse(text).err());
-    error
-        .map(|error| invalid_id(&error.to_string(), "The AKS cluster's resource ID", path))
-        .into_iter()
-        .collect()
-}
-
-fn vault_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
-    let error = value.as_str().and_then(|text| VaultId::parse(text).err());
-    error
-        .map(|error| invalid_id(&error.to_string(), "The Key Vault's resource ID", path))
-        .into_iter()
-        .collect()
-}
-
-fn identity_id(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
-    let error = value.as_str().and_then(|text| IdentityId::parse(text).err());
-    error
-        .map(|error| {
-            invalid_id(
-                &error.to_string(),
-                "The user-assigned identity's resource ID",
-                path,
-            )
-        })
-        .into_iter()
-        .collect()
-}
-
-fn invalid_id(error: &str, wanted: &str, path: &AttributePath) -> Diagnostic {
-    Diagnostic::error(
-        "Resource ID is not valid",
-        format!("{wanted} is expected: {error}."),
-        format!("Correct {path}."),
-    )
-    .at(path.clone())
-    .code("KVTLS-E001")
 }
 
 pub(super) fn host(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {

@@ -10,6 +10,7 @@ use crate::azure::ids::ClientId;
 use crate::azure::{FederatedCredential, Role};
 use crate::binding::converge::{self, owned_objects};
 use crate::binding::desired::{Desired, Mode};
+use crate::binding::edit::{Edit, edit};
 use crate::binding::gateway::{self, Parent};
 use crate::binding::grant::{self, Grant, GrantKind};
 use crate::binding::manifests::{self, Facts};
@@ -21,7 +22,7 @@ use crate::binding::workload;
 use crate::framework::Value;
 use crate::framework::duration;
 use crate::framework::resource::Private;
-use crate::k8s::{ApiServer, ObjectRef, SECRET, ownership};
+use crate::k8s::{ApiServer, ObjectRef, SECRET};
 use crate::provider::operation::identity_value;
 
 /// What is kept beside the state. Losing it costs one update that changes nothing.
@@ -41,8 +42,8 @@ pub(super) struct Kept {
     pub(super) switched_addon_on: bool,
     /// What the server made of our last writes, where it changed them.
     pub(super) admitted: BTreeMap<String, serde_json::Value>,
-    /// Who changed an object last, and when, by `Kind/name`; only while it differs.
-    pub(super) editors: BTreeMap<String, (String, String)>,
+    /// Who changed what in an object, and when, by `Kind/name`; only while it differs.
+    pub(super) edits: BTreeMap<String, Edit>,
     /// From plan to apply: the targets that the plan showed.
     pub(super) announced: Vec<String>,
     /// From plan to apply: the unfinished creation that is resumed.
@@ -78,7 +79,7 @@ impl Kept {
             workload: serde_json::from_value(get("workload")).unwrap_or_default(),
             switched_addon_on: get("switched_addon_on").as_bool().unwrap_or_default(),
             admitted: serde_json::from_value(get("admitted")).unwrap_or_default(),
-            editors: serde_json::from_value(get("editors")).unwrap_or_default(),
+            edits: serde_json::from_value(get("edits")).unwrap_or_default(),
             announced: serde_json::from_value(get("announced")).unwrap_or_default(),
             resumes: get("resumes").as_str().map(str::to_owned),
             server: serde_json::from_value(get("server")).ok(),
@@ -95,7 +96,7 @@ impl Kept {
             ("workload", json!(self.workload)),
             ("switched_addon_on", json!(self.switched_addon_on.then_some(true))),
             ("admitted", json!(self.admitted)),
-            ("editors", json!(self.editors)),
+            ("edits", json!(self.edits)),
             ("announced", json!(self.announced)),
             ("resumes", json!(self.resumes)),
             ("server", json!(self.server)),
@@ -531,17 +532,16 @@ fn manifests(
     }
     let mut texts = BTreeMap::new();
     let instance = base.get("instance_id").as_str();
-    kept.editors.clear();
+    kept.edits.clear();
     for (key, wanted) in &wanted {
         match seen.objects.get(key) {
             Some(Seen::Known(Some(live))) => {
                 let mask = wanted.clone().unwrap_or_else(|| manifests::without_status(live));
                 let view = shown(live, &mask, kept.admitted.get(key));
-                if let (Some(wanted), Some(editor)) = (wanted, ownership::last_editor(live, ".spec"))
-                    && view != *wanted
+                if let Some(edit) = wanted.as_ref().and_then(|wanted| edit(live, &view, wanted))
                     && !kept.adopted.contains(key)
                 {
-                    kept.editors.insert(key.clone(), editor);
+                    kept.edits.insert(key.clone(), edit);
                 }
                 let text = yaml(&view);
                 let ours = manifests::annotation(live, manifests::INSTANCE) == instance;
