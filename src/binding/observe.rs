@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -565,7 +565,24 @@ async fn read_mounts(connected: &Connected, question: &Question, lost: &AtomicBo
         Err(error) => return told(Err(error), lost),
         Ok(pods) => names(pods),
     };
-    Seen::Known(mounts(&records, class, &own))
+    let mut mounts = mounts(&records, class, &own);
+    if question.whose_mounts {
+        // A record outlives its pod until the garbage collector comes to it: half a minute, where the driver is new.
+        let is_there = |mount: &Mount| {
+            let pod = POD.named(&question.namespace, &mount.pod);
+            let ours = mount.ours;
+            async move { Ok(ours || connected.kubernetes.get(&pod).await?.is_some()) }
+        };
+        let there = try_join_all(mounts.iter().map(is_there)).await;
+        match there {
+            Err(error) => return told(Err(error), lost),
+            Ok(there) => {
+                let mut there = there.into_iter();
+                mounts.retain(|_| there.next().unwrap_or(true));
+            }
+        }
+    }
+    Seen::Known(mounts)
 }
 
 /// The mounts of a SecretProviderClass among the driver's records.

@@ -414,6 +414,7 @@ impl Running {
             server_name: core.names.cluster_fqdn(&name),
             nodes: nodes.and_then(|nodes| usize::try_from(nodes).ok()).unwrap_or(1),
             kubelet: cluster.api.kubelet(),
+            managed: matches!(cluster.api, Plane::Real(_)),
             logs: cluster.logs.clone(),
             objects: objects.cloned().collect(),
             staged: source.get("staged").cloned().unwrap_or_default(),

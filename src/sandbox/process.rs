@@ -98,7 +98,7 @@ struct Serve {
     /// How many times as fast as real time the clock runs.
     #[arg(long, default_value_t = 1.0, value_parser = parse_rate)]
     rate: f64,
-    /// Which Kubernetes API the first cluster has: the one in this process, or kube-apiserver with etcd.
+    /// Which Kubernetes API the first cluster has: the one in this process, or kube-apiserver with its controllers and etcd.
     #[arg(long, default_value = "embedded")]
     control_plane: ControlPlaneKind,
     /// What vault names end with.
@@ -142,9 +142,10 @@ struct Env {
 
 #[derive(Args)]
 struct Control {
-    /// Where the files of the run are.
-    #[arg(long, default_value = ".kvtls-sandbox")]
-    dir: PathBuf,
+    /// Where the files of the run are; unless set, the sandbox of this environment (`KVTLS_SANDBOX`), then
+    /// `.kvtls-sandbox`.
+    #[arg(long)]
+    dir: Option<PathBuf>,
     /// GET, POST, PUT, PATCH or DELETE.
     method: String,
     /// Below `/sandbox`: `/clock`, `/faults/f1?wait=hit`.
@@ -410,13 +411,31 @@ fn running(dir: &Path) -> Result<(reqwest::Client, String), Failure> {
     let ready: Value =
         serde_json::from_str(&read("sandbox.json")?).map_err(|error| not_running(dir, &error.to_string()))?;
     let control = ready.get("control").and_then(Value::as_str).unwrap_or_default();
-    let authority = reqwest::Certificate::from_pem(read("ca.pem")?.as_bytes());
-    let client = authority.and_then(|authority| {
-        let client = reqwest::Client::builder();
-        client.tls_certs_only([authority]).no_proxy().build()
-    });
-    let client = client.map_err(|error| not_running(dir, &error.to_string()))?;
+    let client = client_of(&read("ca.pem")?).map_err(|error| not_running(dir, &error.to_string()))?;
     Ok((client, control.to_owned()))
+}
+
+/// The same of the sandbox that gave this process its environment; `None` if none did.
+fn surrounding() -> Option<Result<(reqwest::Client, String), Failure>> {
+    let variables = variables();
+    let control = variables.get("KVTLS_SANDBOX")?.trim_end_matches('/').to_owned();
+    let bundle = variables.get("SSL_CERT_FILE").map_or("", String::as_str);
+    let client = std::fs::read_to_string(bundle).map_err(|error| error.to_string());
+    let client = client.and_then(|pem| client_of(&pem).map_err(|error| error.to_string()));
+    Some(match client {
+        Ok(client) => Ok((client, control)),
+        Err(why) => {
+            let line =
+                format!("KVTLS_SANDBOX is set, and SSL_CERT_FILE ({bundle:?}) holds no authority: {why}");
+            Err(Failure::new(USAGE, line))
+        }
+    })
+}
+
+fn client_of(authorities: &str) -> reqwest::Result<reqwest::Client> {
+    let authorities = reqwest::Certificate::from_pem_bundle(authorities.as_bytes())?;
+    let client = reqwest::Client::builder();
+    client.tls_certs_only(authorities).no_proxy().build()
 }
 
 fn not_running(dir: &Path, why: &str) -> Failure {
@@ -425,7 +444,12 @@ fn not_running(dir: &Path, why: &str) -> Failure {
 
 /// curl for the control API.
 async fn control(arguments: Control) -> Result<u8, Failure> {
-    let (client, control) = running(&arguments.dir)?;
+    let dir = arguments.dir.as_deref();
+    let here = Path::new(".kvtls-sandbox");
+    let (client, control) = match (dir, surrounding()) {
+        (None, Some(surrounding)) => surrounding?,
+        (dir, _) => running(dir.unwrap_or(here))?,
+    };
     let method = reqwest::Method::from_bytes(arguments.method.to_ascii_uppercase().as_bytes())
         .map_err(|error| Failure::new(USAGE, format!("{}: {error}", arguments.method)))?;
     let path = arguments
@@ -436,7 +460,7 @@ async fn control(arguments: Control) -> Result<u8, Failure> {
     if let Some(body) = arguments.body {
         request = request.body(body);
     }
-    let lost = |error: reqwest::Error| not_running(&arguments.dir, &error.to_string());
+    let lost = |error: reqwest::Error| Failure::new(USAGE, format!("no sandbox runs at {control}: {error}"));
     let answer = request.send().await.map_err(lost)?;
     let is_good = answer.status().is_success();
     let text = answer.text().await.map_err(lost)?;

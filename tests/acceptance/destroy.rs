@@ -140,6 +140,27 @@ async fn s24_a_grant_that_others_may_need_stays_with_a_word() {
     }
 }
 
+/// The driver's record of a mount outlives its pod until the garbage collector comes to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s24_the_record_of_a_pod_that_is_gone_does_not_hold_a_binding() {
+    const RECORDS: &str =
+        "/apis/secrets-store.csi.x-k8s.io/v1/namespaces/default/secretproviderclasspodstatuses";
+    let world = World::start().await;
+    let terraform = world.quickstart();
+    terraform.apply().await.succeeds();
+    let record = json!({
+        "apiVersion": "secrets-store.csi.x-k8s.io/v1", "kind": "SecretProviderClassPodStatus",
+        "metadata": { "name": "gone-default-shop", "namespace": "default" },
+        "status": { "podName": "gone", "secretProviderClassName": "shop", "mounted": true },
+    });
+    let made = world
+        .kubernetes(Method::POST, RECORDS, Some(("application/json", &record)))
+        .await;
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    terraform.destroy().await.succeeds();
+    assert_eq!(world.inventory().await.ours.len(), 0);
+}
+
 /// A vault that somebody deleted is in nobody's way: not of a plan that changes nothing, and not of destroy.
 #[tokio::test(flavor = "multi_thread")]
 async fn s24_a_vault_that_is_gone_does_not_hold_a_binding() {

@@ -50,6 +50,17 @@ fn with_listener_sets() -> Value {
     json!({ "clusters": { CLUSTER: { "gateway_api": "1.5.1", "edges": edges } } })
 }
 
+/// Load balancers that publish host names.
+fn with_host_names() -> Value {
+    let edges = json!([
+        { "name": "nginx", "kind": "ingress", "class": "nginx", "controller": "k8s.io/ingress-nginx",
+            "address": "ingress.elb.example", "reachable": true },
+        { "name": "approuting-istio", "kind": "gateway", "class": "approuting-istio",
+            "controller": "istio.aks.azure.com/gateway-controller", "address": "gateway.elb.example", "reachable": true },
+    ]);
+    json!({ "clusters": { CLUSTER: { "edges": edges } } })
+}
+
 /// Somebody else's Gateway in namespace `infra`.
 pub(crate) async fn shared_gateway(world: &World, spec: Value) {
     let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "infra" } });
@@ -102,6 +113,25 @@ pub(crate) async fn thumbprint_at(world: &World, edge: &str) -> Value {
         .unwrap_or_default();
     let found = hosts.into_iter().find(|host| host["host"] == HOST);
     found.map_or(Value::Null, |host| host["thumbprint"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s19_a_published_host_name_is_asked_and_handed_out() {
+    let world = World::with(with_host_names()).await;
+    world.settle().await;
+    let both = quickstart_with(&format!("{}\n  {}", ingress(), own_gateway()));
+    let terraform = Terraform::new(&world.deployer, &both);
+    terraform.apply().await.succeeds();
+    let state = terraform.state(SHOP).await.expect("the shop");
+    assert_eq!(state["status"]["phase"], "served", "{state:#}");
+    let addresses = json!({ "ingress": "ingress.elb.example", "gateway": "gateway.elb.example" });
+    assert_eq!(state["addresses"], addresses, "{state:#}");
+    let gateway = world
+        .kubernetes(Method::GET, &format!("{GATEWAYS}/shop"), None)
+        .await;
+    let published = json!([{ "type": "Hostname", "value": "gateway.elb.example" }]);
+    assert_eq!(gateway.body["status"]["addresses"], published);
+    terraform.plan_is_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

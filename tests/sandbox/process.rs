@@ -92,6 +92,21 @@ fn run_exits_as_its_command_does_and_gives_it_the_environment() {
 }
 
 #[test]
+fn control_finds_the_sandbox_that_gave_it_its_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        "cd / && {} control GET /clock",
+        env!("CARGO_BIN_EXE_kvtls-sandbox")
+    );
+    let mut command = sandbox();
+    command.args(["run", "--dir"]).arg(dir.path());
+    command.args(["--", "sh", "-c", &script]);
+    let (code, stdout, stderr) = ended(&mut command);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("\"now\""), "{stdout}");
+}
+
+#[test]
 fn env_speaks_for_another_principal_of_a_running_sandbox() {
     let dir = tempfile::tempdir().unwrap();
     let (mut child, _) = serve(dir.path());

@@ -10,7 +10,6 @@
 //! | `~ only WORD` | only lines with this word are compared |
 //! | `~ fields` | of an explanation, only what is no prose |
 //! | `~ known WORDS` | the embedded API is known to answer differently, and has to |
-//! | `~ embedded WORDS` | is not played on a real API, for this reason |
 //!
 //! They are recorded on a real kube-apiserver: `UPDATE_EXPECT=1 cargo control-plane transcripts`.
 
@@ -130,9 +129,6 @@ impl Player<'_> {
     async fn play(&mut self, title: &str, step: &mut Step, update: bool) {
         if step.note("settle").is_some() {
             self.world.settle(PATIENCE).await.unwrap();
-        }
-        if step.note("embedded").is_some() && self.kind == ControlPlaneKind::Real {
-            return;
         }
         let output = self.run(step).await;
         self.played += 1;

@@ -54,6 +54,7 @@ pub(crate) use self::staged::MOUNT_ERRORS;
 use self::staged::Stage;
 use self::transport::{Peer, Transport, TransportError, roots_of, tls_settings};
 use self::vault_provider::{VaultProvider, Vaults};
+use self::workloads::awaited::awaited;
 use self::workloads::daemon_sets::DaemonSets;
 use self::workloads::deployments::Deployments;
 use self::workloads::endpoints::Endpoints;
@@ -89,6 +90,8 @@ pub(crate) struct ActorSettings {
     pub(crate) nodes: usize,
     /// Where their kubelet answers, if the API asks it.
     pub(crate) kubelet: Option<SocketAddr>,
+    /// Whether a real controller manager runs.
+    pub(crate) managed: bool,
     /// What their containers say.
     pub(crate) logs: ContainerLogs,
     /// The nodes' IMDS, `http://127.0.0.1:P/clusters/NAME`.
@@ -115,6 +118,7 @@ struct Cluster {
     ca_pem: String,
     nodes: usize,
     kubelet: Option<SocketAddr>,
+    managed: bool,
     logs: ContainerLogs,
     clock: Clock,
     lags: Lags,
@@ -176,6 +180,7 @@ impl Actors {
             ca_pem: settings.ca_pem.clone(),
             nodes: settings.nodes,
             kubelet: settings.kubelet,
+            managed: settings.managed,
             logs: settings.logs.clone(),
             clock: settings.clock.clone(),
             lags: settings.lags.clone(),
@@ -289,6 +294,9 @@ impl Actors {
         if !self.noticed.is(&self.addon.borrow()) && busy.is_empty() {
             busy.push("addon".to_owned());
         }
+        if self.cluster.managed && busy.is_empty() {
+            busy.extend(awaited(&self.cluster.cache));
+        }
         busy
     }
 }
@@ -332,15 +340,17 @@ fn launch(
         cluster.spawn(reflector::reflect(kind, Arc::clone(&observer), cache, bell));
     }
 
-    let manager = client(&format!("kube-controller-manager/{kubernetes}"), "workloads");
-    let shared = || (Arc::clone(cluster), Arc::clone(&manager));
     let mut starts = Starts::new(cluster);
-    starts.add(shared(), Namespaces::new);
-    starts.add(shared(), Deployments::new);
-    starts.add(shared(), ReplicaSets::new);
-    starts.add(shared(), DaemonSets::new);
-    starts.add(shared(), Endpoints::new);
-    starts.add(shared(), Garbage::new);
+    if !settings.managed {
+        let manager = client(&format!("kube-controller-manager/{kubernetes}"), "workloads");
+        let shared = || (Arc::clone(cluster), Arc::clone(&manager));
+        starts.add(shared(), Namespaces::new);
+        starts.add(shared(), Deployments::new);
+        starts.add(shared(), ReplicaSets::new);
+        starts.add(shared(), DaemonSets::new);
+        starts.add(shared(), Endpoints::new);
+        starts.add(shared(), Garbage::new);
+    }
     let scheduler = client(&format!("kube-scheduler/{kubernetes}"), "kubelet");
     starts.add((Arc::clone(cluster), scheduler), Scheduler::new);
 

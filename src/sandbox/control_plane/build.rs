@@ -14,10 +14,19 @@ pub(crate) const VERSION: &str = "v1.34.2";
 const MODULE: &str = include_str!("../../../tests/control_plane/go.mod");
 const SUMS: &str = include_str!("../../../tests/control_plane/go.sum");
 
-/// What is built: the program, and its package.
-const PROGRAMS: &[(&str, &str)] = &[
-    ("etcd", "go.etcd.io/etcd/server/v3"),
-    ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+/// What is built: the program, how its compiler names it, and its package.
+const PROGRAMS: &[(&str, &str, &str)] = &[
+    ("etcd", "server", "go.etcd.io/etcd/server/v3"),
+    (
+        "kube-apiserver",
+        "kube-apiserver",
+        "k8s.io/kubernetes/cmd/kube-apiserver",
+    ),
+    (
+        "kube-controller-manager",
+        "kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+    ),
 ];
 
 /// The file that says what the programs were built from.
@@ -28,8 +37,8 @@ const STAMP: &str = "built-from";
 pub(crate) enum BuildError {
     /// Nobody has built them.
     #[error(
-        "kube-apiserver and etcd are not built: run `cargo sandbox control-plane build` (once, about four minutes on two \
-         cores; needs Go 1.24 or newer on PATH), or set KVTLS_SKIP_CONTROL_PLANE=1 to leave out what needs them"
+        "kube-apiserver, kube-controller-manager and etcd are not built: run `cargo sandbox control-plane build` (once, \
+         about six minutes on two cores; needs Go 1.24 or newer on PATH), or set KVTLS_SKIP_CONTROL_PLANE=1 to leave out what needs them"
     )]
     Missing,
     /// There is no compiler.
@@ -39,8 +48,8 @@ pub(crate) enum BuildError {
     )]
     NoGo,
     /// The compiler did not succeed; its words are on stderr.
-    #[error("`go build {0}` failed")]
-    Failed(&'static str),
+    #[error("`go build` failed")]
+    Failed,
     /// A file.
     #[error("{}: {source}", .path.display())]
     Io {
@@ -67,7 +76,9 @@ pub(crate) fn folder() -> PathBuf {
 /// When they are not built, or from another recipe.
 pub(crate) fn built() -> Result<PathBuf, BuildError> {
     let folder = folder();
-    let whole = PROGRAMS.iter().all(|(program, _)| folder.join(program).is_file());
+    let whole = PROGRAMS
+        .iter()
+        .all(|(program, ..)| folder.join(program).is_file());
     let stamp = fs::read_to_string(folder.join(STAMP)).unwrap_or_default();
     // Any compiler will do for running; whoever builds compares it, too.
     let same = stamp.lines().next() == Some(recipe().as_str());
@@ -107,31 +118,38 @@ pub(crate) fn build(say: impl Fn(&str)) -> Result<PathBuf, BuildError> {
         let file = module.join(name);
         fs::write(&file, content).map_err(failed(&file))?;
     }
-    for &(program, package) in PROGRAMS {
-        say(&format!("building {program} with {compiler}"));
-        let status = Command::new("go")
-            .current_dir(&module)
-            .args([
-                "build",
-                "-mod=readonly",
-                "-buildvcs=false",
-                "-trimpath",
-                "-ldflags",
-                &linked(),
-                "-o",
-            ])
-            .arg(folder.join(program))
-            .arg(package)
-            // Settings of this machine that are meant for other modules.
-            .env("GOFLAGS", "")
-            .env("GOWORK", "off")
-            .env("CGO_ENABLED", "0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status();
-        if !status.map_err(failed(&module))?.success() {
-            return Err(BuildError::Failed(package));
-        }
+    // Beside the programs: whoever runs those that are there keeps them.
+    let fresh = folder.join("fresh");
+    fs::create_dir_all(&fresh).map_err(failed(&fresh))?;
+    let names: Vec<_> = PROGRAMS.iter().map(|(program, ..)| *program).collect();
+    say(&format!("building {} with {compiler}", names.join(", ")));
+    // All at once: what they have in common is compiled beside what they have not.
+    let status = Command::new("go")
+        .current_dir(&module)
+        .args([
+            "build",
+            "-mod=readonly",
+            "-buildvcs=false",
+            "-trimpath",
+            "-ldflags",
+        ])
+        .arg(linked())
+        .arg("-o")
+        .arg(&fresh)
+        .args(PROGRAMS.iter().map(|(.., package)| package))
+        // Settings of this machine that are meant for other modules.
+        .env("GOFLAGS", "")
+        .env("GOWORK", "off")
+        .env("CGO_ENABLED", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    if !status.map_err(failed(&module))?.success() {
+        return Err(BuildError::Failed);
+    }
+    for (program, compiled, _) in PROGRAMS {
+        let file = folder.join(program);
+        fs::rename(fresh.join(compiled), &file).map_err(failed(&file))?;
     }
     let stamp = folder.join(STAMP);
     fs::write(&stamp, format!("{}\n{compiler}\n", recipe())).map_err(failed(&stamp))?;
@@ -157,7 +175,7 @@ fn recipe() -> String {
     let linked = linked();
     let programs = PROGRAMS
         .iter()
-        .flat_map(|(program, package)| [*program, *package]);
+        .flat_map(|(program, _, package)| [*program, *package]);
     let all: Vec<_> = [MODULE, SUMS, &linked].into_iter().chain(programs).collect();
     super::super::journal::hash(all.join("\n").as_bytes())
 }

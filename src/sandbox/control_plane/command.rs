@@ -12,7 +12,7 @@ use super::build::{self, BuildError};
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Task {
-    /// Builds etcd and kube-apiserver, if they are not there.
+    /// Builds the programs, if they are not there.
     Build,
     /// Prints the folder that holds them.
     Path,
@@ -108,7 +108,7 @@ fn test(more: &[OsString], process: &BTreeMap<String, String>) -> Result<Perform
         let status = Command::new(cargo)
             .args(["test", "--locked", "--manifest-path"])
             .arg(format!("{folder}/Cargo.toml"))
-            // Each thread keeps a kube-apiserver of 300 MB, and a core, busy.
+            // Each thread keeps a control plane of 400 MB, and a core, busy.
             .args(["--test", tier, "--", "--test-threads", "3"])
             .args(arguments)
             .env(REAL, "real")

@@ -1,4 +1,5 @@
-//! A real control plane: etcd and kube-apiserver, built from Go modules, in the place of the embedded API.
+//! A real control plane: etcd, kube-apiserver and kube-controller-manager, built from Go modules, in the place of the
+//! embedded API and of the actors that play its controllers.
 //!
 //! What a client sees stays one chain: the kubeconfig leads to the sandbox's port, where faults and the journal are,
 //! and from there to kube-apiserver ([`chain`]). It asks back about Entra tokens, Azure's roles, admission and pods ([`hooks`]). The world's own
@@ -46,7 +47,7 @@ pub enum ControlPlaneKind {
     /// The one in this process.
     #[default]
     Embedded,
-    /// kube-apiserver and etcd.
+    /// kube-apiserver, kube-controller-manager and etcd.
     Real,
     /// The same, of a world of this process that has ended if there is one: for tests, which have many worlds.
     #[value(skip)]
@@ -77,7 +78,7 @@ pub(crate) struct ControlPlaneSettings {
     pub(crate) now: OffsetDateTime,
 }
 
-/// How many pairs of programs wait for another world: each takes 300 MB.
+/// How many sets of programs wait for another world: each takes 400 MB.
 const WAITING: usize = 2;
 /// How long a world that has ended may still be answered.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -85,7 +86,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Programs whose world has ended, with the requests of it that are still answered. They end with this process.
 static IDLE: Mutex<Vec<(Programs, TaskTracker)>> = Mutex::new(Vec::new());
 
-/// A running etcd and kube-apiserver, of one world.
+/// The running programs, of one world.
 pub(crate) struct ControlPlane {
     chain: Chain,
     hooks: Arc<Hooks>,
@@ -102,7 +103,7 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts etcd and kube-apiserver, or takes those of a world that has ended; ready when this returns.
+    /// Starts the programs, or takes those of a world that has ended; ready when this returns.
     ///
     /// # Errors
     /// Words to show: what is missing, or the last lines of a program that ended.

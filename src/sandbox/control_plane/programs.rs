@@ -1,9 +1,8 @@
-//! etcd and kube-apiserver as they run, without a world.
+//! etcd, kube-apiserver and kube-controller-manager as they run, without a world.
 //!
 //! Worlds of one process may have them one after another: what a world left in etcd is taken back before the next one
 //! begins ([`Programs::clean`]), which takes a moment instead of the seconds of a start.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -11,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use time::OffsetDateTime;
 
 use super::build;
@@ -26,7 +27,7 @@ use crate::sandbox::kubernetes::{AccountKey, ISSUER};
 
 /// The first port of a block that a real control plane uses.
 const PORTS: u16 = 80;
-/// How long kube-apiserver may take until it is ready; two to four seconds are usual.
+/// How long a program may take until it is ready; two to four seconds are usual.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often it is asked.
 const BREATH: Duration = Duration::from_millis(50);
@@ -47,7 +48,7 @@ pub(super) struct Start<'a> {
     pub(super) now: OffsetDateTime,
 }
 
-/// A running etcd and kube-apiserver.
+/// They run.
 pub(super) struct Programs {
     /// Where the API server answers.
     pub(super) address: SocketAddr,
@@ -109,7 +110,7 @@ impl Programs {
             Authority::new("kvtls-sandbox-control-plane", start.now).map_err(|error| text(&error))?;
         let hooks_tls = tls::cluster(&authority, "kubelet").map_err(|error| text(&error))?;
         let [api, etcd, peers] = free_ports(start.ports)?;
-        let proxy = files(start, &authority, &accounts, kubelet).map_err(|error| error.to_string())?;
+        let proxy = files(start, &authority, &accounts, [kubelet, api]).map_err(|error| error.to_string())?;
         let run = |program: &str, arguments: Vec<String>| {
             Child::start(&built.join(program), &arguments, folder)
                 .map_err(|error| format!("{program}: {error}"))
@@ -131,8 +132,11 @@ impl Programs {
             running: vec![api_runs, etcd_runs],
         };
         let chain = programs.chain();
-        programs.ready(&chain).await?;
-        aggregate_roles(&chain).await;
+        programs.ready(&chain, Beginner::Api).await?;
+        // It does not wait long for an API server that is not there.
+        let manager = run("kube-controller-manager", manager_arguments(folder))?;
+        programs.running.insert(0, manager);
+        programs.ready(&chain, Beginner::Controllers).await?;
         programs.beginning = Beginning {
             content: programs.store.content().await?,
             groups: groups(&chain).await,
@@ -164,17 +168,10 @@ impl Programs {
         true
     }
 
-    /// Waits until the API server is ready and has its first namespaces, which it makes by itself.
-    async fn ready(&self, chain: &Chain) -> Result<(), String> {
+    /// Waits until what this one makes by itself is there.
+    async fn ready(&self, chain: &Chain, beginner: Beginner) -> Result<(), String> {
         let began = Instant::now();
-        loop {
-            let mut ready = true;
-            for path in FIRST {
-                ready = ready && chain.ask(Method::GET, path).await.0.is_success();
-            }
-            if ready {
-                return Ok(());
-            }
+        while !beginner.has_begun(chain).await {
             let ended = self.running.iter().find(|program| program.has_ended());
             if let Some(program) = ended {
                 return Err(format!(
@@ -189,12 +186,13 @@ impl Programs {
                     .map(|program| program.last_words(LAST_WORDS))
                     .collect();
                 return Err(format!(
-                    "kube-apiserver is not ready after {PATIENCE:?}:\n{}",
+                    "the {beginner:?} of the control plane is not ready after {PATIENCE:?}:\n{}",
                     words.join("\n")
                 ));
             }
             tokio::time::sleep(BREATH).await;
         }
+        Ok(())
     }
 }
 
@@ -219,6 +217,88 @@ const FIRST: &[&str] = &[
     "/api/v1/namespaces/default/services/kubernetes",
 ];
 
+/// The controllers that run, with the service account of each in `kube-system`, which it makes at its start. Those of
+/// nodes are not among them: nodes here send no heartbeats, and have no cloud.
+const CONTROLLERS: &[(&str, &str)] = &[
+    (
+        "clusterrole-aggregation-controller",
+        "clusterrole-aggregation-controller",
+    ),
+    ("cronjob-controller", "cronjob-controller"),
+    ("daemonset-controller", "daemon-set-controller"),
+    ("deployment-controller", "deployment-controller"),
+    ("disruption-controller", "disruption-controller"),
+    ("endpoints-controller", "endpoint-controller"),
+    ("endpointslice-controller", "endpointslice-controller"),
+    ("garbage-collector-controller", "generic-garbage-collector"),
+    ("job-controller", "job-controller"),
+    ("namespace-controller", "namespace-controller"),
+    ("replicaset-controller", "replicaset-controller"),
+    ("resourcequota-controller", "resourcequota-controller"),
+    (
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+    ),
+    ("serviceaccount-controller", "service-account-controller"),
+    ("statefulset-controller", "statefulset-controller"),
+];
+
+/// Who makes what is there before a world is.
+#[derive(Clone, Copy, Debug)]
+enum Beginner {
+    Api,
+    Controllers,
+}
+
+impl Beginner {
+    async fn has_begun(self, chain: &Chain) -> bool {
+        match self {
+            Self::Api => all(chain, FIRST.iter().copied().map(str::to_owned).collect()).await,
+            Self::Controllers => all(chain, furniture()).await && has_whole_roles(chain).await,
+        }
+    }
+}
+
+/// Whether the API has all of this.
+async fn all(chain: &Chain, paths: Vec<String>) -> bool {
+    for path in paths {
+        if !chain.ask(Method::GET, &path).await.0.is_success() {
+            return false;
+        }
+    }
+    true
+}
+
+/// What the controllers make before anybody makes anything, but for the roles.
+fn furniture() -> Vec<String> {
+    let space = |name: &str| format!("/api/v1/namespaces/{name}");
+    let account = |name: &str, account: &str| format!("{}/serviceaccounts/{account}", space(name));
+    let mut paths: Vec<_> = CONTROLLERS
+        .iter()
+        .map(|(_, own)| account("kube-system", own))
+        .collect();
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        paths.push(account(name, "default"));
+        paths.push(format!("{}/configmaps/kube-root-ca.crt", space(name)));
+    }
+    paths
+}
+
+/// Whether the roles that are made of others are: what `view` allows `edit` does, too, and `admin` all of that.
+async fn has_whole_roles(chain: &Chain) -> bool {
+    let mut lower = Vec::new();
+    for role in ["view", "edit", "admin"] {
+        let path = format!("/apis/rbac.authorization.k8s.io/v1/clusterroles/{role}");
+        let (_, role) = chain.ask(Method::GET, &path).await;
+        let rules = role["rules"].as_array().cloned().unwrap_or_default();
+        if rules.is_empty() || !lower.iter().all(|rule| rules.contains(rule)) {
+            return false;
+        }
+        lower = rules;
+    }
+    true
+}
+
 /// The API groups there are.
 async fn groups(chain: &Chain) -> Vec<String> {
     let (_, list) = chain.ask(Method::GET, "/apis").await;
@@ -227,39 +307,6 @@ async fn groups(chain: &Chain) -> Vec<String> {
     let mut names: Vec<_> = names.map(str::to_owned).collect();
     names.sort_unstable();
     names
-}
-
-/// Fills the roles that are made of others, as a controller of every cluster does: without it `view`, `edit` and
-/// `admin` allow nothing. Roles that come later are not followed.
-async fn aggregate_roles(chain: &Chain) {
-    const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
-    let (_, list) = chain.ask(Method::GET, ROLES).await;
-    let roles = list["items"].as_array().cloned().unwrap_or_default();
-    let mut gathered = BTreeMap::<&str, Vec<Value>>::new();
-    // The selectors of these three name one label each, and `admin` selects what `edit` is made of.
-    for target in ["view", "edit", "admin"] {
-        let label = format!("rbac.authorization.k8s.io/aggregate-to-{target}");
-        let chosen = roles
-            .iter()
-            .filter(|role| role["metadata"]["labels"][&label] == "true");
-        let mut rules = Vec::new();
-        for role in chosen {
-            let name = role["metadata"]["name"].as_str().unwrap_or_default();
-            match gathered.get(name) {
-                Some(earlier) => rules.extend(earlier.iter().cloned()),
-                None => rules.extend(role["rules"].as_array().cloned().unwrap_or_default()),
-            }
-        }
-        let patch = json!({"rules": rules});
-        let path = format!("{ROLES}/{target}?fieldManager=kube-controller-manager");
-        let (status, _) = chain
-            .send(Method::PATCH, &path, "application/merge-patch+json", &patch)
-            .await;
-        if !status.is_success() {
-            tracing::error!(target, %status, "a role could not be put together");
-        }
-        gathered.insert(target, rules);
-    }
 }
 
 /// Ports for API server, etcd and etcd's peers. Where the system chooses, they are free now and may be taken when the
@@ -276,7 +323,7 @@ fn files(
     start: &Start<'_>,
     authority: &Authority,
     accounts: &AccountKey,
-    kubelet: u16,
+    [kubelet, api]: [u16; 2],
 ) -> Result<Arc<rustls::ClientConfig>, Box<dyn std::error::Error>> {
     let write = |name: &str, content: &str| fs::write(start.folder.join(name), content);
     write("ca.pem", authority.pem())?;
@@ -296,6 +343,19 @@ fn files(
     let (private, public) = accounts.pem().ok_or("no randomness for a key")?;
     write("service-accounts.key", &private)?;
     write("service-accounts.pub", &public)?;
+    let manager = authority.client_certificate("system:kube-controller-manager", &[])?;
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "sandbox",
+        "clusters": [{"name": "sandbox", "cluster": {
+            "server": format!("https://127.0.0.1:{api}"), "certificate-authority": start.folder.join("ca.pem"),
+        }}],
+        "contexts": [{"name": "sandbox", "context": {"cluster": "sandbox", "user": "kube-controller-manager"}}],
+        "users": [{"name": "kube-controller-manager", "user": {
+            "client-certificate-data": STANDARD.encode(&manager.certificate_pem),
+            "client-key-data": STANDARD.encode(&manager.key_pem),
+        }}],
+    });
+    write("kube-controller-manager.json", &config.to_string())?;
     for hook in ["authenticate", "authorize"] {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "sandbox",
@@ -391,5 +451,23 @@ fn apiserver_arguments(start: &Start<'_>, port: u16, etcd: u16) -> Vec<String> {
         // Ours to judge: only the request itself is limited, as in the embedded API.
         "--max-requests-inflight=0".to_owned(),
         "--max-mutating-requests-inflight=0".to_owned(),
+    ]
+}
+
+fn manager_arguments(folder: &Path) -> Vec<String> {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let controllers: Vec<_> = CONTROLLERS.iter().map(|(name, _)| *name).collect();
+    vec![
+        format!("--kubeconfig={}", file("kube-controller-manager.json")),
+        format!("--controllers={}", controllers.join(",")),
+        // Each controller under the role that Kubernetes has for it.
+        "--use-service-account-credentials=true".to_owned(),
+        format!("--root-ca-file={}", file("ca.pem")),
+        // Nobody competes with it, and nobody asks it anything.
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+        // The clock of a world runs faster than its own.
+        "--kube-api-qps=1000".to_owned(),
+        "--kube-api-burst=1000".to_owned(),
     ]
 }

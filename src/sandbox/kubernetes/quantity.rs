@@ -57,6 +57,20 @@ pub(super) fn canonical(text: &str) -> Option<String> {
     ))
 }
 
+/// What a quantity in its canonical form amounts to, in nanos; `None` for one with an exponent.
+pub(super) fn amount(text: &str) -> Option<i128> {
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '-'))
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let number = number.parse::<i128>().ok()?;
+    let is = |(name, _): &&(&str, i128)| *name == suffix;
+    match BINARY.iter().find(is) {
+        Some((_, factor)) => number.checked_mul(*factor)?.checked_mul(NANOS),
+        None => number.checked_mul(DECIMAL.iter().find(is)?.1),
+    }
+}
+
 /// A decimal number in nanos.
 fn nanos(number: &str) -> Option<i128> {
     let (negative, number) = match number.strip_prefix('-') {

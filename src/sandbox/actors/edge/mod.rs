@@ -48,6 +48,7 @@ pub(super) struct Edge {
     pub(super) class: String,
     pub(super) controller: String,
     pub(super) is_default: bool,
+    /// What it publishes: an IP address, or a host name as load balancers of other clouds do.
     pub(super) address: String,
     /// Where it really listens; nowhere if no port was free.
     pub(super) socket: Option<SocketAddr>,
@@ -141,15 +142,17 @@ impl Edges {
         self.lock().push(Arc::new(edge));
     }
 
-    /// Where a host of some rule is served: by the first edge that claims it.
+    /// Where a host is served: by the first edge that claims it for some rule, or whose published address it is.
     pub(crate) fn by_host(&self, host: &str) -> Option<SocketAddr> {
         let host = host.to_lowercase();
         let edges = self.lock();
-        let claims = edges.iter().filter(|edge| edge.served().plan.claims(&host));
+        let claims = edges
+            .iter()
+            .filter(|edge| edge.served().plan.claims(&host) || edge.address.eq_ignore_ascii_case(&host));
         claims.filter_map(|edge| edge.socket).next()
     }
 
-    /// Where an edge's published address is served.
+    /// Where an edge's published IP address is served.
     pub(crate) fn by_address(&self, ip: IpAddr) -> Option<SocketAddr> {
         let edges = self.lock();
         let edge = edges
@@ -218,6 +221,11 @@ impl Edges {
 }
 
 impl Edge {
+    /// Whether what it publishes is an IP address.
+    pub(super) fn publishes_ip(&self) -> bool {
+        self.address.parse::<IpAddr>().is_ok()
+    }
+
     pub(super) fn is_gateway(&self) -> bool {
         self.profile == Profile::Envoy
     }

@@ -1,6 +1,7 @@
 //! What Gateway API's objects come to: which listeners are served with which certificate, which routes hang on them,
 //! and what is to be said about each. Pure.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -508,7 +509,10 @@ impl Judge<'_> {
                 .address
                 .filter(|_| usable)
                 .iter()
-                .map(|address| json!({"type": "IPAddress", "value": address}))
+                .map(|address| {
+                    let is_ip = address.parse::<IpAddr>().is_ok();
+                    json!({"type": if is_ip { "IPAddress" } else { "Hostname" }, "value": address})
+                })
                 .collect();
             let mut status = json!({"conditions": conditions, "addresses": addresses,
                 "listeners": self.listener_statuses(&own, gateway)});

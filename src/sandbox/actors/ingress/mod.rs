@@ -180,7 +180,12 @@ impl Ingresses {
         }
         let publish = self.edge.settings.borrow().publish_address;
         let wanted = if publish {
-            json!([{"ip": self.edge.address}])
+            let kind = if self.edge.publishes_ip() {
+                "ip"
+            } else {
+                "hostname"
+            };
+            json!([{kind: self.edge.address}])
         } else {
             Value::Null
         };

@@ -115,7 +115,7 @@ impl DaemonSets {
     }
 }
 
-fn takes(node: &Value, set: &Value) -> bool {
+pub(super) fn takes(node: &Value, set: &Value) -> bool {
     let spec = &set["spec"]["template"]["spec"];
     includes(at(node, "/metadata/labels"), at(spec, "/nodeSelector"))
         && tolerates(node, list(spec, "/tolerations"))

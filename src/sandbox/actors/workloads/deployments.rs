@@ -89,7 +89,7 @@ impl Deployments {
                     .client
                     .create(Kind::ReplicaSet, namespace(deployment), set)
                     .await?;
-                self.scaled(deployment, &made, "up", size).await?;
+                self.scaled(deployment, &made, 0, size).await?;
                 (made, true)
             }
         };
@@ -130,21 +130,15 @@ impl Deployments {
     }
 
     async fn scale(&self, deployment: &Value, set: &Value, size: usize) -> Result<Arc<Value>, ApiError> {
-        let direction = if size > count(set).wanted { "up" } else { "down" };
         let patch = json!({"spec": {"replicas": size}});
         let scaled = self.client.merge(Kind::ReplicaSet, set, &patch).await?;
-        self.scaled(deployment, &scaled, direction, size).await?;
+        self.scaled(deployment, &scaled, count(set).wanted, size).await?;
         Ok(scaled)
     }
 
-    async fn scaled(
-        &self,
-        deployment: &Value,
-        set: &Value,
-        direction: &str,
-        size: usize,
-    ) -> Result<(), ApiError> {
-        let message = format!("Scaled {direction} replica set {} to {size}", name(set));
+    async fn scaled(&self, deployment: &Value, set: &Value, from: usize, to: usize) -> Result<(), ApiError> {
+        let direction = if to > from { "up" } else { "down" };
+        let message = format!("Scaled {direction} replica set {} from {from} to {to}", name(set));
         self.events
             .normal(Kind::Deployment, deployment, "ScalingReplicaSet", &message)
             .await
@@ -311,18 +305,18 @@ fn flag_paused(deployment: &Value) -> bool {
     at(deployment, "/spec/paused") == true
 }
 
-fn revision(set: &Value) -> u64 {
+pub(super) fn revision(set: &Value) -> u64 {
     at(set, "/metadata/annotations")[REVISION]
         .as_str()
         .and_then(|text| text.parse().ok())
         .unwrap_or(0)
 }
 
-fn number(object: &Value, pointer: &str) -> usize {
+pub(super) fn number(object: &Value, pointer: &str) -> usize {
     int(object, pointer).map_or(0, |count| usize::try_from(count).unwrap_or(0))
 }
 
-fn count(set: &Value) -> Count {
+pub(super) fn count(set: &Value) -> Count {
     Count {
         wanted: number(set, "/spec/replicas"),
         present: number(set, "/status/replicas"),

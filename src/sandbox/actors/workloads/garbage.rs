@@ -16,12 +16,12 @@ use crate::sandbox::actors::objects::{
 use crate::sandbox::actors::pulse::{Actor, Next, Outcome};
 
 /// An owner that waits for its dependents.
-const FOREGROUND: &str = "foregroundDeletion";
+pub(super) const FOREGROUND: &str = "foregroundDeletion";
 /// An owner that lets its dependents go.
-const ORPHAN: &str = "orphan";
+pub(super) const ORPHAN: &str = "orphan";
 
 /// The kinds that own or are owned here.
-const KINDS: [Kind; 18] = [
+pub(super) const KINDS: [Kind; 18] = [
     Kind::Pod,
     Kind::Service,
     Kind::Secret,

@@ -1,7 +1,9 @@
 //! What the controller manager does, as far as Deployments, `DaemonSets`, Services, namespaces and ownership go.
 //!
-//! Each controller is an actor of its own, so that one that cannot proceed does not hold up the others.
+//! Each controller is an actor of its own, so that one that cannot proceed does not hold up the others. Where a real
+//! controller manager runs, none of them does, and [`awaited`] says what it has still to do.
 
+pub(super) mod awaited;
 pub(super) mod daemon_sets;
 pub(super) mod deployments;
 pub(super) mod endpoints;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::names::{LABEL, SUBDOMAIN, check_labels, is_label};
 use super::{immutable, selects};
+use crate::sandbox::kubernetes::quantity;
 use crate::sandbox::kubernetes::refusal::Cause;
 use crate::sandbox::kubernetes::store::{at, text_at};
 
@@ -189,6 +190,7 @@ fn check_container(
             ));
         }
     }
+    check_resources(&container["resources"], &format!("{path}.resources"), causes);
     for (at, port) in container
         .get("ports")
         .and_then(Value::as_array)
@@ -203,6 +205,25 @@ fn check_container(
                 &port["containerPort"],
                 super::network::PORT_RANGE,
             ));
+        }
+    }
+}
+
+/// No container may ask for more than it is allowed to use.
+fn check_resources(resources: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let amount = |value: &Value| value.as_str().and_then(quantity::amount);
+    let requests = resources.get("requests").and_then(Value::as_object);
+    for (name, wanted) in requests.into_iter().flatten() {
+        let Some(limit) = at(resources, &["limits", name]) else {
+            continue;
+        };
+        if amount(wanted)
+            .zip(amount(limit))
+            .is_some_and(|(wanted, limit)| wanted > limit)
+        {
+            let limit = limit.as_str().unwrap_or_default();
+            let why = format!("must be less than or equal to {name} limit of {limit}");
+            causes.push(Cause::invalid(format!("{path}.requests"), wanted, why));
         }
     }
 }
