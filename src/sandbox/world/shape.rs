@@ -163,6 +163,7 @@ const CLUSTER: Shape = Object(&[
     fixed("unreachable", Bool),
     fixed("oidc", Bool),
     fixed("workload_identity", Bool),
+    fixed("age", Shape::Moment),
     fixed("nodes", Count),
     fixed("driver", Word(&["1.5.6", "1.6.0", "1.6.1"])),
     fixed("gateway_api", Nullable(&Word(&["1.3.0", "1.5.1"]))),

@@ -220,6 +220,7 @@ impl Rig {
             addon: addon_states,
             objects: Vec::new(),
             staged: Value::Null,
+            managed: false,
         });
         let rig = Self {
             clock,
