@@ -414,7 +414,7 @@ impl Running {
             server_name: core.names.cluster_fqdn(&name),
             nodes: nodes.and_then(|nodes| usize::try_from(nodes).ok()).unwrap_or(1),
             kubelet: cluster.api.kubelet(),
-            managed: matches!(cluster.api, Plane::Real(_)),
+            managed: self.is_real(&name) && self.settings.control_plane == ControlPlaneKind::Real,
             logs: cluster.logs.clone(),
             objects: objects.cloned().collect(),
             staged: source.get("staged").cloned().unwrap_or_default(),

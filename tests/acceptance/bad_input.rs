@@ -41,6 +41,15 @@ const CONTRADICTIONS: &[Row] = &[
         &[],
     ),
     (
+        r#"name         = "shop""#,
+        "name = \"shop\"\n  sync = { resources = { cpu_request = \"50m\" } }",
+        "sync",
+        &[
+            "sync.resources.cpu_request is 50m, and cpu_limit is 20m",
+            "KVTLS-E002",
+        ],
+    ),
+    (
         r#"host = "myapp.example.com""#,
         r#"host = "https://myapp.example.com""#,
         "rules",

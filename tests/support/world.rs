@@ -427,12 +427,14 @@ async fn open(dir: &Path, members: Value) -> Sandbox {
     sandbox
 }
 
-/// `KVTLS_CONTROL_PLANE=real`, which `cargo control-plane` sets, gives every world a kube-apiserver. One that served
-/// another world before is as good and there at once.
+/// `KVTLS_CONTROL_PLANE`, which `cargo control-plane` sets: with `real` every world has a kube-apiserver, and one that
+/// served another world before is as good and there at once; with `controllers` it has one of its own, and a
+/// kube-controller-manager.
 #[expect(clippy::disallowed_methods, reason = "the tests' one variable")]
 fn control_plane() -> ControlPlaneKind {
     match std::env::var("KVTLS_CONTROL_PLANE").as_deref() {
         Ok("real") => ControlPlaneKind::Shared,
+        Ok("controllers") => ControlPlaneKind::Real,
         _ => ControlPlaneKind::Embedded,
     }
 }

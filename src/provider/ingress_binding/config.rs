@@ -356,6 +356,7 @@ pub(super) fn contradictions(value: &Value) -> Diagnostics {
     versions(&certificates, &mut diagnostics);
     workload(&root, &mut diagnostics);
     rendering(&root, &mut diagnostics);
+    objects::contradictions(&root, &mut diagnostics);
     diagnostics
 }
 

@@ -4,9 +4,9 @@ use crate::binding::desired::{Connection, Credential, ReadSecret, Resources, Syn
 use serde_json::Value as Json;
 
 use crate::binding::manifests::{BOOKKEEPING, MANAGED_BY};
-use crate::framework::object::Reader;
+use crate::framework::object::{Known, Reader};
 use crate::framework::validate::{length_between, one_of, text, unexpected, whole_number_between};
-use crate::framework::{Attribute, AttributePath, Diagnostic, Nesting, Presence, Type, Value};
+use crate::framework::{Attribute, AttributePath, Diagnostic, Diagnostics, Nesting, Presence, Type, Value};
 use crate::provider::Defaults;
 
 use Presence::{Optional, OptionalComputed};
@@ -248,14 +248,61 @@ fn selected(value: &Value, path: &AttributePath) -> Vec<Diagnostic> {
 }
 
 fn is_quantity(text: &str) -> bool {
+    amount(text).is_some()
+}
+
+/// How much a Kubernetes quantity is, if it is one and more than nothing.
+fn amount(text: &str) -> Option<f64> {
+    const THOUSANDS: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+    const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let end = text
         .find(|it: char| !it.is_ascii_digit() && it != '.')
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
-    const UNITS: [&str; 14] = [
-        "", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-    ];
-    number.parse::<f64>().is_ok_and(|it| it > 0.0) && UNITS.contains(&unit)
+    let factor = |units: &[&str], base: f64| {
+        let power = units.iter().position(|known| *known == unit)?;
+        Some(base.powi(i32::try_from(power).ok()?))
+    };
+    let milli = || (unit == "m").then_some(0.001);
+    let factor = factor(&THOUSANDS, 1000.0)
+        .or_else(|| factor(&BINARY, 1024.0))
+        .or_else(milli)?;
+    let number: f64 = number.parse().ok()?;
+    (number > 0.0).then_some(number * factor)
+}
+
+/// A container may not ask for more than it may use: the API server refuses it.
+pub(super) fn contradictions(root: &Reader<'_>, diagnostics: &mut Diagnostics) {
+    let sync = root.known_object("sync").known();
+    let Some(resources) = sync.and_then(|sync| sync.known_object("resources").known()) else {
+        return;
+    };
+    for (name, request, limit) in [("cpu", REQUESTS.0, LIMITS.0), ("memory", REQUESTS.1, LIMITS.1)] {
+        let (asks, may) = (format!("{name}_request"), format!("{name}_limit"));
+        let of = |name: &str, default: &'static str| match resources.known_string(name) {
+            Known::Known(text) => Some(text.to_owned()),
+            Known::Null => Some(default.to_owned()),
+            Known::Unknown => None,
+        };
+        let (Some(request), Some(limit)) = (of(&asks, request), of(&may, limit)) else {
+            continue;
+        };
+        if amount(&request)
+            .zip(amount(&limit))
+            .is_some_and(|(asked, most)| asked > most)
+        {
+            let path = resources.path().attribute(&asks);
+            diagnostics.push(
+                Diagnostic::error(
+                    "Request is above its limit",
+                    format!("{path} is {request}, and {may} is {limit}: a cluster refuses such a container."),
+                    format!("Raise {may}, or lower {asks}."),
+                )
+                .at(path)
+                .code("KVTLS-E002"),
+            );
+        }
+    }
 }
 
 fn is_https(text: &str) -> bool {
@@ -465,6 +512,9 @@ mod tests {
         }
         for bad in ["", "m", "0", "-1", "16mi", "1 Mi"] {
             assert!(!is_quantity(bad), "{bad}");
+        }
+        for (less, more) in [("50m", "0.1"), ("1000k", "1Mi"), ("1Gi", "2G"), ("16Mi", "32Mi")] {
+            assert!(amount(less) < amount(more), "{less} {more}");
         }
     }
 }

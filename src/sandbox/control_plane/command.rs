@@ -45,7 +45,7 @@ pub(crate) enum CommandError {
 /// The variable that leaves out what needs a real control plane.
 const SKIP: &str = "KVTLS_SKIP_CONTROL_PLANE";
 /// The variable that gives the world of every test a real control plane.
-const REAL: &str = "KVTLS_CONTROL_PLANE";
+const KIND: &str = "KVTLS_CONTROL_PLANE";
 /// The acceptance cases that are not run on it, by the starts of their names; all others are. A room whose scenarios belong
 /// to both APIs is left out case by case.
 const LEFT_OUT: &[(&str, &str)] = &[
@@ -70,6 +70,22 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "many::s08_",
         "ten mounts at sixty times the speed do not settle there",
     ),
+];
+
+/// The cases that say most about what a controller manager does: rollouts, restarts, what belongs to nobody, namespaces
+/// that end. They run with a real one; the others with the sandbox's own, which begins in no time.
+const CONTROLLED: &[&str] = &[
+    "adopt::s17_",
+    "changes::a_renamed_",
+    "changes::a_rollout_",
+    "changes::s05_",
+    "create::",
+    "destroy::",
+    "drift::s10_drift_in_the_cluster",
+    "gateway::s19_from_ingress_to_gateway",
+    "objects::pods_of_ours",
+    "secrets::",
+    "teardown::",
 ];
 
 /// Does it. `more` goes to the test programs and chooses among the tests.
@@ -99,19 +115,32 @@ fn test(more: &[OsString], process: &BTreeMap<String, String>) -> Result<Perform
     let (Some(cargo), Some(folder)) = (process.get("CARGO"), process.get("CARGO_MANIFEST_DIR")) else {
         return Err(CommandError::NoCargo);
     };
-    let mut chosen = more.to_vec();
-    for (name, _why) in LEFT_OUT {
-        chosen.extend(["--skip", name].map(OsString::from));
+    let without = |names: &[&str]| {
+        let skips = names
+            .iter()
+            .flat_map(|name| ["--skip", *name])
+            .map(OsString::from);
+        more.iter().cloned().chain(skips).collect::<Vec<_>>()
+    };
+    let left_out: Vec<&str> = LEFT_OUT.iter().map(|(name, _why)| *name).collect();
+    let mut runs = vec![("control_plane", "real", more.to_vec())];
+    if more.is_empty() {
+        let controlled = CONTROLLED.iter().map(OsString::from).collect();
+        runs.push(("acceptance", "controllers", controlled));
+        runs.push(("acceptance", "real", without(&[&left_out, CONTROLLED].concat())));
+    } else {
+        // Who chooses gets all of what was chosen with a real one.
+        runs.push(("acceptance", "controllers", without(&left_out)));
     }
     let mut worst = 0;
-    for (tier, arguments) in [("control_plane", more), ("acceptance", chosen.as_slice())] {
+    for (tier, kind, arguments) in runs {
         let status = Command::new(cargo)
             .args(["test", "--locked", "--manifest-path"])
             .arg(format!("{folder}/Cargo.toml"))
             // Each thread keeps a control plane of 400 MB, and a core, busy.
             .args(["--test", tier, "--", "--test-threads", "3"])
             .args(arguments)
-            .env(REAL, "real")
+            .env(KIND, kind)
             .status()?;
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         worst = worst.max(code.unwrap_or(1));

@@ -49,7 +49,8 @@ pub enum ControlPlaneKind {
     Embedded,
     /// kube-apiserver, kube-controller-manager and etcd.
     Real,
-    /// The same, of a world of this process that has ended if there is one: for tests, which have many worlds.
+    /// kube-apiserver and etcd with the sandbox's own controllers, of a world of this process that has ended if there is
+    /// one: for tests, which have many worlds. A real controller manager would remember the worlds before.
     #[value(skip)]
     Shared,
 }
@@ -121,6 +122,7 @@ impl ControlPlane {
                     ports,
                     issuer,
                     now,
+                    controllers: !settings.shared,
                 })
                 .await?
             }

@@ -46,6 +46,9 @@ pub(super) struct Start<'a> {
     pub(super) issuer: &'a str,
     /// Real time: certificates are judged by the programs' own clock.
     pub(super) now: OffsetDateTime,
+    /// Whether the controller manager stays. It comes in any case: what a cluster has from it at the beginning, such as
+    /// roles that are made of others, is the same everywhere.
+    pub(super) controllers: bool,
 }
 
 /// They run.
@@ -111,12 +114,12 @@ impl Programs {
         let hooks_tls = tls::cluster(&authority, "kubelet").map_err(|error| text(&error))?;
         let [api, etcd, peers] = free_ports(start.ports)?;
         let proxy = files(start, &authority, &accounts, [kubelet, api]).map_err(|error| error.to_string())?;
-        let run = |program: &str, arguments: Vec<String>| {
+        let run = |program: &str, arguments: Vec<String>, folder: &Path| {
             Child::start(&built.join(program), &arguments, folder)
                 .map_err(|error| format!("{program}: {error}"))
         };
-        let etcd_runs = run("etcd", etcd_arguments(folder, etcd, peers))?;
-        let api_runs = run("kube-apiserver", apiserver_arguments(start, api, etcd))?;
+        let etcd_runs = run("etcd", etcd_arguments(folder, etcd, peers), folder)?;
+        let api_runs = run("kube-apiserver", apiserver_arguments(start, api, etcd), folder)?;
         let mut programs = Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, api)),
             proxy,
@@ -134,9 +137,14 @@ impl Programs {
         let chain = programs.chain();
         programs.ready(&chain, Beginner::Api).await?;
         // It does not wait long for an API server that is not there.
-        let manager = run("kube-controller-manager", manager_arguments(folder))?;
+        let apart = folder.join("controllers");
+        fs::create_dir(&apart).map_err(|error| format!("{}: {error}", apart.display()))?;
+        let manager = run("kube-controller-manager", manager_arguments(folder), &apart)?;
         programs.running.insert(0, manager);
         programs.ready(&chain, Beginner::Controllers).await?;
+        if !start.controllers {
+            programs.running.remove(0).end();
+        }
         programs.beginning = Beginning {
             content: programs.store.content().await?,
             groups: groups(&chain).await,
