@@ -50,6 +50,7 @@ struct Fault {
     seen: u64,
     hits: u64,
     held: u64,
+    has_held: bool,
     acts: Act,
     released: CancellationToken,
     /// Of a throttle, by principal.
@@ -166,6 +167,7 @@ impl Faults {
             seen: 0,
             hits: 0,
             held: 0,
+            has_held: false,
             acts: act,
             buckets: BTreeMap::new(),
             released: CancellationToken::new(),
@@ -218,17 +220,26 @@ impl Faults {
         Some(fault.shown())
     }
 
-    /// One fault, once it was hit; `None` when it is deleted meanwhile.
+    /// One fault, once it was hit, and once it holds where it is to hold: `after` the effect there is an effect then.
+    /// `None` when it is deleted meanwhile.
     pub(crate) async fn hit(&self, id: &str) -> Option<Value> {
         let mut hits = self.0.hits.subscribe();
         loop {
             hits.mark_unchanged();
-            let fault = self.get(id)?;
-            if fault.get("hits").and_then(Value::as_u64) > Some(0) {
-                return Some(fault);
+            if self.has_acted(id)? {
+                return self.get(id);
             }
             hits.changed().await.ok()?;
         }
+    }
+
+    fn has_acted(&self, id: &str) -> Option<bool> {
+        let state = self.lock();
+        let fault = state.faults.iter().find(|fault| name(fault.id) == id)?;
+        Some(match fault.acts {
+            Act::Hold { .. } => fault.has_held,
+            _ => fault.hits > 0,
+        })
     }
 
     /// Deletes one fault, or all, and releases what it holds.
@@ -256,12 +267,15 @@ impl Faults {
     fn count_held(&self, id: u64, held: bool) {
         let mut state = self.lock();
         if let Some(fault) = state.faults.iter_mut().find(|fault| fault.id == id) {
+            fault.has_held |= held;
             fault.held = if held {
                 fault.held + 1
             } else {
                 fault.held.saturating_sub(1)
             };
         }
+        drop(state);
+        self.0.hits.send_modify(|_| {});
     }
 }
 
@@ -531,6 +545,23 @@ mod tests {
             .map(|_| faults.meet(&put(), OffsetDateTime::UNIX_EPOCH).is_some())
             .collect();
         assert_eq!(hits, [false, true, true, false, false]);
+    }
+
+    #[tokio::test]
+    async fn what_is_to_hold_was_hit_when_it_holds() {
+        let faults = Faults::default();
+        let id = faults.add(&json!({"do": {"hold": "after"}})).unwrap();
+        let met = faults.meet(&put(), OffsetDateTime::UNIX_EPOCH).unwrap();
+        let mut hit = Box::pin(faults.hit(&id));
+        assert!(
+            futures_util::poll!(&mut hit).is_pending(),
+            "the effect is still to come"
+        );
+        let mut holding = Box::pin(met.hold());
+        assert!(futures_util::poll!(&mut holding).is_pending());
+        assert_eq!(hit.await.unwrap()["held"], 1);
+        faults.delete(Some(&id));
+        holding.await;
     }
 
     #[test]
