@@ -160,14 +160,7 @@ async fn s21_the_policy_of_a_vault_that_was_left_stays_with_a_word() {
     let world = World::with(json!({ "vaults": { VAULT: vault(), "otherVault": vault() } })).await;
     let terraform = world.quickstart();
     terraform.apply().await.succeeds();
-    let everywhere = "/apis/secrets-store.csi.x-k8s.io/v1/secretproviderclasses";
-    world
-        .fault(json!({
-            "match": { "plane": "kubernetes", "method": "GET", "path": everywhere, "as": "masterclient" },
-            "times": Value::Null,
-            "do": { "status": 403, "body": crate::world::forbidden() },
-        }))
-        .await;
+    world.hide_classes().await;
     terraform.write(&QUICKSTART.replacen("vaults/myAKSKeyVault", "vaults/otherVault", 1));
     let apply = terraform.apply().await.succeeds();
     apply.warning(&[

@@ -159,6 +159,21 @@ impl World {
         made["id"].as_str().expect("a fault has an id").to_owned()
     }
 
+    /// From now on the cluster's user may not list the SecretProviderClasses of all namespaces.
+    pub(crate) async fn hide_classes(&self) {
+        self.fault(json!({
+            "match": {
+                "plane": "kubernetes",
+                "method": "GET",
+                "path": "/apis/secrets-store.csi.x-k8s.io/v1/secretproviderclasses",
+                "as": "masterclient",
+            },
+            "times": Value::Null,
+            "do": { "status": 403, "body": forbidden() },
+        }))
+        .await;
+    }
+
     /// Waits until a fault has hit.
     pub(crate) async fn hit(&self, fault: &str) {
         let state = self.look(&format!("/faults/{fault}?wait=hit")).await;
