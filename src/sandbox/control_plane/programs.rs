@@ -138,7 +138,7 @@ impl Programs {
         programs.ready(&chain, Beginner::Api).await?;
         // It does not wait long for an API server that is not there.
         let apart = folder.join("controllers");
-        fs::create_dir(&apart).map_err(|error| format!("{}: {error}", apart.display()))?;
+        fs::create_dir_all(&apart).map_err(|error| format!("{}: {error}", apart.display()))?;
         let manager = run("kube-controller-manager", manager_arguments(folder), &apart)?;
         programs.running.insert(0, manager);
         programs.ready(&chain, Beginner::Controllers).await?;
