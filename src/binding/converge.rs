@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::backends;
 use super::desired::{Desired, Identity, Ingress, Mode, ReadSecret, VerifyLevel, Via};

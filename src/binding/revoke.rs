@@ -10,7 +10,7 @@ use super::observation::{Observation, Seen};
 use super::plan::{Owned, OwnedGrant};
 use super::step::Step;
 use crate::azure::ids::PrincipalId;
-use crate::azure::{AccessPolicy, FederatedCredential, RoleAssignment};
+use crate::azure::{AccessPolicy, FederatedCredential, RoleAssignment, Vault};
 
 /// How a SecretProviderClass says whose rights it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,9 +102,18 @@ pub fn kept(owned: &Owned, seen: &Observation, being_made: bool) -> Vec<KeptGran
 
 fn fate(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Fate {
     match grant.kind {
-        GrantKind::RoleAssignment => fate_of_role(owned, grant, seen),
-        GrantKind::AccessPolicy => fate_of_policy(owned, grant, seen),
+        GrantKind::RoleAssignment => at_vault(seen, |vault| fate_of_role(owned, grant, vault, seen)),
+        GrantKind::AccessPolicy => at_vault(seen, |vault| fate_of_policy(owned, grant, vault, seen)),
         GrantKind::FederatedCredential => fate_of_trust(owned, grant, seen),
+    }
+}
+
+/// What is granted at a vault goes with it.
+fn at_vault(seen: &Observation, fate: impl FnOnce(&Vault) -> Fate) -> Fate {
+    match &seen.vault {
+        Seen::Known(Some(vault)) => fate(vault),
+        Seen::NotSeen(unseen) => Fate::Kept(unread("the vault", &unseen.why)),
+        Seen::Known(None) | Seen::NotAsked => Fate::Gone,
     }
 }
 
@@ -112,12 +121,7 @@ fn unread(what: &str, why: &str) -> Reason {
     Reason::Unclear(format!("{what} could not be read ({why})"))
 }
 
-fn fate_of_policy(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Fate {
-    let vault = match &seen.vault {
-        Seen::Known(Some(vault)) => vault,
-        Seen::NotSeen(unseen) => return Fate::Kept(unread("the vault", &unseen.why)),
-        Seen::Known(None) | Seen::NotAsked => return Fate::Gone,
-    };
+fn fate_of_policy(owned: &Owned, grant: &OwnedGrant, vault: &Vault, seen: &Observation) -> Fate {
     let principal = PrincipalId(grant.principal_id.clone());
     let holds = |policy: &AccessPolicy| policy.object_id.0.eq_ignore_ascii_case(&principal.0);
     if !vault.policies.iter().any(holds) {
@@ -136,12 +140,7 @@ fn fate_of_policy(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Fate
     }))
 }
 
-fn fate_of_role(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Fate {
-    let vault = match &seen.vault {
-        Seen::Known(Some(vault)) => vault,
-        Seen::NotSeen(unseen) => return Fate::Kept(unread("the vault", &unseen.why)),
-        Seen::Known(None) | Seen::NotAsked => return Fate::Gone,
-    };
+fn fate_of_role(owned: &Owned, grant: &OwnedGrant, vault: &Vault, seen: &Observation) -> Fate {
     let is_of_reader = reader_principal(owned, seen)
         .is_some_and(|principal| principal.eq_ignore_ascii_case(&grant.principal_id));
     // Of an identity that is gone or another, the state alone knows the assignment.
@@ -152,8 +151,11 @@ fn fate_of_role(owned: &Owned, grant: &OwnedGrant, seen: &Observation) -> Fate {
         Some(_) => return Fate::Gone,
         None => grant.id.clone(),
     };
-    let stays = readers(owned, grant, seen)
-        .or_else(|| is_workload(owned, grant, seen).then(|| trusted_besides(owned, seen))?);
+    let others = || match is_workload(owned, grant, seen) {
+        true => trusted_besides(owned, seen),
+        false => None,
+    };
+    let stays = readers(owned, grant, seen).or_else(others);
     stays.map_or_else(|| Fate::Revoked(Box::new(Step::RemoveRole { id })), Fate::Kept)
 }
 

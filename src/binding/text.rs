@@ -108,37 +108,38 @@ pub fn differences(left: &Value, right: &Value) -> Vec<String> {
 }
 
 fn differ(left: &Value, right: &Value, path: String, fields: &mut Vec<String>) {
-    let absent = Value::Null;
     match (left, right) {
         (left, right) if left == right => {}
         (Value::Object(left), Value::Object(right)) => {
             let names: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
             for name in names {
-                let at = |members: &Map<String, Value>| members.get(name).cloned().unwrap_or_default();
-                differ(&at(left), &at(right), format!("{path}.{name}"), fields);
+                let at = format!("{path}.{name}");
+                differ(or_null(left.get(name)), or_null(right.get(name)), at, fields);
             }
         }
-        (Value::Array(all), Value::Array(wanted)) => match (merge_key(all), merge_key(wanted)) {
+        (Value::Array(left), Value::Array(right)) => match (merge_key(left), merge_key(right)) {
             (Some(key), Some(same)) if key == same => {
-                let find = |items: &[Value], name: &Value| items.iter().find(|it| it[key] == *name).cloned();
-                let names: BTreeSet<&str> = all
-                    .iter()
-                    .chain(wanted)
-                    .filter_map(|item| item[key].as_str())
-                    .collect();
-                for name in names.into_iter().map(Value::from) {
-                    let (left, right) = (find(all, &name), find(wanted, &name));
-                    let (left, right) = (
-                        left.as_ref().unwrap_or(&absent),
-                        right.as_ref().unwrap_or(&absent),
+                let items = left.iter().chain(right);
+                let names: BTreeSet<&str> = items.filter_map(|item| item[key].as_str()).collect();
+                for name in names {
+                    let left = left.iter().find(|item| item[key] == name);
+                    let right = right.iter().find(|item| item[key] == name);
+                    differ(
+                        or_null(left),
+                        or_null(right),
+                        format!("{path}[{key}={name:?}]"),
+                        fields,
                     );
-                    differ(left, right, format!("{path}[{key}={name}]"), fields);
                 }
             }
             _ => fields.push(path),
         },
         _ => fields.push(path),
     }
+}
+
+fn or_null(value: Option<&Value>) -> &Value {
+    value.unwrap_or(&Value::Null)
 }
 
 /// What to show for a live object: `wanted` wherever the live value is what the server made of our last write

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::azure::AddonWish;
 use crate::azure::ids::ClusterId;
-use crate::framework::duration;
+use crate::framework::validate::text;
+use crate::framework::{Attribute, Presence, duration, equality};
 
 /// Who wishes on behalf of the cluster's owner.
 pub(super) const OWNER: &str = "kvtls_cluster_addon";
@@ -85,6 +86,34 @@ fn clash(wish: &AddonWish, other: &str, theirs: &AddonWish) -> Option<Clash> {
         }
         _ => None,
     }
+}
+
+/// The attribute `rotation_enabled`, of whoever may wish it.
+pub(super) fn rotation_enabled() -> Attribute {
+    Attribute::bool(
+        Presence::OptionalComputed,
+        "Whether renewed certificates reach the cluster. True unless set.",
+    )
+    .default(true)
+}
+
+/// The attribute `rotation_poll_interval`, of whoever may wish it.
+pub(super) fn rotation_poll_interval() -> Attribute {
+    Attribute::string(
+        Presence::Optional,
+        "How often the vault is asked, at least `1m`. Unless set, what is there is kept.",
+    )
+    .valid(text(
+        "a duration of at least one minute",
+        "\"2m\"",
+        is_poll_interval,
+    ))
+    .equal_by(equality::same_duration)
+}
+
+fn is_poll_interval(text: &str) -> bool {
+    // AKS reads Go's durations, which know no days.
+    !text.contains('d') && duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
 }
 
 #[cfg(test)]

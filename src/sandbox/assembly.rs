@@ -295,7 +295,11 @@ impl Running {
         let core = &self.core;
         let name = settings.name.clone();
         let text = |error: &dyn std::error::Error| error.to_string();
-        let made = made_at(&settings.world, self.started);
+        // One that ARM makes is new.
+        let made = match settings.world.is_object() {
+            true => world::made_at(&settings.world, self.started, 40),
+            false => self.started,
+        };
         let authority =
             Authority::since(&format!("{name}-ca"), made, self.started).map_err(|error| text(&error))?;
         let authority = Arc::new(authority);
@@ -852,14 +856,4 @@ impl Drop for Sandbox {
         }
         self.running.dir.clear();
     }
-}
-
-/// When a cluster was made: one of the world file forty days ago unless it says otherwise, one that ARM made just now.
-fn made_at(world: &Value, now: OffsetDateTime) -> OffsetDateTime {
-    let Some(members) = world.as_object() else {
-        return now;
-    };
-    let age = members.get("age").and_then(Value::as_str);
-    age.and_then(|age| world::moment(age, now))
-        .unwrap_or(now - time::Duration::days(40))
 }

@@ -1,10 +1,11 @@
 //! The attributes of `kvtls_cluster_addon`. The source of its page in `docs/`.
 
-use crate::framework::validate::{one_of, text};
-use crate::framework::{Attribute, Nesting, Presence, Schema, Timeouts, duration, equality};
+use crate::framework::validate::one_of;
+use crate::framework::{Attribute, Nesting, Presence, Schema, Timeouts, equality};
 use crate::provider::ids::cluster_id;
+use crate::provider::wishes;
 
-use Presence::{Computed, Optional, OptionalComputed, Required};
+use Presence::{Computed, OptionalComputed, Required};
 
 /// What operations take at most unless the configuration says otherwise.
 pub(super) const TIMEOUTS: Timeouts = Timeouts {
@@ -30,23 +31,8 @@ pub(super) fn schema() -> Schema {
                     .equal_by(equality::without_case)
                     .requires_replace(),
             ),
-            (
-                "rotation_enabled",
-                Attribute::bool(
-                    OptionalComputed,
-                    "Whether renewed certificates reach the cluster. True unless set.",
-                )
-                .default(true),
-            ),
-            (
-                "rotation_poll_interval",
-                Attribute::string(
-                    Optional,
-                    "How often the vault is asked, at least `1m`. Unless set, what is there is kept.",
-                )
-                .valid(text("a duration of at least one minute", "\"2m\"", is_poll_interval))
-                .equal_by(equality::same_duration),
-            ),
+            ("rotation_enabled", wishes::rotation_enabled()),
+            ("rotation_poll_interval", wishes::rotation_poll_interval()),
             (
                 "on_destroy",
                 Attribute::string(
@@ -92,9 +78,4 @@ pub(super) fn schema() -> Schema {
         ],
     )
     .faults_as("KVTLS-E002")
-}
-
-fn is_poll_interval(text: &str) -> bool {
-    // AKS reads Go's durations, which know no days.
-    !text.contains('d') && duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::memory::{Clash, Intent, Memory, is_unfinished};
-use super::state::{self, Kept, same_text};
+use super::state::{self, Kept};
 use super::{IngressBinding, config};
 use crate::azure::Cluster;
 use crate::binding::backends::backends as all_backends;
@@ -26,6 +26,7 @@ use crate::binding::text::yaml;
 use crate::binding::workload;
 use crate::binding::world::{Freshness, World};
 use crate::framework::duration;
+use crate::framework::equality::without_case;
 use crate::framework::{AttributePath, Diagnostic, Diagnostics, PlanRequest, PlanResponse, Value};
 use crate::provider::{Defaults, explain};
 
@@ -222,7 +223,7 @@ async fn plan_update(
 /// Computed values of an update whose inputs are all known.
 fn plan_known(request: &PlanRequest, desired: &Desired, kept: &Kept, planned: &mut Value) {
     let prior = &request.prior;
-    let same = |name: &str| same_text(prior.get(name), planned.get(name));
+    let same = |name: &str| without_case(prior.get(name), planned.get(name));
     let same_vault = same("key_vault_id");
     let prior_addon = prior.get("addon_state");
     let is_on = prior_addon.get("enabled").as_bool() == Some(true);
@@ -316,7 +317,7 @@ fn account(desired: &Desired, client_id: Option<&str>, prior: &Value) -> Option<
 fn same_access(left: &Value, right: &Value) -> bool {
     ["identity", "identity_id", "service_account_name", "scope"]
         .iter()
-        .all(|name| left.get(name) == right.get(name) || same_text(left.get(name), right.get(name)))
+        .all(|name| left.get(name) == right.get(name) || without_case(left.get(name), right.get(name)))
 }
 
 fn wished_addon(desired: &Desired, prior: &Value, is_on: bool) -> Value {
@@ -462,7 +463,7 @@ fn same_wish(left: &Value, right: &Value) -> bool {
 /// What the state knows of the binding.
 pub(super) fn known(prior: &Value, planned: &Value, kept: &Kept) -> Known {
     let instance = prior.get("instance_id").as_str().map(str::to_owned);
-    let same_vault = same_text(prior.get("key_vault_id"), planned.get("key_vault_id"));
+    let same_vault = without_case(prior.get("key_vault_id"), planned.get("key_vault_id"));
     Known {
         instances: instance.into_iter().collect(),
         bound: bound(prior, planned),
@@ -495,7 +496,7 @@ fn backends(prior: &Value) -> Vec<(String, Port)> {
 
 /// Certificates that stay bound to the same name and version of the same vault, with the same hosts.
 fn bound(prior: &Value, planned: &Value) -> BTreeSet<String> {
-    if !same_text(prior.get("key_vault_id"), planned.get("key_vault_id")) {
+    if !without_case(prior.get("key_vault_id"), planned.get("key_vault_id")) {
         return BTreeSet::new();
     }
     let before = prior.get("certificates");

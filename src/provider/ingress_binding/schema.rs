@@ -8,6 +8,7 @@ use crate::framework::{
     equality,
 };
 use crate::provider::ids::{cluster_id, identity_id, vault_id};
+use crate::provider::wishes;
 use crate::tls::Host;
 
 use Presence::{Computed, Optional, OptionalComputed, Required};
@@ -230,20 +231,8 @@ fn addon() -> Attribute {
                 .default("ensure")
                 .valid(one_of(MODES)),
             ),
-            (
-                "rotation_enabled",
-                Attribute::bool(OptionalComputed, "Whether renewed certificates reach the cluster. True unless set.")
-                    .default(true),
-            ),
-            (
-                "rotation_poll_interval",
-                Attribute::string(
-                    Optional,
-                    "How often the vault is asked, at least `1m`. Unless set, what is there is kept.",
-                )
-                .valid(text("a duration of at least one minute", "\"2m\"", is_poll_interval))
-                .equal_by(equality::same_duration),
-            ),
+            ("rotation_enabled", wishes::rotation_enabled()),
+            ("rotation_poll_interval", wishes::rotation_poll_interval()),
             (
                 "on_destroy",
                 Attribute::string(
@@ -793,11 +782,6 @@ fn is_propagation_timeout(text: &str) -> bool {
 
 fn is_version(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|it| it.is_ascii_hexdigit())
-}
-
-fn is_poll_interval(text: &str) -> bool {
-    // AKS reads Go's durations, which know no days.
-    !text.contains('d') && duration::parse(text).is_some_and(|it| it.as_secs() >= 60)
 }
 
 #[cfg(test)]

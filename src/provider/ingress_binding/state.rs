@@ -21,6 +21,7 @@ use crate::binding::verify::{CertificateStatus, Phase, Status, Version, status};
 use crate::binding::workload;
 use crate::framework::Value;
 use crate::framework::duration;
+use crate::framework::equality::without_case;
 use crate::framework::resource::Private;
 use crate::k8s::{ApiServer, ObjectRef, SECRET};
 use crate::provider::operation::identity_value;
@@ -165,7 +166,7 @@ pub(super) fn observed(
     members.insert("manifests".to_owned(), manifests);
     members.insert("addresses".to_owned(), addresses(desired, seen, prior));
     // What another vault held says nothing about this one.
-    let same_vault = same_text(prior.get("key_vault_id"), base.get("key_vault_id"));
+    let same_vault = without_case(prior.get("key_vault_id"), base.get("key_vault_id"));
     let mut before = read_status(prior.get("status")).filter(|_| same_vault);
     if let Some(before) = &mut before {
         // Nor does what another certificate, or a version that was asked for before, says of this one.
@@ -240,12 +241,8 @@ fn grants(desired: &Desired, seen: &Observation, prior: &Value, kept: &Kept) -> 
     match (&seen.federated, workload::trust(desired, seen)) {
         (_, Some(credential)) => grants.extend(trust_value(desired, credential)),
         (Seen::NotSeen(_), None) => {
-            grants.extend(
-                before
-                    .iter()
-                    .filter(is_of(GrantKind::FederatedCredential))
-                    .cloned(),
-            );
+            let is_trust = |grant: &&Value| grant_kind(grant) == Some(GrantKind::FederatedCredential);
+            grants.extend(before.iter().filter(is_trust).cloned());
         }
         (Seen::Known(_) | Seen::NotAsked, None) => {}
     }
@@ -262,10 +259,6 @@ fn grants(desired: &Desired, seen: &Observation, prior: &Value, kept: &Kept) -> 
 /// The kind of a grant in a state.
 pub(super) fn grant_kind(grant: &Value) -> Option<GrantKind> {
     GrantKind::parse(grant.get("kind").as_str()?)
-}
-
-fn is_of(kind: GrantKind) -> impl Fn(&&Value) -> bool {
-    move |grant| grant_kind(grant) == Some(kind)
 }
 
 /// Whether a grant is ours and no longer of use: for another vault, scope or model, or for another identity.
@@ -311,7 +304,7 @@ pub(super) fn is_granted(grants: &[Value], desired: &Desired, rbac: Option<bool>
     let uses_roles = rbac.unwrap_or_else(|| {
         grants
             .iter()
-            .any(|grant| is_of(GrantKind::RoleAssignment)(&grant))
+            .any(|grant| grant_kind(grant) == Some(GrantKind::RoleAssignment))
     });
     let kind = if uses_roles {
         GrantKind::RoleAssignment
@@ -360,11 +353,6 @@ fn trust_value(desired: &Desired, credential: &FederatedCredential) -> Option<Va
     ]))
 }
 
-/// Whether two texts are the same but for case; IDs are.
-pub(super) fn same_text(left: &Value, right: &Value) -> bool {
-    matches!((left.as_str(), right.as_str()), (Some(left), Some(right)) if left.eq_ignore_ascii_case(right))
-}
-
 fn grant_value(desired: &Desired, found: &Grant<'_>, before: &[Value]) -> Value {
     let vault = desired.vault.to_string();
     let (kind, scope, role, principal, id, managed) = match found {
@@ -381,7 +369,7 @@ fn grant_value(desired: &Desired, found: &Grant<'_>, before: &[Value]) -> Value 
             let ours = before.iter().any(|grant| {
                 grant.get("managed").as_bool() == Some(true)
                     && grant_kind(grant) == Some(GrantKind::AccessPolicy)
-                    && same_text(grant.get("id"), &Value::from(vault.as_str()))
+                    && without_case(grant.get("id"), &Value::from(vault.as_str()))
                     && grant.get("principal_id").as_str() == Some(policy.object_id.0.as_str())
             });
             let principal = policy.object_id.0.clone();

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use super::certificates::CertificateError;
 use super::clock::Clock;
 use super::core::{Caller, ManagedIdentity, Markers, TokenFault, WorldError};
-use super::world::{id_of, moment};
+use super::world::{id_of, made_at};
 pub(crate) use login::{Refusal, imds_body};
 pub(crate) use machine::{APP_SERVICE, METADATA_SERVICE, identity_header};
 pub(crate) use registered::Registered;
@@ -472,11 +472,7 @@ fn principal(
             })
             .collect::<Result<_, WorldError>>()?,
         on_machine: kind == PrincipalKind::Managed,
-        created: source
-            .get("age")
-            .and_then(Value::as_str)
-            .and_then(|age| moment(age, start))
-            .unwrap_or(start - time::Duration::days(90)),
+        created: made_at(source, start, 90),
     })
 }
 

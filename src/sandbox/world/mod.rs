@@ -227,6 +227,13 @@ pub(crate) fn moment(text: &str, start: OffsetDateTime) -> Option<OffsetDateTime
     }
 }
 
+/// When something of a world file was made: as its `age` says, or so many days before the start.
+pub(crate) fn made_at(source: &Value, start: OffsetDateTime, days: i64) -> OffsetDateTime {
+    let age = source.get("age").and_then(Value::as_str);
+    age.and_then(|age| moment(age, start))
+        .unwrap_or(start - time::Duration::days(days))
+}
+
 /// A moment as text, in UTC, to the second.
 pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
     let seconds = at.replace_nanosecond(0).unwrap_or(at);

@@ -220,12 +220,12 @@ impl Edges {
     }
 }
 
-impl Edge {
-    /// Whether what it publishes is an IP address.
-    pub(super) fn publishes_ip(&self) -> bool {
-        self.address.parse::<IpAddr>().is_ok()
-    }
+/// Whether a published address is an IP address, and no host name.
+pub(super) fn is_ip(address: &str) -> bool {
+    address.parse::<IpAddr>().is_ok()
+}
 
+impl Edge {
     pub(super) fn is_gateway(&self) -> bool {
         self.profile == Profile::Envoy
     }

@@ -1,7 +1,6 @@
 //! What Gateway API's objects come to: which listeners are served with which certificate, which routes hang on them,
 //! and what is to be said about each. Pure.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use time::OffsetDateTime;
 
 use crate::sandbox::actors::cache::Cache;
 use crate::sandbox::actors::edge::certificates::mistake;
+use crate::sandbox::actors::edge::is_ip;
 use crate::sandbox::actors::edge::plan::{Pair, Plan, Route, Target, backend};
 use crate::sandbox::actors::kinds::Kind;
 use crate::sandbox::actors::objects::{
@@ -510,8 +510,7 @@ impl Judge<'_> {
                 .filter(|_| usable)
                 .iter()
                 .map(|address| {
-                    let is_ip = address.parse::<IpAddr>().is_ok();
-                    json!({"type": if is_ip { "IPAddress" } else { "Hostname" }, "value": address})
+                    json!({"type": if is_ip(address) { "IPAddress" } else { "Hostname" }, "value": address})
                 })
                 .collect();
             let mut status = json!({"conditions": conditions, "addresses": addresses,

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::Cluster;
 use super::cache::Topic;
 use super::client::{ApiError, Client};
-use super::edge::{Edge, Profile};
+use super::edge::{Edge, Profile, is_ip};
 use super::events::Recorder;
 use super::kinds::Kind;
 use super::objects::{at, int, is_covered, is_deleting, key, list, namespace, text, uid};
@@ -180,7 +180,7 @@ impl Ingresses {
         }
         let publish = self.edge.settings.borrow().publish_address;
         let wanted = if publish {
-            let kind = if self.edge.publishes_ip() {
+            let kind = if is_ip(&self.edge.address) {
                 "ip"
             } else {
                 "hostname"
