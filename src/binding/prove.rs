@@ -108,16 +108,9 @@ impl Executor<'_> {
             }
         };
         for hosts in hosts.chunks(TOGETHER) {
-            let looks = hosts.iter().map(async |(host, awaited)| {
-                let wanted = match &awaited.thumbprint {
-                    Some(thumbprint) => Some(thumbprint.clone()),
-                    None => synced_thumbprint(kubernetes, desired, awaited).await?,
-                };
-                let seen = self
-                    .await_host(kubernetes, desired, &dial, host, wanted.as_deref(), deadline)
-                    .await;
-                Ok::<_, Cause>((wanted, seen))
-            });
+            let looks = hosts
+                .iter()
+                .map(|(host, awaited)| self.await_host(kubernetes, desired, &dial, host, awaited, deadline));
             for ((host, _), looked) in hosts.iter().zip(join_all(looks).await) {
                 let (wanted, seen) = looked?;
                 let wanted = wanted.as_deref();
@@ -141,17 +134,19 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Asks the edge until it returns the wanted leaf. Without a single answer, `auto` gives up after a fifth of the
-    /// time: a runner that cannot reach the edge should not wait for it at every apply.
+    /// Asks the edge until it returns the wanted leaf, which comes with what was seen. Where the vault could not be read it
+    /// is what the Secret holds, and that is looked up again each time, because the Secret may change meanwhile. Without a
+    /// single answer, `auto` gives up after a fifth of the time: a runner that cannot reach the edge should not wait for it
+    /// at every apply.
     async fn await_host(
         &self,
         kubernetes: &Kubernetes,
         desired: &Desired,
         dial: &Dial,
         host: &str,
-        wanted: Option<&str>,
+        awaited: &Awaited,
         deadline: Instant,
-    ) -> Seen<Served> {
+    ) -> Result<(Option<String>, Seen<Served>), Cause> {
         let patience = match desired.verify.level {
             VerifyLevel::Auto => Instant::now() + desired.verify.timeout / 5,
             VerifyLevel::Served | VerifyLevel::Synced | VerifyLevel::None => deadline,
@@ -162,16 +157,22 @@ impl Executor<'_> {
                 Ok(served) => Seen::Known(served),
                 Err(reason) => Seen::NotSeen(reason.into()),
             };
+            let wanted = match &awaited.thumbprint {
+                Some(thumbprint) => Some(thumbprint.clone()),
+                None => synced_thumbprint(kubernetes, desired, awaited).await?,
+            };
             let now = Instant::now();
             let (is_wanted, patience) = match &seen {
                 Seen::Known(served) => (
-                    wanted.is_none_or(|wanted| served.leaf.thumbprint.to_string() == wanted),
+                    wanted
+                        .as_deref()
+                        .is_none_or(|wanted| served.leaf.thumbprint.to_string() == wanted),
                     deadline,
                 ),
                 Seen::NotSeen(_) | Seen::NotAsked => (false, patience.min(deadline)),
             };
             if is_wanted || now + pause > patience {
-                return seen;
+                return Ok((wanted, seen));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(4));

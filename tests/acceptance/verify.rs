@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::gateway::{ingress, own_gateway, quickstart_with, thumbprint_at};
 use crate::terraform::{SHOP, Terraform};
-use crate::world::World;
+use crate::world::{SECRET, World};
 
 fn verified(verify: &str, edge: &str) -> String {
     quickstart_with(&format!("verify = {{ {verify} }}\n  {edge}"))
@@ -48,6 +48,41 @@ async fn s18_an_edge_that_cannot_be_reached_warns_fails_or_is_asked_through_its_
     world.advance("30m").await;
     terraform.plan_is_empty().await;
     assert_eq!(thumbprint_at(&world, "nginx").await, renewed);
+}
+
+/// Who may not read the vault takes the Secret's word for what is to be served, and the Secret may change meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn s21_what_the_secret_holds_by_now_is_what_the_edge_has_to_serve() {
+    const INGRESSES: &str = "/apis/networking.k8s.io/v1/namespaces/default/ingresses";
+    let other = json!({ "vaults": { "otherVault": {
+        "resource_group": "myResourceGroup",
+        "certificates": { "my-tls-cert": { "hosts": ["myapp.example.com"], "versions": [{ "from": "-1d", "until": "+90d" }] } },
+    } } });
+    let world = World::with(other).await;
+    let written = verified("level = \"served\", timeout = \"60s\"", &ingress());
+    let terraform = Terraform::new(&world.deployer, &written);
+    terraform.apply().await.succeeds();
+    let before = world.served().await;
+
+    // The Secret stays as it is, and the edge out of reach, until the provider has looked at both.
+    let write = json!({ "plane": "kubernetes", "actor": "*", "method": "PATCH", "path": SECRET });
+    let stays = world
+        .fault(json!({ "match": write, "times": null, "do": { "status": 500, "body": {} } }))
+        .await;
+    edge(&world, "nginx", json!({ "reachable": false })).await;
+    terraform.write(&written.replacen("vaults/myAKSKeyVault", "vaults/otherVault", 1));
+    let mut seen = world.now_in_journal().await;
+    let running = terraform.start(&["apply", "-json", "-auto-approve"]);
+    for path in [INGRESSES, SECRET] {
+        let asked = format!("/journal?after={seen}&method=GET&as=masterclient&path={path}&wait=60000");
+        let entries = world.look(&asked).await;
+        seen = entries["entries"][0]["n"].as_u64().expect("it is asked for");
+    }
+    world.release(&stays).await;
+    world.advance("5m").await;
+    edge(&world, "nginx", json!({ "reachable": true })).await;
+    terraform.outcome(running).await.succeeds();
+    assert_ne!(world.served().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
