@@ -65,12 +65,17 @@ mod tests {
         for (text, expected) in [
             ("0", Some(0)),
             ("90s", Some(90_000)),
+            ("2m", Some(120_000)),
+            ("1h30m", Some(5_400_000)),
+            ("30d", Some(2_592_000_000)),
             ("1.5h", Some(5_400_000)),
             ("1m30s", Some(90_000)),
             (".5s", Some(500)),
             ("1d12h", Some(129_600_000)),
             ("", None),
             ("5", None),
+            ("m", None),
+            ("-2m", None),
             ("2 m", None),
             (" 2m", None),
             ("2x", None),
@@ -81,6 +86,18 @@ mod tests {
             ("9999999999h", None),
         ] {
             assert_eq!(parse(text), expected.map(Duration::from_millis), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn two_spellings_may_mean_the_same() {
+        for (left, right, expected) in [
+            ("2m", "120s", true),
+            ("2m", "2h", false),
+            ("soon", "soon", true),
+            ("soon", "later", false),
+        ] {
+            assert_eq!(same(left, right), expected, "{left} {right}");
         }
     }
 }

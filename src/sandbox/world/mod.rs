@@ -308,7 +308,18 @@ mod tests {
         assert_eq!(duration("1h30m").map(|span| span.as_secs()), Some(5400));
         assert_eq!(duration("250ms").map(|span| span.as_millis()), Some(250));
         assert_eq!(duration("10"), None);
-        assert_eq!(go_duration("90s").map(|span| span.as_secs()), Some(90));
+        for (text, seconds) in [
+            ("90s", Some(90)),
+            ("2m", Some(120)),
+            ("1h30m", Some(5400)),
+            ("1h30m0s", Some(5400)),
+            ("", None),
+            ("2", None),
+            ("2 min", None),
+        ] {
+            assert_eq!(go_duration(text).map(|span| span.as_secs()), seconds, "{text:?}");
+        }
+        assert_eq!(go_duration("500ms").map(|span| span.as_millis()), Some(500));
         assert_eq!((duration("1d").is_some(), go_duration("1d")), (true, None));
         let start = OffsetDateTime::UNIX_EPOCH;
         assert_eq!(moment("-1d", start), Some(start - time::Duration::days(1)));
